@@ -1,0 +1,30 @@
+"""The whole API as one handler."""
+
+from __future__ import annotations
+
+from wherry.api.router import Route, Router
+from wherry.api.routes.containers import ContainerRoutes
+from wherry.api.routes.files import FileRoutes
+from wherry.api.routes.images import ImageRoutes
+from wherry.api.routes.later import later_routes
+from wherry.api.routes.streams import StreamRoutes
+from wherry.api.routes.system import SystemRoutes
+from wherry.api.services import Services
+
+
+def all_routes(services: Services) -> list[Route]:
+    """Return every route; of two that match a path the first wins."""
+    containers, images, engine = services.containers, services.images, services.engine
+    return [
+        *SystemRoutes(services).routes(),
+        *ContainerRoutes(containers, images, engine).routes(),
+        *StreamRoutes(containers, engine).routes(),
+        *FileRoutes(containers).routes(),
+        *ImageRoutes(images, engine).routes(),
+        *later_routes(),
+    ]
+
+
+def application(services: Services) -> Router:
+    """Return the handler that `server.Server` serves."""
+    return Router(all_routes(services))

@@ -1,0 +1,116 @@
+"""The engine itself: ping, version, info, events, disk usage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+from wherry.api.messages import Request, Response
+from wherry.api.router import Route
+from wherry.api.routes.shapes import JSON, json_answer
+from wherry.api.services import Services
+from wherry.api.wire.codec import encode, parse_time
+from wherry.api.wire.container import render_item
+from wherry.api.wire.events import render_event
+from wherry.api.wire.filters import EVENTS, parse_filters
+from wherry.api.wire.image import render_image_item, shared_sizes
+from wherry.api.wire.system import render_info, render_version_answer
+from wherry.model.errors import Invalid
+
+_PING = (
+    # "1" is the builder whose requests reach this API, so that `docker build` shows why it is refused.
+    ("Builder-Version", "1"),
+    ("Cache-Control", "no-cache, no-store, must-revalidate"),
+    ("Pragma", "no-cache"),
+    ("Swarm", "inactive"),
+)
+_USAGE = frozenset(("container", "image", "volume", "build-cache"))
+
+
+class SystemRoutes:
+    """`/_ping`, `/version`, `/info`, `/events`, `/system/df`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._listeners = 0
+
+    def routes(self) -> list[Route]:
+        """Return the table."""
+        return [
+            Route("GET", "/_ping", self.ping),
+            Route("HEAD", "/_ping", self.ping),
+            Route("GET", "/version", self.version),
+            Route("GET", "/info", self.info),
+            Route("GET", "/events", self.events),
+            Route("GET", "/system/df", self.usage),
+        ]
+
+    async def ping(self, request: Request) -> Response:
+        """GET and HEAD /_ping."""
+        body = b"OK" if request.method == "GET" else b""
+        return Response(200, body, "text/plain; charset=utf-8", _PING)
+
+    async def version(self, _: Request) -> Response:
+        """GET /version."""
+        return json_answer(render_version_answer(self._services.engine.facts()))
+
+    async def info(self, _: Request) -> Response:
+        """GET /info."""
+        engine = self._services.engine
+        answer = render_info(engine.facts(), await engine.counts(), self._listeners)
+        answer["NFd"] = len(os.listdir("/proc/self/fd"))
+        answer["NGoroutines"] = len(asyncio.all_tasks())
+        return json_answer(answer)
+
+    async def events(self, request: Request) -> Response:
+        """GET /events: what was, and what comes until the client goes or `until` is there."""
+        filters = parse_filters(request.text("filters"), EVENTS)
+        since = parse_time(request.text("since"), "since")
+        until = parse_time(request.text("until"), "until")
+        if since and until and until < since:
+            raise Invalid(f"`since` time ({since}) cannot be after `until` time ({until})")
+        events = self._services.events.subscribe(since=since, until=until, filters=filters)
+
+        async def lines() -> AsyncIterator[bytes]:
+            self._listeners += 1
+            try:
+                async for event in events:
+                    yield encode(render_event(event, request.version))
+            finally:
+                self._listeners -= 1
+
+        return Response(200, lines(), JSON, early=True)
+
+    async def usage(self, request: Request) -> Response:
+        """GET /system/df."""
+        kinds = frozenset(request.query.get("type", _USAGE))
+        if unknown := kinds - _USAGE:
+            raise Invalid(f"unknown object type: {', '.join(sorted(unknown))}")
+        answer: dict[str, object] = {}
+        if "image" in kinds:
+            images = await self._services.images.list(everything=False, filters={})
+            used = await self._services.images.container_counts()
+            shared = shared_sizes(images)
+            answer["LayersSize"] = await self._services.images.disk_usage()
+            answer["Images"] = [
+                render_image_item(
+                    image,
+                    request.version,
+                    containers=used.get(str(image.id), 0),
+                    shared=shared[str(image.id)],
+                )
+                for image in images
+            ]
+        if "container" in kinds:
+            views = await self._services.containers.list(
+                everything=True, limit=0, size=True, filters={}
+            )
+            now = time.time_ns()
+            answer["Containers"] = [render_item(view, now) for view in views]
+        if "volume" in kinds:
+            answer["Volumes"] = []
+        if "build-cache" in kinds:
+            answer["BuildCache"] = []
+        return json_answer(answer)

@@ -1,0 +1,60 @@
+"""Errors as HTTP: one table from kind to status, and the JSON that clients show."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wherry.api.messages import Response, TooLarge
+from wherry.api.versions import TooOld
+from wherry.model.errors import (
+    Conflict,
+    Forbidden,
+    Full,
+    Internal,
+    Invalid,
+    NotFound,
+    StartFailed,
+    Unavailable,
+    Unsupported,
+    WherryError,
+)
+
+STATUS: dict[type[WherryError], int] = {
+    Invalid: 400,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    # Not in this version or not on this machine: the API documentation's word for an unknown feature.
+    Unsupported: 501,
+    Unavailable: 503,
+    Full: 507,
+    # The docker client reads 126 and 127 out of the message, whatever the status; Docker says 400
+    # for both, 500 for other failures (observed: 28.5).
+    StartFailed: 400,
+    Internal: 500,
+}
+_SPECIAL: dict[type[WherryError], int] = {TooLarge: 413}
+_COMMAND_FAULTS = (126, 127)
+
+
+def status_of(error: WherryError) -> int:
+    """Return the HTTP status that stands for `error`."""
+    if isinstance(error, StartFailed) and error.exit_code not in _COMMAND_FAULTS:
+        return 500
+    for kind in type(error).__mro__:
+        found = _SPECIAL.get(kind) or STATUS.get(kind)
+        if found:
+            return found
+    return 500
+
+
+def render_error(message: str, status: int) -> Response:
+    """Return `{"message": …}` with `status`."""
+    return Response(status, msgspec.json.encode({"message": message}) + b"\n", "application/json")
+
+
+def error_response(error: WherryError) -> Response:
+    """Return what a client gets for `error`."""
+    if isinstance(error, TooOld):
+        return Response(400, error.message.encode(), "text/plain; charset=utf-8")
+    return render_error(str(error), status_of(error))

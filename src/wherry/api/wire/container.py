@@ -1,0 +1,249 @@
+"""A container as `inspect` and `ps` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from wherry.api.wire.codec import render_time
+from wherry.api.wire.human import render_command, render_duration
+from wherry.api.wire.resources import DevicePath
+from wherry.api.wire.spec import render_config, render_host_config
+from wherry.model.containers import Container, ContainerSpec, ContainerState, Status
+from wherry.model.images import ImageConfig
+from wherry.model.views import ContainerView, MountPoint
+
+_ALIVE = frozenset((Status.RUNNING, Status.PAUSED, Status.RESTARTING))
+_SECOND = 1_000_000_000
+DRIVER = "overlay2"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What inspect shows of the engine and the image rather than of the container."""
+
+    default_log_driver: str
+    path_of: DevicePath
+    image: ImageConfig | None = None
+    """None where the image is gone."""
+
+
+def render_state(state: ContainerState) -> dict[str, object]:
+    """Return inspect's State."""
+    return {
+        "Status": str(state.status),
+        "Running": state.status in _ALIVE,
+        "Paused": state.status is Status.PAUSED,
+        "Restarting": state.status is Status.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status is Status.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": render_time(state.started_at),
+        "FinishedAt": render_time(state.finished_at),
+    }
+
+
+def merged_spec(container: Container, image: ImageConfig | None) -> ContainerSpec:
+    """Return the spec with what the image adds, as inspect's Config shows it.
+
+    Of the command only the whole is kept; what neither side says is told apart by the image.
+    """
+    spec, argv = container.spec, container.argv
+    entrypoint, command = spec.entrypoint, spec.command
+    if entrypoint is None and command is not None:
+        entrypoint = argv[: len(argv) - len(command)] or None
+    elif entrypoint is None:
+        entrypoint = image.entrypoint if image is not None else None
+        if entrypoint is not None and argv[: len(entrypoint)] != entrypoint:
+            entrypoint = None
+        command = argv[len(entrypoint or ()) :] or None
+    signal = container.stop_signal
+    return replace(
+        spec,
+        command=command,
+        entrypoint=entrypoint,
+        env=container.env,
+        working_dir=container.working_dir,
+        user=container.user,
+        labels=container.labels,
+        hostname=container.hostname,
+        stop_signal=spec.stop_signal or ("" if signal in ("TERM", "SIGTERM", "15") else signal),
+        health=spec.health or (image.health if image is not None else None),
+        exposed_ports=_together(spec.exposed_ports, image.exposed_ports if image else ()),
+        image_volumes=_together(spec.image_volumes, image.volumes if image else ()),
+    )
+
+
+def _together(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def render_container(view: ContainerView, around: Surroundings) -> dict[str, object]:
+    """Return the answer to GET /containers/{id}/json, in Docker's order."""
+    container = view.container
+    spec = container.spec
+    answer: dict[str, object] = {
+        "Id": container.id,
+        "Created": render_time(container.created),
+        "Path": container.argv[0] if container.argv else "",
+        "Args": list(container.argv[1:]),
+        "State": render_state(container.state),
+        "Image": str(view.image_id),
+        "ResolvConfPath": view.resolv_conf_path,
+        "HostnamePath": view.hostname_path,
+        "HostsPath": view.hosts_path,
+        "LogPath": view.log_path,
+        "Name": f"/{container.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": DRIVER,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(view.exec_ids) or None,
+        "HostConfig": render_host_config(
+            spec, around.path_of, default_log_driver=around.default_log_driver
+        ),
+        "GraphDriver": _graph(view),
+    }
+    if view.size_rw >= 0:
+        answer["SizeRw"] = view.size_rw
+        answer["SizeRootFs"] = view.size_root_fs
+    answer["Mounts"] = [_mount_point(mount) for mount in view.mounts]
+    answer["Config"] = render_config(merged_spec(container, around.image))
+    answer["NetworkSettings"] = _network_settings(spec)
+    return answer
+
+
+def _graph(view: ContainerView) -> dict[str, object]:
+    pid = view.container.state.pid
+    return {
+        "Data": {
+            "ID": view.container.id,
+            "LowerDir": ":".join(view.lower_dirs),
+            # The root is mounted in the container only; this is the way to it from outside.
+            "MergedDir": f"/proc/{pid}/root" if pid else "",
+            "UpperDir": view.upper_dir,
+            "WorkDir": view.work_dir,
+        },
+        "Name": DRIVER,
+    }
+
+
+def _mount_point(mount: MountPoint) -> dict[str, object]:
+    answer: dict[str, object] = {"Type": mount.kind}
+    if mount.name:
+        answer["Name"] = mount.name
+    answer |= {"Source": mount.source, "Destination": mount.destination}
+    if mount.driver:
+        answer["Driver"] = mount.driver
+    return answer | {
+        "Mode": mount.mode,
+        "RW": mount.read_write,
+        "Propagation": mount.propagation,
+    }
+
+
+def _endpoints(spec: ContainerSpec) -> dict[str, object]:
+    mode = spec.namespaces.network
+    if mode.startswith("container:") or spec.network_disabled:
+        return {}
+    name = "bridge" if mode in ("", "default") else mode
+    return {
+        name: {
+            "IPAMConfig": None,
+            "Links": None,
+            "Aliases": None,
+            "MacAddress": "",
+            "DriverOpts": None,
+            "GwPriority": 0,
+            "NetworkID": "",
+            "EndpointID": "",
+            "Gateway": "",
+            "IPAddress": "",
+            "IPPrefixLen": 0,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "DNSNames": None,
+        }
+    }
+
+
+def _network_settings(spec: ContainerSpec) -> dict[str, object]:
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": _endpoints(spec),
+    }
+
+
+def render_status(state: ContainerState, now: int) -> str:
+    """Return ps's Status; `now` in nanoseconds since the epoch."""
+    match state.status:
+        case Status.RUNNING:
+            return f"Up {render_duration((now - state.started_at) / _SECOND)}"
+        case Status.PAUSED:
+            return f"Up {render_duration((now - state.started_at) / _SECOND)} (Paused)"
+        case Status.RESTARTING:
+            ago = render_duration((now - state.finished_at) / _SECOND)
+            return f"Restarting ({state.exit_code}) {ago} ago"
+        case Status.REMOVING:
+            return "Removal In Progress"
+        case Status.DEAD:
+            return "Dead"
+        case Status.CREATED:
+            return "Created"
+        case Status.EXITED:
+            if not state.finished_at:
+                return f"Exited ({state.exit_code})"
+            ago = render_duration((now - state.finished_at) / _SECOND)
+            return f"Exited ({state.exit_code}) {ago} ago"
+
+
+def render_item(view: ContainerView, now: int) -> dict[str, object]:
+    """Return one entry of GET /containers/json."""
+    container = view.container
+    answer: dict[str, object] = {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": container.image_name or str(view.image_id),
+        "ImageID": str(view.image_id),
+        "Command": render_command(container.argv),
+        "Created": container.created // _SECOND,
+        "Ports": [],
+    }
+    if view.size_rw > 0:
+        answer["SizeRw"] = view.size_rw
+    if view.size_root_fs > 0:
+        answer["SizeRootFs"] = view.size_root_fs
+    mode = container.spec.namespaces.network
+    host: dict[str, object] = {"NetworkMode": "bridge" if mode in ("", "default") else mode}
+    if container.spec.annotations:
+        host["Annotations"] = dict(container.spec.annotations)
+    answer |= {
+        "Labels": dict(container.labels),
+        "State": str(container.state.status),
+        "Status": render_status(container.state, now),
+        "HostConfig": host,
+        "NetworkSettings": {"Networks": _endpoints(container.spec)},
+        "Mounts": [_mount_point(mount) for mount in view.mounts],
+    }
+    return answer

@@ -1,0 +1,198 @@
+"""POST /containers/create: the body to a ContainerSpec. `spec` goes the other way.
+
+Only what the body's shape decides, and what no ContainerSpec can hold, is refused here; whether a spec
+makes sense is for `containers` to say.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from wherry.api.wire.bodies import Config, CreateBody, Health, HostConfig, Restart, Words
+from wherry.api.wire.codec import decode, pairs_of, texts
+from wherry.api.wire.mounts import parse_mounts
+from wherry.api.wire.resources import DeviceNumber, parse_devices, parse_limits, parse_ulimits
+from wherry.model.containers import (
+    ContainerSpec,
+    HealthSpec,
+    LogConfig,
+    Namespaces,
+    RestartPolicy,
+    Security,
+)
+from wherry.model.errors import Invalid, Unsupported
+
+
+def parse_create(body: bytes, number_of: DeviceNumber) -> ContainerSpec:
+    """Return what `body` asks for. Raises Invalid naming the field, Unsupported for what no spec holds."""
+    wanted = decode(CreateBody, body)
+    host = wanted.HostConfig or HostConfig()
+    _refuse(wanted, host)
+    return ContainerSpec(
+        **_config_fields(wanted),  # pyright: ignore[reportArgumentType]
+        **_host_fields(host, number_of),  # pyright: ignore[reportArgumentType]
+        networks=_networks(wanted),
+    )
+
+
+def parse_config(body: bytes) -> ContainerSpec | None:
+    """Return the configuration that commit's body puts over the image's; None for an empty body."""
+    if body.strip() in (b"", b"null"):
+        return None
+    config = decode(Config, body)
+    if config.OnBuild or config.ArgsEscaped:
+        raise Unsupported("OnBuild and ArgsEscaped in a commit are not in this version of wherry")
+    return ContainerSpec(**_config_fields(config))  # pyright: ignore[reportArgumentType]
+
+
+def _refuse(wanted: CreateBody, host: HostConfig) -> None:
+    if wanted.OnBuild:
+        raise Unsupported("OnBuild belongs to images: a container cannot have it")
+    if wanted.ArgsEscaped:
+        raise Unsupported("ArgsEscaped is for Windows containers")
+    if host.Links:
+        raise Unsupported(
+            "Links (--link) are not in this version of wherry", hint="networks come later"
+        )
+    if host.Cgroup:
+        raise Unsupported("HostConfig.Cgroup: a container cannot join another's cgroup")
+    if host.Isolation not in (None, "", "default"):
+        raise Invalid(
+            f"invalid isolation '{host.Isolation}'", hint="Linux containers know only default"
+        )
+
+
+def _config_fields(config: Config) -> dict[str, object]:
+    return {
+        "image": config.Image or "",
+        "command": parse_words(config.Cmd),
+        "entrypoint": parse_words(config.Entrypoint),
+        "env": texts(config.Env),
+        "working_dir": config.WorkingDir or "",
+        "user": config.User or "",
+        "hostname": config.Hostname or "",
+        "domainname": config.Domainname or "",
+        "labels": pairs_of(config.Labels),
+        "tty": bool(config.Tty),
+        "open_stdin": bool(config.OpenStdin),
+        "stdin_once": bool(config.StdinOnce),
+        "attach_stdin": bool(config.AttachStdin),
+        "attach_stdout": bool(config.AttachStdout),
+        "attach_stderr": bool(config.AttachStderr),
+        "stop_signal": config.StopSignal or "",
+        "stop_timeout": config.StopTimeout,
+        "health": parse_health(config.Healthcheck),
+        "exposed_ports": tuple(_port(port) for port in config.ExposedPorts or {}),
+        "image_volumes": tuple(config.Volumes or {}),
+        "network_disabled": bool(config.NetworkDisabled),
+        "mac_address": config.MacAddress or "",
+        "shell": parse_words(config.Shell) or (),
+    }
+
+
+def _host_fields(host: HostConfig, number_of: DeviceNumber) -> dict[str, object]:
+    size = host.ConsoleSize or [0, 0]
+    if len(size) != 2 or any(not 0 <= number < 65536 for number in size):
+        raise Invalid("invalid ConsoleSize: two numbers are expected, height and width")
+    log = host.LogConfig
+    return {
+        "group_add": texts(host.GroupAdd),
+        "annotations": pairs_of(host.Annotations),
+        "init": host.Init,
+        "auto_remove": bool(host.AutoRemove),
+        "read_only": bool(host.ReadonlyRootfs),
+        "shm_size": host.ShmSize or 0,
+        "oom_score_adj": host.OomScoreAdj or 0,
+        "sysctls": pairs_of(host.Sysctls),
+        "ulimits": parse_ulimits(host),
+        "devices": parse_devices(host),
+        "device_cgroup_rules": texts(host.DeviceCgroupRules),
+        "mounts": parse_mounts(host),
+        "volumes_from": texts(host.VolumesFrom),
+        "limits": parse_limits(host, number_of),
+        "cgroup_parent": host.CgroupParent or "",
+        "restart": parse_restart(host.RestartPolicy),
+        "log": LogConfig(log.Type or "", pairs_of(log.Config)) if log else LogConfig(),
+        "namespaces": Namespaces(
+            user=host.UsernsMode or "",
+            pid=host.PidMode or "",
+            ipc=host.IpcMode or "",
+            uts=host.UTSMode or "",
+            cgroup=host.CgroupnsMode or "",
+            network=host.NetworkMode or "",
+        ),
+        "security": Security(
+            privileged=bool(host.Privileged),
+            cap_add=parse_words(host.CapAdd) or (),
+            cap_drop=parse_words(host.CapDrop) or (),
+            options=texts(host.SecurityOpt),
+            masked_paths=None if host.MaskedPaths is None else tuple(host.MaskedPaths),
+            readonly_paths=None if host.ReadonlyPaths is None else tuple(host.ReadonlyPaths),
+        ),
+        "extra_hosts": texts(host.ExtraHosts),
+        "dns": texts(host.Dns),
+        "dns_search": texts(host.DnsSearch),
+        "dns_options": texts(host.DnsOptions),
+        "published": tuple(
+            (_port(port), binding.HostIp or "", binding.HostPort or "")
+            for port, bindings in (host.PortBindings or {}).items()
+            for binding in bindings or ()
+        ),
+        "publish_all": bool(host.PublishAllPorts),
+        "runtime": host.Runtime or "",
+        "storage_options": pairs_of(host.StorageOpt),
+        "volume_driver": host.VolumeDriver or "",
+        "console_size": (size[0], size[1]),
+        "container_id_file": host.ContainerIDFile or "",
+    }
+
+
+def parse_words(words: Words) -> tuple[str, ...] | None:
+    """Return a command; null stays None, which means the image's."""
+    if words is None:
+        return None
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _port(text: str) -> str:
+    number, slash, protocol = text.partition("/")
+    bounds = number.split("-")
+    fine = len(bounds) <= 2 and all(part.isdecimal() and int(part) < 65536 for part in bounds)
+    if not fine or (slash and protocol not in ("tcp", "udp", "sctp")):
+        raise Invalid(f"invalid port specification: {text!r}")
+    return text if slash else f"{text}/tcp"
+
+
+def parse_restart(policy: Restart | None) -> RestartPolicy:
+    """Return a restart policy, `no` where none is named."""
+    if policy is None:
+        return RestartPolicy()
+    return RestartPolicy(policy.Name or "no", policy.MaximumRetryCount or 0)
+
+
+def parse_health(health: Health | None) -> HealthSpec | None:
+    """Return a health check; nanoseconds."""
+    if health is None:
+        return None
+    return HealthSpec(
+        test=texts(health.Test),
+        interval=health.Interval or 0,
+        timeout=health.Timeout or 0,
+        start_period=health.StartPeriod or 0,
+        start_interval=health.StartInterval or 0,
+        retries=health.Retries or 0,
+    )
+
+
+def _networks(wanted: CreateBody) -> tuple[tuple[str, str], ...]:
+    config = wanted.NetworkingConfig
+    found: list[tuple[str, str]] = []
+    for name, endpoint in ((config and config.EndpointsConfig) or {}).items():
+        said = {key: value for key, value in (endpoint or {}).items() if value}
+        if said:
+            raise Unsupported(
+                f"{', '.join(sorted(said))} of network {name}: not in this version of wherry",
+                hint="networks come with a later version",
+            )
+        found.append((name, msgspec.json.encode(said).decode()))
+    return tuple(found)

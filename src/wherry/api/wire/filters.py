@@ -1,0 +1,63 @@
+"""Docker's `filters` parameter, in both of its forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import cast
+
+import msgspec
+
+from wherry.model.errors import Invalid
+
+CONTAINERS = frozenset(
+    "ancestor before since exited id isolation label name network publish expose status health "
+    "volume is-task".split()
+)
+CONTAINERS_PRUNE = frozenset(("label", "label!", "until"))
+IMAGES = frozenset("dangling label label! before since reference until".split())
+IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
+EVENTS = frozenset(
+    "config container daemon event image label network node plugin scope secret service type volume".split()
+)
+_STATES = "created running paused restarting removing exited dead".split()
+
+
+def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return name to values of `{"label": ["a"]}` or `{"label": {"a": true}}`.
+
+    Raises Invalid, with Docker's words, for what is neither and for a name that is not `known`.
+    """
+    if not text:
+        return {}
+    try:
+        raw = cast(object, msgspec.json.decode(text.encode("utf-8", "replace")))
+    except (msgspec.DecodeError, RecursionError):
+        raise Invalid("invalid filter") from None
+    if not isinstance(raw, dict):
+        raise Invalid("invalid filter")
+    found: dict[str, tuple[str, ...]] = {}
+    for name, values in cast(dict[str, object], raw).items():
+        if not isinstance(values, list | dict):
+            raise Invalid("invalid filter")
+        # Of an object the keys count, whatever their values: so does Docker.
+        items = tuple(cast(Iterable[object], values))
+        if not all(isinstance(item, str) for item in items):
+            raise Invalid("invalid filter")
+        if name not in known:
+            raise Invalid(f"invalid filter '{name}'")
+        found[name] = cast(tuple[str, ...], items)
+    _check_values(found)
+    return found
+
+
+def _check_values(found: Mapping[str, tuple[str, ...]]) -> None:
+    for state in found.get("status", ()):
+        if state not in _STATES:
+            raise Invalid(
+                f"invalid filter 'status={state}': invalid value for state ({state}):"
+                f" must be one of {', '.join(_STATES)}"
+            )
+    for name in ("dangling", "is-task"):
+        for value in found.get(name, ()):
+            if value.lower() not in ("1", "0", "true", "false", "t", "f"):
+                raise Invalid(f"invalid filter '{name}={value}'")

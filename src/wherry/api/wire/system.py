@@ -1,0 +1,143 @@
+"""`docker info`, `docker version` and `docker system df`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from wherry.api.versions import CURRENT, OLDEST, render_version
+from wherry.api.wire.codec import render_time
+from wherry.api.wire.spec import RUNTIME
+from wherry.model.views import EngineFacts
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+_FEATURES = (
+    "MemoryLimit",
+    "SwapLimit",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "OomKillDisable",
+)
+
+
+def render_version_answer(facts: EngineFacts) -> dict[str, object]:
+    """Return the answer to GET /version."""
+    architecture = _MACHINES.get(facts.architecture, facts.architecture)
+    current, oldest = render_version(CURRENT), render_version(OLDEST)
+    experimental = "true" if facts.experimental else "false"
+    return {
+        "Platform": {"Name": "wherry"},
+        "Components": [
+            {
+                "Name": "Engine",
+                "Version": facts.version,
+                "Details": {
+                    "ApiVersion": current,
+                    "Arch": architecture,
+                    "BuildTime": "",
+                    "Experimental": experimental,
+                    "GitCommit": "",
+                    "GoVersion": "",
+                    "KernelVersion": facts.kernel,
+                    "MinAPIVersion": oldest,
+                    "Os": "linux",
+                },
+            },
+            {
+                "Name": "wherry-runtime",
+                "Version": facts.version,
+                "Details": {"GitCommit": ""},
+            },
+        ],
+        "Version": facts.version,
+        "ApiVersion": current,
+        "MinAPIVersion": oldest,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": architecture,
+        "KernelVersion": facts.kernel,
+        "BuildTime": "",
+    }
+
+
+def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -> dict[str, object]:
+    """Return the answer to GET /info, in Docker's order; `listeners` is how many follow the events."""
+    features = dict(facts.features)
+    return {
+        "ID": facts.id,
+        "Containers": counts.get("containers", 0),
+        "ContainersRunning": counts.get("running", 0),
+        "ContainersPaused": counts.get("paused", 0),
+        "ContainersStopped": counts.get("stopped", 0),
+        "Images": counts.get("images", 0),
+        "Driver": facts.storage_driver,
+        "DriverStatus": [["Backing Filesystem", facts.backing_fs], ["Supports d_type", "true"]],
+        "Plugins": {
+            "Volume": [],
+            "Network": ["host", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "local", "none"],
+        },
+        **{name: features.get(name, False) for name in _FEATURES},
+        **{name: value for name, value in features.items() if name not in _FEATURES},
+        "Debug": facts.debug,
+        "NFd": 0,
+        "NGoroutines": 0,
+        "SystemTime": render_time(time.time_ns()),
+        "LoggingDriver": facts.default_log_driver,
+        "CgroupDriver": facts.cgroup_driver,
+        "CgroupVersion": str(facts.cgroup_version),
+        "NEventsListener": listeners,
+        "KernelVersion": facts.kernel,
+        "OperatingSystem": facts.operating_system,
+        "OSVersion": facts.os_version,
+        "OSType": "linux",
+        "Architecture": facts.architecture,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "IndexConfigs": {
+                "docker.io": {
+                    "Mirrors": [],
+                    "Name": "docker.io",
+                    "Official": True,
+                    "Secure": True,
+                }
+            },
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "Mirrors": None,
+        },
+        "NCPU": facts.cpus,
+        "MemTotal": facts.memory,
+        "GenericResources": None,
+        "DockerRootDir": facts.data_root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": facts.name,
+        "Labels": list(facts.labels),
+        "ExperimentalBuild": facts.experimental,
+        "ServerVersion": facts.version,
+        "Runtimes": {RUNTIME: {"path": "wherry-runtime"}},
+        "DefaultRuntime": RUNTIME,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": facts.live_restore,
+        "Isolation": "",
+        "InitBinary": facts.init_path,
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": list(facts.security_options),
+        "CDISpecDirs": [],
+        "Warnings": list(facts.warnings) or None,
+    }

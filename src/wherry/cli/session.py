@@ -1,0 +1,96 @@
+"""What a command works with: the engine, the three streams, how it was called."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli.failure import Failure
+from wherry.cli.style import Style, wanted
+from wherry.client.address import DEFAULT_HOST, parse_address
+from wherry.client.engine import Engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.flags import Options
+
+
+class Session:
+    """One invocation. `path` is the command's words, `run` or `container ls`."""
+
+    def __init__(self, options: Options, path: str = "") -> None:
+        self.options = options
+        self.path = path
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine at the host that was asked for; started when that is allowed and needed."""
+        if self._engine is None:
+            self._engine = self.another_engine()
+        return self._engine
+
+    def another_engine(self) -> Engine:
+        """Return a second engine object at the same place, with connections of its own."""
+        text, explicit = host(self.options)
+        if explicit or self.no_start or os.geteuid() != 0:
+            return Engine(parse_address(text))
+        return Engine(parse_address(text), on_refused=self._start_daemon)
+
+    @property
+    def no_start(self) -> bool:
+        """Whether the daemon may not be started from here."""
+        return self.options.on("no-start") or os.environ.get("WHERRY_NO_START", "") not in ("", "0")
+
+    def _start_daemon(self) -> None:
+        from wherry.cli.daemon import start_daemon
+
+        start_daemon(parse_address(host(self.options)[0]))
+
+    @property
+    def debug(self) -> bool:
+        """Whether errors come with their traceback."""
+        return self.options.on("debug")
+
+    def write(self, text: str) -> None:
+        """Write text to standard output."""
+        sys.stdout.write(text)
+
+    def line(self, text: str) -> None:
+        """Write a line to standard output."""
+        sys.stdout.write(text + "\n")
+
+    def error(self, text: str) -> None:
+        """Write a line to standard error, after what standard output holds."""
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def style(self, descriptor: int = 1) -> Style:
+        """Return the painter for what goes to `descriptor`."""
+        return Style(wanted(descriptor))
+
+    def confirm(self, warning: str) -> bool:
+        """Ask on the terminal; only y or yes agrees."""
+        sys.stdout.write(f"{warning} [y/N] ")
+        sys.stdout.flush()
+        answer = sys.stdin.readline().strip().lower()
+        return answer in ("y", "yes")
+
+
+def host(options: Options) -> tuple[str, bool]:
+    """Return the engine's address as text, and whether anyone chose it. Raises Failure."""
+    hosts: list[str] = options.all("host")
+    if len(hosts) > 1:
+        raise Failure("specify only one -H")
+    context = options.text("context")
+    if context not in ("", "default"):
+        raise Failure(f'context "{context}": only the default context is in this version')
+    text = (
+        (hosts[0] if hosts else "")
+        or os.environ.get("WHERRY_HOST", "")
+        or os.environ.get("DOCKER_HOST", "")
+    )
+    if text.startswith("/"):
+        text = f"unix://{text}"
+    return (text, True) if text else (DEFAULT_HOST, False)

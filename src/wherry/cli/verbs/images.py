@@ -1,0 +1,148 @@
+"""`wherry images`."""
+
+from __future__ import annotations
+
+from wherry.cli.flags import Command, Flag, Options
+from wherry.cli.listing import Listing, filters_query
+from wherry.cli.moments import ago, go_string
+from wherry.cli.session import Session
+from wherry.cli.template.values import Row
+from wherry.cli.units import human_size
+from wherry.client.wire import many
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
+_NONE = "<none>"
+_COLUMNS = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+_WITH_DIGESTS = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+TITLES = {
+    "ID": "IMAGE ID",
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+    "Containers": "CONTAINERS",
+    "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+}
+_RAW = """repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+"""
+KIND = "*formatter.imageContext"
+
+
+def image_rows(images: list[Object], *, truncate: bool, digests: bool) -> list[Row]:
+    """Return a row for every name of every element of `GET /images/json`."""
+    rows: list[Row] = []
+    for image in images:
+        for repository, tag, digest in _names(image, digests):
+            rows.append(_row(image, repository, tag, digest, truncate))
+    return rows
+
+
+def _names(image: Object, digests: bool) -> list[tuple[str, str, str]]:
+    """The (repository, tag, digest) triples that an image is listed under."""
+    tags: dict[str, list[str]] = {}
+    for name in many(image, "RepoTags"):
+        repository, _, tag = name.rpartition(":")
+        if name != "<none>:<none>":
+            tags.setdefault(repository, []).append(tag)
+    known: dict[str, list[str]] = {}
+    for name in many(image, "RepoDigests"):
+        repository, _, digest = name.partition("@")
+        if repository != _NONE:
+            known.setdefault(repository, []).append(digest)
+    out: list[tuple[str, str, str]] = []
+    for repository, names in tags.items():
+        found = known.pop(repository, [])
+        shown = found if digests and found else [_NONE]
+        out += [(repository, tag, digest) for tag in names for digest in shown]
+    for repository, found in known.items():
+        shown = found if digests else [_NONE]
+        out += [(repository, _NONE, digest) for digest in shown]
+    return out or [(_NONE, _NONE, _NONE)]
+
+
+def _count(value: int) -> str:
+    return "N/A" if value < 0 else str(value)
+
+
+def _row(image: Object, repository: str, tag: str, digest: str, truncate: bool) -> Row:
+    identifier: str = image["Id"]
+    created: int = image["Created"]
+    size: int = image["Size"]
+    shared: int = image.get("SharedSize", -1)
+    unique = human_size(size - shared) if shared >= 0 else "N/A"
+    return Row(
+        KIND,
+        {
+            "ID": lambda: identifier.removeprefix("sha256:")[:12] if truncate else identifier,
+            "Repository": lambda: repository,
+            "Tag": lambda: tag,
+            "Digest": lambda: digest,
+            "CreatedSince": lambda: ago(created) if created else "N/A",
+            "CreatedAt": lambda: go_string(created),
+            "Size": lambda: human_size(size, 3),
+            "Containers": lambda: _count(image.get("Containers", -1)),
+            "VirtualSize": lambda: human_size(size),
+            "SharedSize": lambda: human_size(shared) if shared >= 0 else "N/A",
+            "UniqueSize": lambda: unique,
+        },
+    )
+
+
+def _images(session: Session, options: Options, arguments: list[str]) -> int:
+    form = options.text("format")
+    quiet = options.on("quiet")
+    if quiet and form:
+        session.error("WARNING: Ignoring custom format, because both --format and --quiet are set.")
+        form = ""
+    conditions: list[tuple[str, str]] = options.all("filter")
+    if arguments:
+        conditions = [*conditions, ("reference", arguments[0])]
+    query = {"all": "1"} if options.on("all") else {}
+    found: list[Object] = session.engine.get("/images/json", query | filters_query(conditions))
+    digests = options.on("digests")
+    rows = image_rows(
+        found,
+        truncate=not options.on("no-trunc"),
+        digests=(digests and not quiet) or ".Digest" in form,
+    )
+    listing = Listing(KIND, _WITH_DIGESTS if digests else _COLUMNS, TITLES, raw=_RAW)
+    session.write(listing.render(rows, form, quiet=quiet, style=session.style()))
+    return 0
+
+
+LIST = Command(
+    _images,
+    "[OPTIONS] [REPOSITORY[:TAG]]",
+    "List images",
+    (
+        Flag("all", "bool", "Show all images (default hides intermediate images)", short="a"),
+        Flag("digests", "bool", "Show digests"),
+        Flag(
+            "filter",
+            "filter",
+            "Filter output based on conditions provided",
+            short="f",
+            many=True,
+            label="filter",
+        ),
+        Flag(
+            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
+        ),
+        Flag("no-trunc", "bool", "Don't truncate output"),
+        Flag("quiet", "bool", "Only show image IDs", short="q"),
+    ),
+    most=1,
+)

@@ -1,0 +1,108 @@
+"""`wherry version`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry import __version__
+from wherry.cli.flags import Command, Flag, Options
+from wherry.cli.session import Session
+from wherry.client.engine import API_VERSION
+from wherry.client.wire import many, one
+from wherry.model.errors import WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def _client() -> Object:
+    machine = os.uname().machine
+    return {
+        "Version": __version__,
+        "ApiVersion": API_VERSION,
+        "DefaultAPIVersion": API_VERSION,
+        "PythonVersion": sys.version.split(" ", 1)[0],
+        "Os": "linux",
+        "Arch": _MACHINES.get(machine, machine),
+        "Context": "default",
+    }
+
+
+def _version(session: Session, options: Options, _arguments: list[str]) -> int:
+    client = _client()
+    server: Object | None = None
+    problem: WherryError | None = None
+    try:
+        server = session.engine.get("/version")
+    except WherryError as error:
+        problem = error
+    form = options.text("format")
+    if form:
+        from wherry.cli.listing import show_value
+
+        session.write(show_value({"Client": client, "Server": server}, form))
+    else:
+        session.write(_text(session, client, server))
+    if problem is not None:
+        raise problem
+    return 0
+
+
+def _text(session: Session, client: Object, server: Object | None) -> str:
+    style = session.style()
+    lines = [style("1", "Client:")]
+    lines += _pairs(
+        1,
+        18,
+        ("Version", client["Version"]),
+        ("API version", client["ApiVersion"]),
+        ("Python version", client["PythonVersion"]),
+        ("OS/Arch", f"{client['Os']}/{client['Arch']}"),
+        ("Context", client["Context"]),
+    )
+    if server is not None:
+        platform = one(server, "Platform").get("Name") or ""
+        lines += ["", style("1", f"Server: {platform}".rstrip())]
+        for component in many(server, "Components"):
+            lines += _component(component)
+    return "\n".join(lines) + "\n"
+
+
+def _component(component: Object) -> list[str]:
+    details: dict[str, str] = one(component, "Details")
+    lines = [f" {component['Name']}:"]
+    pairs = [("Version", component["Version"])]
+    if component["Name"] == "Engine":
+        least = details.get("MinAPIVersion", "")
+        pairs.append(("API version", f"{details.get('ApiVersion', '')} (minimum version {least})"))
+        names = {
+            "GoVersion": "Go version",
+            "PythonVersion": "Python version",
+            "GitCommit": "Git commit",
+            "BuildTime": "Built",
+        }
+        pairs += [(title, details[key]) for key, title in names.items() if key in details]
+        pairs.append(("OS/Arch", f"{details.get('Os', '')}/{details.get('Arch', '')}"))
+        pairs.append(("Experimental", details.get("Experimental", "false")))
+    else:
+        pairs += [(key, details[key]) for key in sorted(details)]
+    return lines + _pairs(2, 17, *pairs)
+
+
+def _pairs(indent: int, width: int, *pairs: tuple[str, str]) -> list[str]:
+    return [f"{' ' * indent}{name + ':':<{width}} {value}" for name, value in pairs]
+
+
+VERSION = Command(
+    _version,
+    "[OPTIONS]",
+    "Show the wherry version information",
+    (Flag("format", "string", "Format output: 'json' or a Go template", short="f"),),
+    most=0,
+)

@@ -1,0 +1,254 @@
+"""The rooms of this package put together from what they need of the outside.
+
+`daemon.wiring` hands in the real things, tests hand in fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers import attach, commit, create, execute, listing, logs, roots
+from wherry.containers import reconcile as reconciling
+from wherry.containers import remove as removing
+from wherry.containers import start as starting
+from wherry.containers.copy import Copier
+from wherry.containers.events import EventLog
+from wherry.containers.exec_store import ExecStore
+from wherry.containers.exits import Exits
+from wherry.containers.freeze import Pauser
+from wherry.containers.groups import Cgroups, Groups
+from wherry.containers.live import Lives, Tasks
+from wherry.containers.prune import Pruner
+from wherry.containers.rename import Renamer
+from wherry.containers.restart import Restarts
+from wherry.containers.running import Runner
+from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.service import ContainerService, Rooms
+from wherry.containers.signalling import Signals
+from wherry.containers.stats import Meter
+from wherry.containers.stop import Stopper
+from wherry.containers.store import ContainerStore
+from wherry.containers.top import Top
+from wherry.containers.trash import Trash
+from wherry.containers.update import Updater
+from wherry.containers.waits import Waiter
+from wherry.kernel.calls import Kernel
+from wherry.model.containers import LogConfig
+from wherry.model.oci import RuntimeSpec
+from wherry.runtime.plan import Plan
+from wherry.supervisor.messages import Exit
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor(
+    attach.Supervisor,
+    execute.Supervisor,
+    reconciling.Supervisor,
+    removing.Supervisor,
+    starting.Supervisor,
+    Protocol,
+):
+    """All that is used of the supervisor's client."""
+
+
+class Snapshots(listing.Snapshots, roots.Snapshots, starting.Snapshots, Protocol):
+    """All that is used of the snapshotter."""
+
+
+class ImageStore(create.Images, commit.Images, Protocol):
+    """All that is used of the image store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the daemon's configuration and this machine say."""
+
+    root: Path
+    """The data root: `containers` and `trash` lie in it."""
+    host: HostFacts
+    platform: starting.Platform
+    log_default: LogConfig
+    cpus: int
+    default_init: bool = False
+    userns_missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What this package is given."""
+
+    store: ContainerStore
+    execs: ExecStore
+    events: EventLog
+    supervisor: Supervisor
+    snapshots: Snapshots
+    images: ImageStore
+    image_facts: listing.ImageFacts
+    image_maker: commit.Maker
+    leases: create.Leases
+    cgroups: Cgroups
+    kernel: Kernel
+    plan: Callable[[RuntimeSpec], Plan]
+    remove_tree: Callable[[Path], None]
+    watch: Callable[[], logs.Watch]
+    recorded_exit: Callable[[str], tuple[int, int] | None]
+
+
+class Assembly:
+    """The service, and what has to be told to its rooms from outside."""
+
+    def __init__(self, needs: Needs, settings: Settings) -> None:
+        self._tasks = Tasks()
+        self._lives = Lives()
+        self._trash = Trash(settings.root / "trash", needs.remove_tree)
+        store, events, supervisor = needs.store, needs.events, needs.supervisor
+        lives, host = self._lives, settings.host
+        folders = settings.root / "containers"
+        folder = folders.joinpath
+        groups = Groups(needs.cgroups, host.cgroup_parent)
+        signals = Signals(store, supervisor, groups, events)
+        remover = removing.Remover(
+            store=store,
+            lives=lives,
+            signals=signals,
+            supervisor=supervisor,
+            trash=self._trash,
+            execs=needs.execs,
+            events=events,
+            folder=folder,
+        )
+        starter = starting.Starter(
+            store=store,
+            snapshots=needs.snapshots,
+            supervisor=supervisor,
+            events=events,
+            plan=needs.plan,
+            folder=folder,
+            facts=host,
+            platform=settings.platform,
+            log_default=settings.log_default,
+        )
+        executor = execute.Executor(
+            store=store,
+            execs=needs.execs,
+            supervisor=supervisor,
+            events=events,
+            facts=host,
+            platform=settings.platform,
+        )
+        self._runner = Runner(store=store, lives=lives, starter=starter, remover=remover)
+        self._restarts = Restarts(self._tasks, self._runner.restart)
+        self._exits = Exits(
+            store=store,
+            lives=lives,
+            execs=executor,
+            supervisor=supervisor,
+            remover=remover,
+            restarts=self._restarts,
+            events=events,
+        )
+        self._reconciler = reconciling.Reconciler(
+            store=store,
+            execs=needs.execs,
+            lives=lives,
+            exits=self._exits,
+            restarts=self._restarts,
+            supervisor=supervisor,
+            groups=groups,
+            trash=self._trash,
+            root=folders,
+            recorded_exit=needs.recorded_exit,
+        )
+        pauser = Pauser(store=store, lives=lives, signals=signals, freezer=groups, events=events)
+        rooms = Rooms(
+            store=store,
+            creator=create.Creator(
+                store=store,
+                images=needs.images,
+                leases=needs.leases,
+                groups=groups,
+                events=events,
+                log_default=settings.log_default,
+                cpus=settings.cpus,
+                capabilities=host.capabilities,
+                init_path=host.init_path,
+                default_init=settings.default_init,
+                userns_missing=settings.userns_missing,
+            ),
+            starter=starter,
+            runner=self._runner,
+            stopper=Stopper(
+                store=store, lives=lives, signals=signals, events=events, start=self._runner.start
+            ),
+            pauser=pauser,
+            renamer=Renamer(store=store, lives=lives, events=events),
+            remover=remover,
+            waiter=Waiter(store=store, lives=lives),
+            attacher=attach.Attacher(
+                store=store, lives=lives, supervisor=supervisor, events=events
+            ),
+            executor=executor,
+            logs=logs.Logs(
+                store=store,
+                lives=lives,
+                folder=folder,
+                log_default=settings.log_default,
+                watch=needs.watch,
+            ),
+            top=Top(store=store, groups=groups, events=events),
+            meter=Meter(store=store, groups=groups),
+            updater=Updater(
+                store=store, lives=lives, groups=groups, events=events, cpus=settings.cpus
+            ),
+            lister=listing.Lister(
+                store=store,
+                execs=needs.execs,
+                snapshots=needs.snapshots,
+                images=needs.image_facts,
+                folder=folder,
+            ),
+            copier=Copier(
+                store=store,
+                lives=lives,
+                roots=roots.Roots(needs.kernel, needs.snapshots),
+                events=events,
+            ),
+            committer=commit.Committer(
+                store=store,
+                images=needs.images,
+                maker=needs.image_maker,
+                snapshots=needs.snapshots,
+                pauser=pauser,
+                events=events,
+            ),
+            pruner=Pruner(store=store, lives=lives, remover=remover, snapshots=needs.snapshots),
+        )
+        self.service = ContainerService(rooms, self._tasks)
+
+    def take_exit(self, end: Exit) -> None:
+        """A process has ended. Exits of one container are seen to in order, others do not wait for it."""
+        self._tasks.spawn(self._see_to(end))
+
+    async def _see_to(self, end: Exit) -> None:
+        try:
+            await self._exits(end)
+        except Exception:
+            log.exception("the exit of %s could not be recorded", end.key)
+
+    async def open(self) -> None:
+        """Bring rows and processes together, and start what policies want, in the background."""
+        wanted = await self._reconciler.run()
+        if wanted:
+            self._tasks.spawn(self._runner.start_all(wanted))
+
+    async def close(self) -> None:
+        """Finish what is under way; containers go on."""
+        self._restarts.close(self._lives.all())
+        await self._tasks.close()
+        await asyncio.to_thread(self._trash.close)

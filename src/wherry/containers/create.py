@@ -1,0 +1,186 @@
+"""Creating a container: its image resolved, everything checked, one row written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from wherry.containers import words
+from wherry.containers.checks import check_spec
+from wherry.containers.events import Recorder, container_event
+from wherry.containers.log_settings import parse_log_config, shown
+from wherry.containers.merge import merge
+from wherry.containers.mount_checks import check_mounts
+from wherry.containers.namespaces import referenced
+from wherry.containers.security import plan_security
+from wherry.containers.store import ContainerStore
+from wherry.model.containers import Container, ContainerSpec, LogConfig
+from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.ids import Digest, check_container_name, new_id
+from wherry.model.images import Image
+from wherry.model.oci import HOST
+from wherry.model.resources import Limits, validate, with_defaults
+from wherry.model.views import Created
+from wherry.runtime import capabilities
+
+_SHORT = 12
+IMAGE_VOLUMES = (
+    "The image declares volumes ({}); volumes are not in this version: what is written there is kept "
+    "in the container's own layer."
+)
+
+
+class Images(Protocol):
+    """What is used of the image store."""
+
+    def resolve(self, ref: str) -> Image: ...
+
+
+class Lease(Protocol):
+    """Holds layers that no row refers to yet."""
+
+    def add(self, *digests: Digest) -> None: ...
+
+
+class Leases(Protocol):
+    """Where leases are had."""
+
+    def lease(self) -> AbstractContextManager[Lease]: ...
+
+
+class Groups(Protocol):
+    """What is asked of the cgroups."""
+
+    def check(self, limits: Limits) -> None: ...
+
+
+class Creator:
+    """Makes containers; nothing but a row exists of them until they are started."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        images: Images,
+        leases: Leases,
+        groups: Groups,
+        events: Recorder,
+        log_default: LogConfig,
+        cpus: int,
+        capabilities: int,
+        init_path: str,
+        default_init: bool = False,
+        userns_missing: str = "",
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`capabilities` is the engine's own bounding set, `init_path` the program of --init.
+
+        `userns_missing` says why containers can have no user namespace of their own here, if so.
+        """
+        self._store = store
+        self._images = images
+        self._leases = leases
+        self._groups = groups
+        self._events = events
+        self._log_default = log_default
+        self._cpus = cpus
+        self._capabilities = capabilities
+        self._init_path = init_path
+        self._default_init = default_init
+        self._userns_missing = userns_missing
+        self._clock = clock
+
+    def create(self, spec: ContainerSpec, name: str) -> Created:
+        """Keep a new container and return its id and warnings; an empty name means: find one.
+
+        Raises Invalid or Unsupported for what is wrong with `spec`, NotFound for the image,
+        Conflict for a name that is taken.
+        """
+        if name:
+            name = check_container_name(name)
+            self._store.check_name(name)
+        if not spec.image:
+            raise Invalid("no image specified")
+        warnings = list(check_spec(spec))
+        init = self._default_init if spec.init is None else spec.init
+        spec = replace(spec, mounts=check_mounts(spec), init=init)
+        self._check_joined(spec)
+        self._check_security(spec)
+        self._check_limits(spec.limits)
+        parse_log_config(spec.log, self._log_default)
+        if spec.init and not self._init_path:
+            raise Unsupported(
+                "--init needs an init binary, and there is none here",
+                hint="install tini (Debian: apt-get install tini)",
+            )
+        with self._leases.lease() as lease:
+            image = self._images.resolve(spec.image)
+            lease.add(*image.chain)
+            container = self._make(spec, name, image)
+            self._store.add(container)
+        if image.config.volumes:
+            warnings.append(IMAGE_VOLUMES.format(", ".join(image.config.volumes)))
+        self._events.record(container_event(container, "create"))
+        return Created(container.id, tuple(warnings))
+
+    def _make(self, spec: ContainerSpec, name: str, image: Image) -> Container:
+        container_id = new_id()
+        merged = merge(spec, image.config)
+        hostname = spec.hostname or container_id[:_SHORT]
+        if HOST in (spec.namespaces.network, spec.namespaces.uts) and not spec.hostname:
+            hostname = os.uname().nodename
+        return Container(
+            id=container_id,
+            name=name or words.random_name(self._store.has_name),
+            created=self._clock(),
+            spec=replace(
+                merged.spec,
+                log=shown(spec.log, self._log_default),
+                limits=with_defaults(spec.limits),
+            ),
+            image_id=image.id,
+            image_name=spec.image,
+            argv=merged.argv,
+            env=merged.env,
+            working_dir=merged.working_dir,
+            user=merged.user,
+            stop_signal=merged.stop_signal,
+            labels=merged.labels,
+            hostname=hostname,
+            chain=image.chain,
+        )
+
+    def _check_joined(self, spec: ContainerSpec) -> None:
+        modes = spec.namespaces
+        for mode in (modes.pid, modes.ipc):
+            if ref := referenced(mode):
+                try:
+                    self._store.resolve(ref)
+                except NotFound as error:
+                    raise Invalid(error.message) from None
+
+    def _check_security(self, spec: ContainerSpec) -> None:
+        host = spec.security.privileged or HOST in (
+            spec.namespaces.user,
+            spec.namespaces.pid,
+            spec.namespaces.ipc,
+            spec.namespaces.network,
+        )
+        if self._userns_missing and not host:
+            raise Unsupported(
+                f"a user namespace of its own is not possible here: {self._userns_missing}",
+                hint="--userns=host does without",
+            )
+        available = self._capabilities if host else capabilities.ALL
+        plan_security(spec.security, available=available)
+
+    def _check_limits(self, limits: Limits) -> None:
+        if limits == Limits():
+            return
+        wanted = with_defaults(limits)
+        validate(wanted, cpus=self._cpus)
+        self._groups.check(wanted)

@@ -1,0 +1,133 @@
+"""What follows when a process has ended: the state, the events, those who wait, the next start.
+
+    container's init exits > keeper records it > supervisor tells > here: row, events, waiters
+    > supervisor is told to forget > its cgroups and ids are free again
+
+An exit may be told more than once (the supervisor or wherryd was started anew in between).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wherry.containers.events import Recorder, container_event
+from wherry.containers.live import Live, Lives, exited
+from wherry.containers.remove import Remover
+from wherry.containers.restart import Restarts, next_delay, wants_restart
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ALIVE, move
+from wherry.model.containers import Container, Status
+from wherry.model.views import Exited
+from wherry.supervisor.messages import Exit
+
+
+class Supervisor(Protocol):
+    """What is used of the supervisor's client."""
+
+    async def forget(self, key: str) -> None: ...
+
+
+class Execs(Protocol):
+    """The execs, some of whose keys an exit may bear."""
+
+    def knows(self, exec_id: str) -> bool: ...
+    def ended(self, end: Exit) -> None: ...
+
+
+class Exits:
+    """The receiver of every exit."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        lives: Lives,
+        execs: Execs,
+        supervisor: Supervisor,
+        remover: Remover,
+        restarts: Restarts,
+        events: Recorder,
+    ) -> None:
+        self._store = store
+        self._lives = lives
+        self._execs = execs
+        self._supervisor = supervisor
+        self._remover = remover
+        self._restarts = restarts
+        self._events = events
+
+    async def __call__(self, end: Exit, *, started_at: int = 0) -> None:
+        """Take note of `end`; `started_at` where the row may not know of the start yet."""
+        if self._execs.knows(end.key):
+            self._execs.ended(end)
+            await self._supervisor.forget(end.key)
+            return
+        live = self._lives.get(end.key)
+        async with live.lock:
+            container = self._store.find(end.key)
+            if container is None:
+                self._lives.drop(end.key)
+            elif is_news(container, end):
+                await self._take(container, live, end, started_at)
+            # After the answers: whoever waits does not wait for cgroups to be removed.
+            await self._supervisor.forget(end.key)
+
+    async def _take(self, container: Container, live: Live, end: Exit, started_at: int) -> None:
+        state = container.state
+        if state.status not in ALIVE:
+            # wherryd died between the start and its row.
+            state = move(state, Status.RUNNING, started_at=started_at, stopped_by_user=False)
+        spec = container.spec
+        ran = max(end.at - state.started_at, 0)
+        again = (
+            not live.kept
+            and not live.removing
+            and wants_restart(
+                spec.restart,
+                exit_code=end.code,
+                stopped_by_user=state.stopped_by_user,
+                restart_count=state.restart_count,
+            )
+        )
+        status = Status.RESTARTING if again else Status.EXITED
+        state = move(
+            state,
+            status,
+            pid=0,
+            exit_code=end.code,
+            finished_at=end.at,
+            oom_killed=end.oom_killed,
+            restart_count=state.restart_count + (1 if again else 0),
+        )
+        if live.removing or (spec.auto_remove and not live.kept):
+            container = self._store.save_volatile(container.id, state)
+            self._tell(container, ran)
+            await self._remover.delete(container, live, Exited(end.code))
+            return
+        container = self._store.save_state(container.id, state)
+        self._tell(container, ran)
+        live.tell_exit(exited(container), restarting=again)
+        if again:
+            self._restarts.schedule(container.id, live, next_delay(live.delay, ran))
+        else:
+            live.delay = 0.0
+
+    def _tell(self, container: Container, ran: int) -> None:
+        if container.state.oom_killed:
+            self._events.record(container_event(container, "oom"))
+        self._events.record(
+            container_event(
+                container,
+                "die",
+                execDuration=str(ran // 1_000_000_000),
+                exitCode=str(container.state.exit_code),
+            )
+        )
+
+
+def is_news(container: Container, end: Exit) -> bool:
+    """Return whether `end` is of a run whose end has not been recorded yet."""
+    state = container.state
+    if state.status in ALIVE:
+        return end.at >= state.started_at
+    return end.at > max(state.finished_at, state.started_at, container.created)

@@ -1,0 +1,134 @@
+"""Paths inside a container, as `docker cp` writes them, and what is found there.
+
+They are hostile: whatever they lead through is resolved below a descriptor of the container's root
+(CVE-2018-15664). Source: Engine API v1.51, ContainerArchive; behaviour of Docker Engine 28.5.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+
+from wherry.kernel.paths import open_in_root
+from wherry.model.errors import Invalid, NotFound
+from wherry.model.views import PathStat
+
+_MOST_LINKS = 40  # as the kernel's own MAXSYMLINKS
+# os.FileMode of Go: the permission bits, and these above them.
+_GO_KINDS = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: (1 << 26) | (1 << 21),
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+_GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
+
+
+class NoSuchPath(NotFound):
+    """There is nothing at a path inside a container."""
+
+    def __init__(self, path: str, ref: str) -> None:
+        super().__init__("path", path)
+        self.message = f"Could not find the file {path} in container {ref}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A path cleaned: absolute, without `.` and `..`. `follow`: it ended in a slash, so it is a directory."""
+
+    text: str
+    path: str
+    name: str
+    follow: bool
+
+
+def parse_path(text: str) -> Wanted:
+    """Return what `text` names, relative to the container's root. Raises Invalid."""
+    if not text:
+        raise Invalid("bad parameter: path cannot be empty")
+    if "\0" in text:
+        raise Invalid("bad parameter: a path cannot contain a NUL character")
+    path = posixpath.normpath("/" + text.lstrip("/"))
+    last = text.rpartition("/")[2]
+    name = "." if last == "." else posixpath.basename(path) or "/"
+    return Wanted(text, path, name, follow=last in ("", ".", "..") or path == "/")
+
+
+def open_path(root_fd: int, wanted: Wanted, ref: str) -> int:
+    """Return an O_PATH descriptor of what `wanted` names; a last link is followed where it says so.
+
+    Raises NoSuchPath, Invalid.
+    """
+    flags = os.O_PATH | (os.O_DIRECTORY if wanted.follow else os.O_NOFOLLOW)
+    try:
+        return open_in_root(root_fd, wanted.path, flags)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise NoSuchPath(wanted.text, ref) from None
+        if error.errno == errno.ENOTDIR and not wanted.follow:
+            raise NoSuchPath(wanted.text, ref) from None
+        reason = os.strerror(error.errno or 0).lower()
+        raise Invalid(f"lstat {wanted.text}: {reason}") from error
+
+
+def stat_path(root_fd: int, wanted: Wanted, ref: str) -> PathStat:
+    """Return what is at the path. Raises NoSuchPath, Invalid."""
+    fd = open_path(root_fd, wanted, ref)
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    target = ""
+    if stat.S_ISLNK(status.st_mode):
+        target = follow_links(root_fd, wanted.path)
+    return PathStat(
+        wanted.name, status.st_size, go_mode(status.st_mode), status.st_mtime_ns, target
+    )
+
+
+def go_mode(mode: int) -> int:
+    """Return `st_mode` as Go's os.FileMode, which the API speaks."""
+    kind = _GO_KINDS.get(stat.S_IFMT(mode), 0)
+    bits = sum(go for bit, go in _GO_BITS if mode & bit)
+    return kind | bits | (mode & 0o777)
+
+
+def follow_links(root_fd: int, path: str) -> str:
+    """Return `path` with all links resolved, whether or not the end exists. For display only."""
+    done: list[str] = []
+    todo = [part for part in path.split("/") if part]
+    links = 0
+    while todo:
+        part = todo.pop(0)
+        if part == "..":
+            del done[-1:]
+            continue
+        if part == ".":
+            continue
+        target = _read_link(root_fd, "/".join((*done, part)))
+        if target is None or links >= _MOST_LINKS:
+            done.append(part)
+            continue
+        links += 1
+        if target.startswith("/"):
+            done.clear()
+        todo[:0] = [piece for piece in target.split("/") if piece]
+    return "/" + "/".join(done)
+
+
+def _read_link(root_fd: int, path: str) -> str | None:
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return os.readlink("", dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)

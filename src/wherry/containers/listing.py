@@ -1,0 +1,176 @@
+"""ps, inspect and diff: containers as they are shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers import hostfiles
+from wherry.containers.commit import MADE_BY_RUNTIME
+from wherry.containers.exec_store import ExecStore
+from wherry.containers.filters import Ancestry, compile_filters, names_status
+from wherry.containers.runtime_spec import View
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ACTIVE
+from wherry.model.containers import Container, MountKind
+from wherry.model.errors import NotFound
+from wherry.model.ids import Digest
+from wherry.model.views import Change, ContainerView, Filters, MountPoint
+
+CHANGED, DELETED = 0, 2
+
+
+class FoundChange(Protocol):
+    """One change as storage finds it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def kind(self) -> ChangeNumber: ...
+
+
+class ChangeNumber(Protocol):
+    """How storage names a change."""
+
+    @property
+    def number(self) -> int: ...
+
+
+class Snapshots(Protocol):
+    """What is used of the snapshotter."""
+
+    def view(self, chain: Sequence[Digest]) -> View: ...
+    def view_of(self, key: str, chain: Sequence[Digest]) -> View: ...
+    def usage(self, path: Path) -> int: ...
+    def changes(self, key: str, chain: Sequence[Digest]) -> Iterable[FoundChange]: ...
+
+
+class ImageFacts(Ancestry, Protocol):
+    """What is asked of the images."""
+
+    def size(self, image_id: Digest) -> int: ...
+
+
+class Lister:
+    """Answers questions about containers."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        execs: ExecStore,
+        snapshots: Snapshots,
+        images: ImageFacts,
+        folder: Callable[[str], Path],
+    ) -> None:
+        self._store = store
+        self._execs = execs
+        self._snapshots = snapshots
+        self._images = images
+        self._folder = folder
+
+    async def list(
+        self, *, everything: bool, limit: int, size: bool, filters: Filters
+    ) -> list[ContainerView]:
+        """Return containers, newest first: those that run, or all; the newest `limit` of all where positive."""
+        wanted = compile_filters(filters, self._store, self._images)
+        shown = everything or limit > 0 or names_status(filters)
+        found = [
+            container
+            for container in self._store
+            if (shown or container.state.status in ACTIVE) and wanted(container)
+        ]
+        found.sort(key=lambda container: container.created, reverse=True)
+        if limit > 0:
+            del found[limit:]
+        return [await self._view(container, size=size, layers=size) for container in found]
+
+    async def inspect(self, ref: str, *, size: bool) -> ContainerView:
+        """Return everything about one container. Raises NotFound."""
+        return await self._view(self._store.resolve(ref), size=size, layers=True)
+
+    async def changes(self, ref: str) -> list[Change]:
+        """Return what its layer has changed, sorted by path. Raises NotFound."""
+        container = self._store.resolve(ref)
+        return await asyncio.to_thread(self._changes, container)
+
+    def _changes(self, container: Container) -> list[Change]:
+        try:
+            found = self._snapshots.changes(container.id, container.chain)
+            return visible_changes([Change(item.path, item.kind.number) for item in found])
+        except NotFound:
+            # It has no layer of its own before it is started or copied into.
+            return []
+
+    async def _view(self, container: Container, *, size: bool, layers: bool) -> ContainerView:
+        files = hostfiles.place_files(self._folder(container.id))
+        view = self._layers(container) if layers else None
+        size_rw = size_root = -1
+        if size:
+            size_rw = 0
+            if view is not None and view.upper is not None:
+                size_rw = await asyncio.to_thread(self._snapshots.usage, Path(view.upper))
+            size_root = size_rw + self._image_size(container)
+        return ContainerView(
+            container=container,
+            image_id=container.image_id,
+            mounts=tuple(mount_points(container)),
+            exec_ids=tuple(
+                entry.id for entry in self._execs.of(container.id) if entry.code is None
+            ),
+            log_path=str(self._folder(container.id) / "logs"),
+            hostname_path=files.hostname,
+            hosts_path=files.hosts,
+            resolv_conf_path=files.resolv_conf,
+            upper_dir=str((view and view.upper) or ""),
+            lower_dirs=tuple(str(path) for path in view.lowers) if view else (),
+            work_dir=str((view and view.work) or ""),
+            size_rw=size_rw,
+            size_root_fs=size_root,
+        )
+
+    def _layers(self, container: Container) -> View:
+        try:
+            return self._snapshots.view_of(container.id, container.chain)
+        except NotFound:
+            return self._snapshots.view(container.chain)
+
+    def _image_size(self, container: Container) -> int:
+        try:
+            return self._images.size(container.image_id)
+        except NotFound:
+            return 0
+
+
+def mount_points(container: Container) -> Iterable[MountPoint]:
+    """Yield an inspect's `Mounts`; `--tmpfs` is shown in HostConfig only, as Docker does."""
+    for mount in container.spec.mounts:
+        if mount.kind is MountKind.TMPFS and mount.legacy_tmpfs:
+            continue
+        mode = ""
+        if mount.legacy_bind:
+            mode = mount.bind_text.split(":", 2)[2] if mount.bind_text.count(":") > 1 else ""
+        bind = mount.kind is MountKind.BIND
+        yield MountPoint(
+            kind=str(mount.kind),
+            source=mount.source,
+            destination=mount.target,
+            mode=mode,
+            read_write=not mount.read_only,
+            propagation=(mount.propagation or "rprivate") if bind else "",
+        )
+
+
+def visible_changes(found: Iterable[Change]) -> list[Change]:
+    """Return the changes without the mount points that the runtime makes, and the folders changed by that."""
+    wanted = [c for c in found if c.kind == DELETED or c.path not in MADE_BY_RUNTIME]
+    parents = {path.rpartition("/")[0] for path in MADE_BY_RUNTIME}
+    return [
+        change
+        for change in wanted
+        if change.kind != CHANGED
+        or change.path not in parents
+        or any(other.path.startswith(change.path + "/") for other in wanted)
+    ]

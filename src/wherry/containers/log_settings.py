@@ -1,0 +1,109 @@
+"""`--log-driver` and `--log-opt` read. Pure. docker-run(1), "Logging drivers"; messages of Docker Engine 28.5."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from wherry.model.containers import LogConfig, Pairs
+from wherry.model.errors import Invalid, Unsupported
+
+DRIVERS = ("json-file", "local", "none")
+DEFAULT_SIZE = 10 << 20
+DEFAULT_FILES = 10
+_KNOWN = frozenset(
+    "max-size max-file compress labels labels-regex env env-regex tag mode max-buffer-size".split()
+)
+_LOCAL = frozenset("max-size max-file compress mode max-buffer-size".split())
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_FACTORS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """What is kept of a container's output: `max_size` bytes in each of `max_files` files; size 0 is no cap."""
+
+    driver: str
+    max_size: int = DEFAULT_SIZE
+    max_files: int = DEFAULT_FILES
+
+
+def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
+    """Return the policy that `config` asks for; an empty driver takes the daemon's `default`.
+
+    Raises Invalid for what is malformed, Unsupported for what is not in this version.
+    """
+    driver = config.driver or default.driver or DRIVERS[0]
+    options = dict(config.options)
+    if not config.driver or config.driver == default.driver:
+        options = dict(default.options) | options
+    if driver not in DRIVERS:
+        raise Invalid(
+            f'error looking up logging plugin {driver}: plugin "{driver}" not found',
+            hint=f"the drivers are {', '.join(DRIVERS)}",
+        )
+    _check_options(driver, options)
+    if driver == "none":
+        return LogPolicy(driver)
+    size = DEFAULT_SIZE
+    if text := options.get("max-size"):
+        size = 0 if text == "-1" else parse_size(text, "max-size")
+        if size == 0 and text != "-1":
+            raise Invalid("max-size must be a positive number")
+    files = DEFAULT_FILES
+    if text := options.get("max-file"):
+        if not text.isdecimal() or int(text) < 1:
+            raise Invalid(f"max-file must be a number of 1 or more: {text!r}")
+        files = int(text)
+    elif "max-size" in options:
+        # Docker's: a size without a number is one file, started anew when full.
+        files = 1 if driver == "json-file" else 5
+    return LogPolicy(driver, size, files)
+
+
+def _check_options(driver: str, options: dict[str, str]) -> None:
+    mode = options.get("mode", "blocking")
+    if mode not in ("", "blocking", "non-blocking"):
+        raise Invalid(f"logger: logging mode not supported: {mode}")
+    if buffer := options.get("max-buffer-size"):
+        if mode != "non-blocking":
+            raise Invalid(
+                "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+            )
+        parse_size(buffer, "max-buffer-size")
+    known = _LOCAL if driver == "local" else _KNOWN
+    for name, value in options.items():
+        if driver == "none":
+            raise Invalid(f"unknown log opt '{name}' for none log driver")
+        if name not in known:
+            where = "log driver local" if driver == "local" else f"{driver} log driver"
+            raise Invalid(f"unknown log opt '{name}' for {where}")
+        if name == "compress":
+            if value not in ("true", "false"):
+                raise Invalid(f"compress must be true or false: {value!r}")
+            if value == "true":
+                raise Unsupported(
+                    "log-opt compress=true is not in this version",
+                    hint="a container's logs are capped by max-size and max-file",
+                )
+        elif name in ("labels", "labels-regex", "env", "env-regex", "tag"):
+            raise Unsupported(
+                f"log-opt {name} is not in this version", hint="docker inspect shows labels and env"
+            )
+
+
+def parse_size(text: str, name: str) -> int:
+    """Return bytes for `10m`, `1GB`, `512`. Raises Invalid, naming the option."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise Invalid(f"invalid size for {name}: '{text}'")
+    return int(float(found[1]) * (1 << _FACTORS[found[2].lower()]))
+
+
+def shown(config: LogConfig, default: LogConfig) -> LogConfig:
+    """Return the configuration as inspect shows it: the driver in force, and the options given."""
+    driver = config.driver or default.driver or DRIVERS[0]
+    options: Pairs = config.options
+    if driver == default.driver and not options:
+        options = default.options
+    return LogConfig(driver, options)

@@ -1,0 +1,128 @@
+"""docker logs: what the supervisor wrote, rendered from the files as it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers.live import Lives
+from wherry.containers.log_settings import parse_log_config
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ALIVE
+from wherry.images.bridge import bytes_from
+from wherry.kernel.inotify import IN_CREATE, IN_MODIFY
+from wherry.model.containers import Container, LogConfig
+from wherry.model.errors import Invalid, Unsupported
+from wherry.model.views import Exited, LogOptions
+from wherry.supervisor.logs.reader import LogReader, LogTail
+
+_CHANGES = IN_MODIFY | IN_CREATE
+
+
+class Watch(Protocol):
+    """inotify(7): tells of changes in a directory."""
+
+    def __enter__(self) -> Watch: ...
+    def __exit__(self, *_: object) -> None: ...
+    def fileno(self) -> int: ...
+    def watch(self, path: str, mask: int) -> int: ...
+    def read(self) -> object: ...
+
+
+class Logs:
+    """Reads logs."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        lives: Lives,
+        folder: Callable[[str], Path],
+        log_default: LogConfig,
+        watch: Callable[[], Watch],
+    ) -> None:
+        """`watch()` makes a `Watch`."""
+        self._store = store
+        self._lives = lives
+        self._folder = folder
+        self._log_default = log_default
+        self._watch = watch
+
+    async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[bytes]]:
+        """Return whether the stream is raw (a terminal's), and the pieces.
+
+        With `follow` it goes on until the container's process ends. Raises NotFound, Invalid, and
+        Unsupported where the log driver keeps nothing.
+        """
+        container = self._store.resolve(ref)
+        if not options.stdout and not options.stderr:
+            raise Invalid("Bad parameters: you must choose at least one stream")
+        if parse_log_config(container.spec.log, self._log_default).driver == "none":
+            raise Unsupported("configured logging driver does not support reading")
+        raw = container.spec.tty
+        reader = LogReader(self._folder(container.id) / "logs", raw=raw)
+        if options.follow and container.state.status in ALIVE:
+            return raw, self._follow(container, reader, options)
+        return raw, bytes_from(lambda write: _read_all(reader, options, write))
+
+    async def _follow(
+        self, container: Container, reader: LogReader, options: LogOptions
+    ) -> AsyncGenerator[bytes]:
+        ended = self._lives.get(container.id).next_exit()
+        directory = self._folder(container.id) / "logs"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        deadline = options.until
+        with self._watch() as watch, _open(reader, options) as log:
+            watch.watch(str(directory), _CHANGES)
+            while True:
+                over = ended.done()
+                for piece in log.read():
+                    yield piece
+                    # A container that writes faster than its client reads must not hold up the loop.
+                    await asyncio.sleep(0)
+                if over or log.ended:
+                    for piece in log.read_uncovered():
+                        yield piece
+                    return
+                await _changed(watch, ended, deadline)
+
+
+def _open(reader: LogReader, options: LogOptions) -> LogTail:
+    return reader.open(
+        options.since,
+        options.until,
+        options.tail,
+        options.stdout,
+        options.stderr,
+        options.timestamps,
+    )
+
+
+def _read_all(reader: LogReader, options: LogOptions, write: Callable[[bytes], None]) -> None:
+    with _open(reader, options) as log:
+        for piece in log.read():
+            write(piece)
+        for piece in log.read_uncovered():
+            write(piece)
+
+
+async def _changed(watch: Watch, ended: asyncio.Future[Exited], deadline: int) -> None:
+    """Return when the directory has changed, the process has ended or the time is over."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_reader(watch.fileno(), told.set)
+    waiting = asyncio.ensure_future(told.wait())
+    try:
+        left = (deadline - time.time_ns()) / 1e9 if deadline else None
+        await asyncio.wait(
+            (waiting, ended),
+            timeout=None if left is None else max(left, 0.001),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        loop.remove_reader(watch.fileno())
+        waiting.cancel()
+        watch.read()

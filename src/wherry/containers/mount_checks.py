@@ -1,0 +1,132 @@
+"""`-v`, `--mount` and `--tmpfs` held against Docker's rules, and against the host where they name it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from wherry.model.containers import ContainerSpec, MountKind, MountSpec
+from wherry.model.errors import Invalid, Unsupported
+
+_PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
+# tmpfs(5), and the flags of mount(8) that act on any file system.
+_TMPFS_VALUES = frozenset("size mode uid gid nr_inodes nr_blocks huge mpol".split())
+_TMPFS_FLAGS = frozenset(
+    "ro rw nosuid suid nodev dev noexec exec noatime atime nodiratime diratime relatime norelatime "
+    "strictatime nostrictatime sync async dirsync mand nomand remount defaults".split()
+) | {f"{r}{word}" for r in ("", "r") for word in ("private", "shared", "slave", "unbindable")}
+_NUMBER = re.compile(r"[0-9]+[kmg%]?", re.IGNORECASE)
+_LATER = "volumes come with a later version; bind mounts and tmpfs are here"
+
+
+def check_mounts(spec: ContainerSpec) -> tuple[MountSpec, ...]:
+    """Return the mounts with clean targets; raise Invalid or Unsupported, in Docker's words."""
+    if spec.volumes_from:
+        raise Unsupported(
+            f"--volumes-from {spec.volumes_from[0]} is not in this version", hint=_LATER
+        )
+    if spec.image_volumes:
+        raise Unsupported(f"volume {spec.image_volumes[0]} is not in this version", hint=_LATER)
+    if spec.volume_driver:
+        raise Unsupported(f"volume driver {spec.volume_driver} is not in this version", hint=_LATER)
+    checked = tuple(_check(mount) for mount in spec.mounts)
+    _check_targets(checked)
+    return checked
+
+
+def _check(mount: MountSpec) -> MountSpec:
+    kind = mount.kind
+    if kind is MountKind.VOLUME:
+        name = mount.source or f"at {mount.target}"
+        raise Unsupported(f"volume {name} is not in this version", hint=_LATER)
+    if kind is MountKind.IMAGE:
+        raise Unsupported(f"image mount {mount.source} is not in this version")
+    if kind is MountKind.TMPFS and mount.legacy_tmpfs:
+        # --tmpfs bears its options as text and is refused without naming the kind.
+        if not mount.target.startswith("/"):
+            raise Invalid(f"invalid mount path: '{mount.target}' mount path must be absolute")
+        check_tmpfs_options(mount.tmpfs_options)
+        return replace(mount, target=_clean(mount))
+    reason = _reason(mount)
+    if reason:
+        text = f'invalid mount config for type "{kind}": {reason}'
+        if mount.legacy_bind:
+            text = f"invalid volume specification: '{mount.bind_text}': {text}"
+        raise Invalid(text)
+    check_tmpfs_options(mount.tmpfs_options)
+    return replace(mount, target=_clean(mount), source=_clean_source(mount))
+
+
+def _reason(mount: MountSpec) -> str:
+    if not mount.target:
+        return "field Target must not be empty"
+    if mount.kind is MountKind.TMPFS and mount.source:
+        return "field Source must not be specified"
+    if mount.kind is MountKind.BIND and not mount.source:
+        return "field Source must not be empty"
+    for path in (mount.source, mount.target):
+        if path and not path.startswith("/"):
+            return f"invalid mount path: '{path}' mount path must be absolute"
+        if "\0" in path:
+            return "a path holds a NUL character"
+    if posixpath.normpath(mount.target).lstrip("/") in ("", "."):
+        return "invalid specification: destination can't be '/'"
+    if mount.propagation not in _PROPAGATIONS:
+        return f"invalid propagation mode: {mount.propagation}"
+    if mount.read_only_force_recursive and not mount.read_only:
+        return "ReadOnlyForceRecursive must not be specified without ReadOnly"
+    if mount.read_only_non_recursive and not mount.read_only:
+        return "ReadOnlyNonRecursive must not be specified without ReadOnly"
+    missing = mount.kind is MountKind.BIND and not os.path.lexists(mount.source)
+    if missing and not (mount.create_source or mount.legacy_bind):
+        return f"bind source path does not exist: {mount.source}"
+    return ""
+
+
+def _clean(mount: MountSpec) -> str:
+    # normpath keeps two leading slashes (POSIX lets them mean something; Linux does not).
+    return "/" + posixpath.normpath(mount.target).lstrip("/")
+
+
+def _clean_source(mount: MountSpec) -> str:
+    return "/" + posixpath.normpath(mount.source).lstrip("/") if mount.source else ""
+
+
+def _check_targets(mounts: Iterable[MountSpec]) -> None:
+    seen: set[str] = set()
+    for mount in mounts:
+        if mount.target in seen:
+            raise Invalid(f"Duplicate mount point: {mount.target}")
+        seen.add(mount.target)
+
+
+def check_tmpfs_options(text: str) -> None:
+    """Raise Invalid for an option that tmpfs or mount(8) does not know."""
+    for word in filter(None, text.split(",")):
+        name, equals, value = word.partition("=")
+        known = name in _TMPFS_VALUES if equals else name in _TMPFS_FLAGS
+        if not known:
+            raise Invalid(f'invalid tmpfs option ["{word}"]')
+        if name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
+            if not _NUMBER.fullmatch(value):
+                raise Invalid(f'invalid tmpfs option ["{word}"]')
+
+
+def create_missing_sources(mounts: Iterable[MountSpec]) -> None:
+    """Make the directories that `-v` binds and that are not there, as Docker does. Raises Invalid."""
+    for mount in mounts:
+        if mount.kind is not MountKind.BIND or os.path.lexists(mount.source):
+            continue
+        if not (mount.create_source or mount.legacy_bind):
+            raise Invalid(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+            )
+        try:
+            os.makedirs(mount.source, 0o755, exist_ok=True)
+        except OSError as error:
+            raise Invalid(
+                f"error while creating mount source path '{mount.source}': {error.strerror}"
+            ) from error

@@ -1,0 +1,110 @@
+"""Removing a container: the row first, then its directory into the trash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers.events import Recorder, container_event
+from wherry.containers.live import Live, Lives, exited
+from wherry.containers.signalling import Signals
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ALIVE, check_remove
+from wherry.model.containers import Container
+from wherry.model.errors import Conflict, Invalid, NotFound, Unavailable
+from wherry.model.views import Exited
+
+_KILL = 9
+_KILL_SECONDS = 30.0
+
+
+class Supervisor(Protocol):
+    """What is used of the supervisor's client."""
+
+    async def forget(self, key: str) -> None: ...
+
+
+class Bin(Protocol):
+    """Where directories go that are no longer wanted."""
+
+    def throw(self, path: Path) -> None: ...
+
+
+class Execs(Protocol):
+    """What is known of a container's execs."""
+
+    def drop(self, container_id: str) -> None: ...
+
+
+class Remover:
+    """Takes containers away."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        lives: Lives,
+        signals: Signals,
+        supervisor: Supervisor,
+        trash: Bin,
+        execs: Execs,
+        events: Recorder,
+        folder: Callable[[str], Path],
+    ) -> None:
+        self._store = store
+        self._lives = lives
+        self._signals = signals
+        self._supervisor = supervisor
+        self._trash = trash
+        self._execs = execs
+        self._events = events
+        self._folder = folder
+
+    async def remove(self, ref: str, *, force: bool, link: bool = False) -> None:
+        """Remove the container that `ref` names; `force` kills it first.
+
+        Raises NotFound, Conflict where it runs or is being removed already, Unavailable where it
+        cannot be killed.
+        """
+        container = self._store.resolve(ref)
+        if link:
+            raise Invalid("Conflict, cannot remove the default link name of the container")
+        live = self._lives.get(container.id)
+        if live.removing:
+            raise Conflict(f"removal of container {ref} is already in progress")
+        async with live.lock:
+            found = self._store.find(container.id)
+            if found is None:
+                raise NotFound("container", ref)
+            check_remove(found, force=force)
+            live.cancel_restart()
+            if found.state.status not in ALIVE:
+                await self.delete(found, live)
+                return
+            live.removing = True
+            gone = live.removal()
+            await self._signals.send(found, _KILL, by_user=True)
+        try:
+            await asyncio.wait_for(gone, _KILL_SECONDS)
+        except TimeoutError:
+            live.removing = False
+            raise Unavailable(
+                f'cannot remove container "{ref}": could not kill: tried to kill container, but did '
+                "not receive an exit event"
+            ) from None
+
+    async def delete(self, container: Container, live: Live, outcome: Exited | None = None) -> None:
+        """Delete a container that does not run. The caller holds its lock.
+
+        After the row is gone a crash leaves a directory that the next start of the daemon sweeps.
+        """
+        self._store.remove(container.id)
+        self._lives.drop(container.id)
+        self._execs.drop(container.id)
+        self._trash.throw(self._folder(container.id))
+        self._events.record(container_event(container, "destroy"))
+        live.tell_removed(outcome or exited(container))
+        if live.attached:
+            await self._supervisor.forget(container.id)

@@ -1,0 +1,252 @@
+"""A container's root file system as a descriptor, for copying in and out.
+
+    running           /proc/PID/root: its own mounts included, owners shown with the host's ids
+    not running, in   an overlay mounted detached: nobody else ever sees it
+    not running, out  the same, read-only, the container's layer being its top
+    below a bind      of a container that does not run: the bind's source
+
+What the container's processes may change meanwhile is only ever walked by descriptor. Nothing of
+the container is executed or loaded (CVE-2019-14271).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers.inside import Wanted
+from wherry.containers.runtime_spec import View
+from wherry.containers.start import parse_map
+from wherry.containers.transitions import ALIVE
+from wherry.kernel import abi, mount
+from wherry.kernel.calls import Kernel
+from wherry.model.containers import Container, MountKind, MountSpec
+from wherry.model.errors import Conflict, Invalid, NotFound
+from wherry.model.ids import Digest
+from wherry.model.oci import IdMap
+
+OwnerMap = Callable[[int, int], tuple[int, int]]
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOBODY = 65534
+# File systems that the kernel fills: shown inside, not copied. proc(5), sysfs(5), statfs(2).
+_API_KINDS = frozenset(
+    "proc sysfs devpts mqueue cgroup cgroup2 bpf debugfs tracefs securityfs pstore".split()
+)
+
+
+class Snapshots(Protocol):
+    """What is used of the snapshotter."""
+
+    def prepare(self, key: str, chain: Sequence[Digest]) -> View: ...
+    def view(self, chain: Sequence[Digest]) -> View: ...
+    def view_of(self, key: str, chain: Sequence[Digest]) -> View: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An open root. `to_disk` and `from_disk` turn the container's owners into what stands there."""
+
+    fd: int
+    path: str
+    """Where, below `fd`, the path asked for is."""
+    base: int = 0
+    """What root inside is to the kernel: the fsuid to write with."""
+    to_disk: OwnerMap | None = None
+    from_disk: OwnerMap | None = None
+    hidden: frozenset[str] = frozenset()
+    """Mount points whose content is not the container's to give, absolute below `fd`."""
+
+
+class Roots:
+    """Opens roots; every method blocks."""
+
+    def __init__(self, kernel: Kernel, snapshots: Snapshots) -> None:
+        self._kernel = kernel
+        self._snapshots = snapshots
+
+    @contextmanager
+    def reading(self, container: Container, wanted: Wanted) -> Generator[Root]:
+        """Give the root to read `wanted` from. Raises Conflict when the container just ended."""
+        if container.state.status in ALIVE:
+            with self._running(container, wanted) as root:
+                yield root
+            return
+        if bind := find_bind(container.spec.mounts, wanted.path):
+            with _bind_root(bind, wanted) as root:
+                yield root
+            return
+        with self.layers(container) as fd:
+            yield Root(fd, wanted.path)
+
+    @contextmanager
+    def writing(self, container: Container, wanted: Wanted) -> Generator[Root]:
+        """Give the root to write `wanted` to. Raises Invalid where that is read-only."""
+        check_writable(container, wanted.path)
+        if container.state.status in ALIVE:
+            with self._running(container, wanted) as root:
+                yield root
+            return
+        if bind := find_bind(container.spec.mounts, wanted.path):
+            with _bind_root(bind, wanted) as root:
+                yield root
+            return
+        view = self._snapshots.prepare(container.id, container.chain)
+        with self._mounted(view, writable=True) as fd:
+            yield Root(fd, wanted.path)
+
+    @contextmanager
+    def layers(self, container: Container) -> Generator[int]:
+        """Give the container's own tree, without any mounts, read-only; running or not."""
+        try:
+            view = self._snapshots.view_of(container.id, container.chain)
+        except NotFound:
+            view = self._snapshots.view(container.chain)
+        with self._mounted(view, writable=False) as fd:
+            yield fd
+
+    @contextmanager
+    def _mounted(self, view: View, *, writable: bool) -> Generator[int]:
+        lowers = [os.fsencode(path) for path in view.lowers]
+        upper = os.fsencode(view.upper) if view.upper is not None else b""
+        work = os.fsencode(view.work) if view.work is not None else b""
+        if not lowers:
+            fd = os.open(upper, _DIRECTORY)
+        elif writable and upper:
+            tree = mount.Overlay(tuple(lowers), upper, work)
+            fd = _reopened(mount.overlay(self._kernel, tree))
+        else:
+            # A live upper may be read as the top of another overlay's layers; without an upper of
+            # its own that overlay writes nothing (Documentation/filesystems/overlayfs).
+            stack = [upper, *lowers] if upper else lowers
+            if len(stack) == 1:
+                fd = os.open(stack[0], _DIRECTORY)
+            else:
+                fd = _reopened(mount.overlay(self._kernel, mount.Overlay(tuple(stack))))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _running(self, container: Container, wanted: Wanted) -> Generator[Root]:
+        pid = container.state.pid
+        try:
+            fd = os.open(f"/proc/{pid}/root", _DIRECTORY)
+        except OSError as error:
+            raise Conflict(f"container {container.id} is not running") from error
+        try:
+            uids = parse_map(Path(f"/proc/{pid}/uid_map").read_text())
+            gids = parse_map(Path(f"/proc/{pid}/gid_map").read_text())
+            mounts = Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape")
+            yield Root(
+                fd,
+                wanted.path,
+                base=_outside(uids, 0),
+                to_disk=lambda uid, gid: (_outside(uids, uid), _outside(gids, gid)),
+                from_disk=lambda uid, gid: (_inside(uids, uid), _inside(gids, gid)),
+                hidden=hidden_mounts(mounts),
+            )
+        except OSError as error:
+            if os.path.exists(f"/proc/{pid}"):
+                raise
+            raise Conflict(f"container {container.id} is not running") from error
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def acting_as(self, owner: int) -> Generator[None]:
+        """Make files as the host's `owner` in this thread: overlay over idmapped layers refuses others.
+
+        setfsuid(2) is of one thread; SECBIT_NO_SETUID_FIXUP keeps its capabilities meanwhile.
+        """
+        if not owner:
+            yield
+            return
+        k = self._kernel
+        k.prctl(abi.PR_SET_SECUREBITS, abi.SECBIT_NO_SETUID_FIXUP)
+        k.setfsgid(owner)
+        k.setfsuid(owner)
+        try:
+            yield
+        finally:
+            k.setfsuid(0)
+            k.setfsgid(0)
+            k.prctl(abi.PR_SET_SECUREBITS, 0)
+
+
+def _reopened(tree: int) -> int:
+    """Return a readable directory descriptor for the O_PATH one of a detached mount, which is closed."""
+    try:
+        return os.open(".", _DIRECTORY, dir_fd=tree)
+    finally:
+        os.close(tree)
+
+
+def find_bind(mounts: Sequence[MountSpec], path: str) -> MountSpec | None:
+    """Return the bind mount that `path` lies in, the deepest one."""
+    found = [
+        mount
+        for mount in mounts
+        if mount.kind is MountKind.BIND and (path + "/").startswith(mount.target.rstrip("/") + "/")
+    ]
+    return max(found, key=lambda mount: len(mount.target), default=None)
+
+
+def check_writable(container: Container, path: str) -> None:
+    """Raise Invalid, in Docker's words, where a container's root or mount at `path` is read-only."""
+    inside = [
+        mount
+        for mount in container.spec.mounts
+        if (path + "/").startswith(mount.target.rstrip("/") + "/")
+    ]
+    deepest = max(inside, key=lambda mount: len(mount.target), default=None)
+    if deepest is not None:
+        if deepest.read_only:
+            raise Invalid("mounted volume is marked read-only")
+    elif container.spec.read_only:
+        raise Invalid("container rootfs is marked read-only")
+
+
+@contextmanager
+def _bind_root(bind: MountSpec, wanted: Wanted) -> Generator[Root]:
+    rest = wanted.path[len(bind.target.rstrip("/")) :]
+    try:
+        fd = os.open(bind.source, _DIRECTORY)
+    except NotADirectoryError:
+        fd = os.open(os.path.dirname(bind.source), _DIRECTORY)
+        rest = "/" + os.path.basename(bind.source)
+    except FileNotFoundError:
+        raise Conflict(f"bind source path does not exist: {bind.source}") from None
+    try:
+        yield Root(fd, rest or "/")
+    finally:
+        os.close(fd)
+
+
+def hidden_mounts(mountinfo: str) -> frozenset[str]:
+    """Return the mount points of the kernel's own file systems and of /dev, proc_pid_mountinfo(5)."""
+    hidden: set[str] = set()
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) > 4 and kind and (kind[0] in _API_KINDS or fields[4] == "/dev"):
+            hidden.add(fields[4])
+    return frozenset(hidden)
+
+
+def _outside(maps: tuple[IdMap, ...], number: int) -> int:
+    for line in maps:
+        if line.inside <= number < line.inside + line.size:
+            return line.outside + number - line.inside
+    return _outside(maps, _NOBODY) if number != _NOBODY else number
+
+
+def _inside(maps: tuple[IdMap, ...], number: int) -> int:
+    for line in maps:
+        if line.outside <= number < line.outside + line.size:
+            return line.inside + number - line.outside
+    return _NOBODY

@@ -1,0 +1,223 @@
+"""Starting a container: its root prepared, its files written, its plan made and sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers import hostfiles
+from wherry.containers.events import Recorder, container_event
+from wherry.containers.live import Live
+from wherry.containers.log_settings import parse_log_config
+from wherry.containers.mount_checks import create_missing_sources
+from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
+from wherry.containers.runtime_spec import HostFacts, View, build_spec, read_devices
+from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ALIVE, move
+from wherry.model.containers import Container, LogConfig, Status
+from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
+from wherry.model.ids import Digest
+from wherry.model.oci import HOST, IdMap, RuntimeSpec
+from wherry.runtime import capabilities
+from wherry.runtime.plan import Plan
+from wherry.supervisor.messages import Launch, LogSettings, Started
+
+_WHOLE = 0xFFFFFFFF
+"""Ids in the first user namespace's map, user_namespaces(7)."""
+
+
+class Snapshots(Protocol):
+    """What is used of the snapshotter."""
+
+    def prepare(self, key: str, chain: Sequence[Digest]) -> View: ...
+
+
+class Supervisor(Protocol):
+    """What is used of the supervisor's client."""
+
+    async def start(self, launch: Launch) -> Started: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What programs are compiled for."""
+
+    arch: str
+    kernel: tuple[int, int]
+
+
+class Starter:
+    """Turns a container into a running process. The caller holds the container's lock."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        snapshots: Snapshots,
+        supervisor: Supervisor,
+        events: Recorder,
+        plan: Callable[[RuntimeSpec], Plan],
+        folder: Callable[[str], Path],
+        facts: HostFacts,
+        platform: Platform,
+        log_default: LogConfig,
+    ) -> None:
+        """`folder(container_id)` is where a container's own files are."""
+        self._store = store
+        self._snapshots = snapshots
+        self._supervisor = supervisor
+        self._events = events
+        self._plan = plan
+        self._folder = folder
+        self._facts = facts
+        self._platform = platform
+        self._log_default = log_default
+
+    async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
+        """Start `container` and return it running; `restarts` is how often a policy did so before.
+
+        Raises StartFailed and whatever the plan ran into; the container then keeps the error.
+        """
+        try:
+            launch = self.prepare(container)
+            started = await self._supervisor.start(launch)
+        except WherryError as error:
+            code = error.exit_code if isinstance(error, StartFailed) else 128
+            state = replace(container.state, exit_code=code, error=error.message)
+            if container.state.status is Status.RESTARTING:
+                state = move(state, Status.EXITED, finished_at=time.time_ns())
+            self._store.save_state(container.id, state)
+            raise
+        live.attached = False
+        state = move(
+            container.state,
+            Status.RUNNING,
+            pid=started.pid,
+            started_at=started.started_at,
+            exit_code=0,
+            error="",
+            oom_killed=False,
+            restart_count=restarts,
+            stopped_by_user=False,
+        )
+        container = self._store.save_state(container.id, state)
+        self._events.record(container_event(container, "start"))
+        return container
+
+    def prepare(self, container: Container) -> Launch:
+        """Make what has to be there before a start, and return what the supervisor is asked for."""
+        spec = container.spec
+        plan = self._plan(self.runtime_spec(container))
+        policy = parse_log_config(spec.log, self._log_default)
+        rows, columns = spec.console_size
+        return Launch(
+            id=container.id,
+            plan=plan,
+            tty=spec.tty,
+            open_stdin=spec.open_stdin,
+            stdin_once=spec.stdin_once,
+            log=LogSettings(
+                driver=policy.driver,
+                directory=str(self._folder(container.id) / "logs"),
+                max_size=policy.max_size,
+                max_files=policy.max_files,
+            ),
+            rows=rows,
+            columns=columns,
+        )
+
+    def describe(self, container: Container) -> str:
+        """Return the start plan as text, a step a line."""
+        return self._plan(self.runtime_spec(container)).describe()
+
+    def runtime_spec(self, container: Container) -> RuntimeSpec:
+        """Return what the runtime is given, the container's directories and files being made."""
+        spec = container.spec
+        resolved = resolve_namespaces(spec, self._join)
+        if resolved.network is not None:
+            other = resolved.network
+            container = replace(
+                container,
+                hostname=other.hostname,
+                spec=replace(spec, domainname=other.domainname),
+            )
+        security = self.security(container, resolved)
+        create_missing_sources(spec.mounts)
+        view = self._snapshots.prepare(container.id, container.chain)
+        return build_spec(
+            container,
+            view=view,
+            files=self._files(container, resolved),
+            resolved=resolved,
+            owner_maps=_maps_of(resolved.owner),
+            security=security,
+            seccomp=seccomp_program(
+                security, arch=self._platform.arch, kernel=self._platform.kernel
+            ),
+            facts=self._facts,
+            devices=read_devices(container) if spec.devices else (),
+        )
+
+    def security(self, container: Container, resolved: Resolved | None = None) -> SecurityPlan:
+        """Return the security of `container`, bounded by what the engine itself may do."""
+        if resolved is None:
+            resolved = resolve_namespaces(container.spec, self._join)
+        own = resolved.namespaces.user != HOST
+        available = capabilities.ALL if own else self._facts.capabilities
+        return plan_security(container.spec.security, available=available)
+
+    def _files(self, container: Container, resolved: Resolved) -> hostfiles.HostFiles:
+        if resolved.network is not None:
+            return hostfiles.place_files(self._folder(resolved.network.id))
+        host = resolved.namespaces.network == HOST
+        return hostfiles.write_files(self._folder(container.id), container, host_network=host)
+
+    def _join(self, ref: str, noun: str) -> Joined:
+        other = self._store.resolve(ref)
+        if other.state.status not in ALIVE:
+            if noun == "network":
+                raise Conflict(
+                    "cannot join network namespace of a non running container: "
+                    f"container {other.name} is {other.state.status}"
+                )
+            raise Conflict(f"failed to join {noun} namespace: container {other.id} is not running")
+        if noun == "IPC" and other.spec.namespaces.ipc not in ("shareable", HOST):
+            raise Invalid(
+                f"cannot join IPC of a container {other.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
+        return Joined(
+            id=other.id,
+            pid=other.state.pid,
+            host_user=in_host_user_namespace(other.state.pid),
+            hostname=other.hostname,
+            domainname=other.spec.domainname,
+        )
+
+
+def _maps_of(owner: Joined | None) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
+    return _read_maps(owner.pid) if owner is not None else ((), ())
+
+
+def _read_maps(pid: int) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
+    try:
+        uid_map = Path(f"/proc/{pid}/uid_map").read_text()
+        return parse_map(uid_map), parse_map(Path(f"/proc/{pid}/gid_map").read_text())
+    except OSError as error:
+        raise Conflict("the container has just ended") from error
+
+
+def in_host_user_namespace(pid: int) -> bool:
+    """Return whether a process is in the first user namespace. Raises Conflict where it has ended."""
+    uid_maps, _ = _read_maps(pid)
+    return uid_maps == (IdMap(0, 0, _WHOLE),)
+
+
+def parse_map(text: str) -> tuple[IdMap, ...]:
+    """Return the lines of a uid_map or gid_map, user_namespaces(7)."""
+    rows = (line.split() for line in text.splitlines())
+    return tuple(IdMap(int(inside), int(outside), int(size)) for inside, outside, size in rows)

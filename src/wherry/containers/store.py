@@ -1,0 +1,177 @@
+"""The containers that exist: rows in the database, and the same in memory for speed.
+
+A row is the wanted part (JSON of `Container`, its state at its default) and the observed part (JSON
+of `ContainerState`) beside it, since the latter changes at every start and stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import msgspec
+
+from wherry.containers.transitions import ACTIVE
+from wherry.images.users import Use
+from wherry.model.containers import Container, ContainerState
+from wherry.model.errors import Conflict, Invalid, NotFound
+from wherry.model.ids import Digest
+
+_STEPS = (
+    """
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        image TEXT NOT NULL,
+        body BLOB NOT NULL,
+        state BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+_UNSET = ContainerState()
+
+
+class Rows(Protocol):
+    """What is used of a database."""
+
+    def migrate(self, component: str, steps: Sequence[str]) -> None: ...
+    def query(self, sql: str, *args: object) -> list[tuple[Any, ...]]: ...
+    def transaction(self) -> AbstractContextManager[Any]: ...
+
+
+class ContainerStore:
+    """All containers by id and by name. Answers come from memory; each change is one transaction."""
+
+    def __init__(self, database: Rows) -> None:
+        """Read everything that `database` holds."""
+        database.migrate("containers", _STEPS)
+        self._database = database
+        self._by_id: dict[str, Container] = {}
+        self._by_name: dict[str, str] = {}
+        bodies = msgspec.json.Decoder(Container)
+        states = msgspec.json.Decoder(ContainerState)
+        for body, state in database.query("SELECT body, state FROM containers"):
+            container = replace(bodies.decode(body), state=states.decode(state))
+            self._by_id[container.id] = container
+            self._by_name[container.name] = container.id
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(tuple(self._by_id.values()))
+
+    def get(self, container_id: str) -> Container:
+        """Return the container with this full id. Raises NotFound."""
+        try:
+            return self._by_id[container_id]
+        except KeyError:
+            raise NotFound("container", container_id) from None
+
+    def find(self, container_id: str) -> Container | None:
+        """Return the container with this full id, or None."""
+        return self._by_id.get(container_id)
+
+    def resolve(self, ref: str) -> Container:
+        """Return the container that an id, a name or the unique beginning of an id names.
+
+        Raises NotFound, or Invalid where several ids begin so.
+        """
+        if found := self._by_id.get(ref):
+            return found
+        if named := self._by_name.get(ref.removeprefix("/")):
+            return self._by_id[named]
+        matches = [key for key in self._by_id if ref and key.startswith(ref)]
+        if len(matches) == 1:
+            return self._by_id[matches[0]]
+        if matches:
+            raise Invalid(f"Multiple IDs found with provided prefix: {ref}")
+        raise NotFound("container", ref)
+
+    def has_name(self, name: str) -> bool:
+        """Return whether a container bears `name`."""
+        return name in self._by_name
+
+    def check_name(self, name: str) -> None:
+        """Raise Conflict, naming the holder, where `name` is taken."""
+        if holder := self._by_name.get(name):
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+
+    def add(self, container: Container) -> None:
+        """Keep a new container. Raises Conflict where its name is taken."""
+        self.check_name(container.name)
+        self._database.query(
+            "INSERT INTO containers VALUES (?, ?, ?, ?, ?)",
+            container.id,
+            container.name,
+            str(container.image_id),
+            _body(container),
+            msgspec.json.encode(container.state),
+        )
+        self._by_id[container.id] = container
+        self._by_name[container.name] = container.id
+
+    def save_state(self, container_id: str, state: ContainerState) -> Container:
+        """Keep what was observed of a container, and return it. Raises NotFound."""
+        container = self.get(container_id)
+        if container.state == state:
+            return container
+        self._database.query(
+            "UPDATE containers SET state = ? WHERE id = ?", msgspec.json.encode(state), container_id
+        )
+        return self._put(replace(container, state=state))
+
+    def save_volatile(self, container_id: str, state: ContainerState) -> Container:
+        """Set the state in memory only, for what the next start of the daemon finds out anyway."""
+        return self._put(replace(self.get(container_id), state=state))
+
+    def save(self, container: Container) -> None:
+        """Keep a container whose name or specification changed. Raises NotFound or Conflict."""
+        before = self.get(container.id)
+        if container.name != before.name:
+            self.check_name(container.name)
+        self._database.query(
+            "UPDATE containers SET name = ?, body = ?, state = ? WHERE id = ?",
+            container.name,
+            _body(container),
+            msgspec.json.encode(container.state),
+            container.id,
+        )
+        if container.name != before.name:
+            del self._by_name[before.name]
+            self._by_name[container.name] = container.id
+        self._put(container)
+
+    def remove(self, container_id: str) -> None:
+        """Forget a container. Raises NotFound."""
+        container = self.get(container_id)
+        self._database.query("DELETE FROM containers WHERE id = ?", container_id)
+        del self._by_id[container_id]
+        del self._by_name[container.name]
+
+    def image_users(self) -> dict[Digest, list[Use]]:
+        """Return the containers made from each image; may be called from any thread."""
+        users: dict[Digest, list[Use]] = {}
+        for container in self:
+            use = Use(container.id, container.state.status in ACTIVE)
+            users.setdefault(container.image_id, []).append(use)
+        return users
+
+    def live_layers(self) -> Iterable[Digest]:
+        """Return the chain ids of all layers that containers stand on; may be called from any thread."""
+        return {layer for container in self for layer in container.chain}
+
+    def _put(self, container: Container) -> Container:
+        self._by_id[container.id] = container
+        return container
+
+
+def _body(container: Container) -> bytes:
+    if container.state != _UNSET:
+        container = replace(container, state=_UNSET)
+    return msgspec.json.encode(container)

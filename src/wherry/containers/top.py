@@ -1,0 +1,94 @@
+"""docker top: the host's ps(1), filtered to a container's processes as Docker does."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Iterable
+from typing import Protocol
+
+from wherry.containers.events import Recorder, container_event
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import check_running
+from wherry.model.containers import Container
+from wherry.model.errors import Invalid, Unavailable
+
+DEFAULT_ARGS = "-ef"
+_SECONDS = 20.0
+
+
+class Groups(Protocol):
+    """What is asked of the containers' cgroups."""
+
+    def pids(self, container: Container) -> list[int]: ...
+
+
+class Top:
+    """Lists processes."""
+
+    def __init__(self, *, store: ContainerStore, groups: Groups, events: Recorder) -> None:
+        self._store = store
+        self._groups = groups
+        self._events = events
+
+    async def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
+        """Return titles and rows. Raises Conflict where the container does not run, Invalid for bad arguments."""
+        container = self._store.resolve(ref)
+        check_running(container)
+        pids = await asyncio.to_thread(self._groups.pids, container)
+        try:
+            words = shlex.split(ps_args or DEFAULT_ARGS)
+        except ValueError as error:
+            raise Invalid(f"ps: {error}") from None
+        output = await _run_ps(words)
+        found = parse_ps(output, pids)
+        self._events.record(container_event(container, "top"))
+        return found
+
+
+async def _run_ps(words: list[str]) -> str:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ps", *words, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+    except FileNotFoundError:
+        raise Unavailable("ps is not installed here", hint="apt-get install procps") from None
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), _SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise Unavailable(f"ps did not answer within {_SECONDS:.0f} seconds") from None
+    if process.returncode:
+        line = err.decode(errors="replace").strip().partition("\n")[0]
+        raise Invalid(f"ps: {line.removeprefix('error: ')}")
+    return out.decode(errors="replace")
+
+
+def parse_ps(output: str, pids: Iterable[int]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles of ps's output and its rows about `pids`; the last column holds the rest of a line.
+
+    Rows without a pid of their own (threads, where ps was asked for them) follow their process.
+    Raises Invalid where there is no PID column.
+    """
+    lines = output.splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise Invalid("Couldn't find PID field in ps output")
+    column = titles.index("PID")
+    wanted = frozenset(pids)
+    rows: list[list[str]] = []
+    kept = False
+    for line in lines[1:]:
+        words = line.split(None, len(titles) - 1)
+        if len(words) <= column:
+            continue
+        if words[column] == "-":
+            if kept:
+                rows.append(words)
+            continue
+        kept = words[column].isdecimal() and int(words[column]) in wanted
+        if kept:
+            rows.append(words)
+    return titles, rows

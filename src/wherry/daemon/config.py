@@ -1,0 +1,283 @@
+"""One Config out of flags and daemon.json, under Docker's names. Pure but for reading that file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from wherry.daemon.arguments import Arguments, parse_switch
+from wherry.daemon.options import BY_KEY, NOT_YET, OPTIONS, Kind, Option
+from wherry.model.containers import Pairs, Ulimit
+from wherry.model.errors import Invalid, Unsupported
+
+DEFAULT_FILE = Path("/etc/wherry/daemon.json")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+Value = str | bool | int | tuple[str, ...] | Pairs | tuple[Ulimit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How this daemon is to run. Sizes are bytes, `shutdown_timeout` seconds."""
+
+    data_root: Path = Path("/var/lib/wherry")
+    exec_root: Path = Path("/run/wherry")
+    hosts: tuple[str, ...] = ()
+    """Empty: the sockets that systemd hands over, else `wherry.sock` in the exec-root."""
+    pidfile: Path = Path("/run/wherry/wherryd.pid")
+    group: str = ""
+    """Empty: the group called `wherry` where there is one."""
+    log_level: str = "info"
+    log_driver: str = "json-file"
+    log_options: Pairs = ()
+    debug: bool = False
+    bridge: str = ""
+    bip: str = ""
+    live_restore: bool = True
+    shutdown_timeout: int = 15
+    default_shm_size: int = 64 << 20
+    default_ulimits: tuple[Ulimit, ...] = ()
+    labels: tuple[str, ...] = ()
+    userns_remap: str = ""
+    cgroup_parent: str = ""
+    init: bool = False
+    config_file: Path | None = None
+    """The file that was read."""
+
+
+# Option name to the field it sets, where they differ by more than dashes.
+_FIELDS = {"log-opts": "log_options"}
+_PATHS = frozenset(("data_root", "exec_root", "pidfile"))
+
+
+def load_config(arguments: Arguments, *, default_file: Path = DEFAULT_FILE) -> Config:
+    """Return the configuration that flags and file make together.
+
+    Raises Invalid for an unknown key, a wrong value, or what both say; Unsupported for what Docker has
+    and this version has not.
+    """
+    flags = {
+        option.name: _from_texts(option, arguments.values[option.name])
+        for option in OPTIONS
+        if option.key and option.name in arguments.values
+    }
+    named = arguments.last("config-file")
+    path = Path(named) if named else default_file
+    document = _read(path, required=named is not None)
+    file = parse_document(document or {}, path)
+    both = sorted(flags.keys() & file.keys())
+    if both:
+        said = ", ".join(
+            f"{n}: (from flag: {_show(flags[n])}, from file: {_show(file[n])})" for n in both
+        )
+        raise Invalid(
+            f"unable to configure wherryd with file {path}: the following directives are specified"
+            f" both as a flag and in the configuration file: {said}"
+        )
+    return _build(flags | file, path if document is not None else None)
+
+
+def _show(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{' '.join('='.join(v) if isinstance(v, tuple) else str(v) for v in value)}]"
+    return str(value)
+
+
+def _read(path: Path, *, required: bool) -> Mapping[str, object] | None:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if required:
+            raise Invalid(f"the configuration file {path} does not exist") from None
+        return None
+    except OSError as error:
+        raise Invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        return {}
+    try:
+        document = cast(object, msgspec.json.decode(text))
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the configuration file {path} is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Invalid(f"the configuration file {path} holds no JSON object")
+    return cast(dict[str, object], document)
+
+
+def parse_document(document: Mapping[str, object], path: Path) -> dict[str, Value]:
+    """Return option name to value of a daemon.json. Raises as `load_config`."""
+    found: dict[str, Value] = {}
+    for key, value in document.items():
+        option = BY_KEY.get(key)
+        if option is not None:
+            found[option.name] = _from_json(option, value, path)
+        elif key not in NOT_YET:
+            raise Invalid(
+                f"the following directives don't match any configuration option: {key} (in {path})"
+            )
+        elif value:
+            raise Unsupported(f"{key} in {path} is not in this version of wherry")
+    return found
+
+
+def _from_texts(option: Option, texts: list[str]) -> Value:
+    name = f"--{option.flag}"
+    match option.kind:
+        case Kind.TEXT:
+            return texts[-1]
+        case Kind.SWITCH:
+            return parse_switch(texts[-1], name)
+        case Kind.NUMBER:
+            return _number(texts[-1], name)
+        case Kind.SIZE:
+            return parse_size(texts[-1], name)
+        case Kind.LIST:
+            return tuple(texts)
+        case Kind.PAIRS:
+            return tuple(sorted(_pair(text, name) for text in texts))
+        case Kind.ULIMITS:
+            return tuple(parse_ulimit(text) for text in texts)
+
+
+def _from_json(option: Option, value: object, path: Path) -> Value:
+    name = f"{option.key} in {path}"
+    match option.kind, value:
+        case Kind.TEXT, str():
+            return value
+        case Kind.SWITCH, bool():
+            return value
+        case ((Kind.NUMBER | Kind.SIZE), int()) if not isinstance(value, bool):
+            return value
+        case Kind.SIZE, str():
+            return parse_size(value, name)
+        case Kind.LIST, list() if all(isinstance(v, str) for v in cast(list[object], value)):
+            return tuple(cast(list[str], value))
+        case Kind.PAIRS, dict() if all(
+            isinstance(v, str) for v in cast(dict[str, object], value).values()
+        ):
+            return tuple(sorted(cast(dict[str, str], value).items()))
+        case Kind.ULIMITS, dict():
+            entries = cast(dict[str, object], value).items()
+            return tuple(_ulimit_entry(key, entry, name) for key, entry in entries)
+        case _:
+            raise Invalid(f"invalid value for {name}: expected {option.kind.value}")
+
+
+def _ulimit_entry(key: str, entry: object, name: str) -> Ulimit:
+    if isinstance(entry, dict):
+        fields_ = cast(dict[str, object], entry)
+        soft, hard = fields_.get("Soft"), fields_.get("Hard")
+        if isinstance(soft, int) and isinstance(hard, int):
+            return Ulimit(str(fields_.get("Name") or key), soft, hard)
+    raise Invalid(f'invalid value for {name}: {key} needs "Soft" and "Hard"')
+
+
+def _number(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Invalid(f"invalid value for {name}: {text!r} is not a number") from None
+
+
+def _pair(text: str, name: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise Invalid(f"invalid value for {name}: {text!r} is not key=value")
+    return key, value
+
+
+def parse_size(text: str, name: str) -> int:
+    """Return bytes of `64M`, `1g`, `512`. Raises Invalid."""
+    lower = text.strip().lower().removesuffix("ib")
+    digits = lower.rstrip("bkmgt")
+    unit = lower[len(digits) :]
+    unit = unit.removesuffix("b") or unit[:1] if unit else ""
+    if not digits.isdecimal() or unit not in _UNITS:
+        raise Invalid(f"invalid value for {name}: {text!r} is not a size")
+    return int(digits) * _UNITS[unit]
+
+
+def parse_ulimit(text: str) -> Ulimit:
+    """Return `nofile=1024:2048`. Raises Invalid."""
+    name, equals, limits = text.partition("=")
+    soft, colon, hard = limits.partition(":")
+    try:
+        if not name or not equals:
+            raise ValueError
+        return Ulimit(name, int(soft), int(hard) if colon else int(soft))
+    except ValueError:
+        raise Invalid(f"invalid ulimit {text!r}", hint="name=soft:hard") from None
+
+
+def _build(values: Mapping[str, Value], path: Path | None) -> Config:
+    names = {field.name for field in fields(Config)}
+    settings: dict[str, object] = {"config_file": path}
+    for option_name, value in values.items():
+        name = _FIELDS.get(option_name, option_name.replace("-", "_"))
+        if name in names:
+            settings[name] = Path(str(value)).absolute() if name in _PATHS else value
+    if "pidfile" not in settings and "exec_root" in settings:
+        settings["pidfile"] = cast(Path, settings["exec_root"]) / "wherryd.pid"
+    config = Config(**settings)  # pyright: ignore[reportArgumentType]
+    for check in _CHECKS:
+        check(config, values)
+    return config
+
+
+def _check_level(config: Config, _: Mapping[str, Value]) -> None:
+    if config.log_level not in LOG_LEVELS:
+        raise Invalid(
+            f"invalid logging level: {config.log_level}", hint=f"one of {', '.join(LOG_LEVELS)}"
+        )
+
+
+def _check_driver(config: Config, values: Mapping[str, Value]) -> None:
+    if config.log_driver not in ("json-file", "local", "none"):
+        raise Unsupported(
+            f"log driver {config.log_driver} is not in this version of wherry",
+            hint="json-file, local and none are",
+        )
+    if values.get("storage-driver", "") not in ("", "overlay2", "overlay"):
+        raise Unsupported(
+            f"storage driver {values['storage-driver']} is not in this version of wherry"
+        )
+
+
+def _check_userns(config: Config, _: Mapping[str, Value]) -> None:
+    if config.userns_remap not in ("", "default"):
+        raise Unsupported(
+            f"userns-remap {config.userns_remap}: wherry gives each container ids of its own",
+            hint="leave it out, or say default",
+        )
+
+
+def _check_network(config: Config, _: Mapping[str, Value]) -> None:
+    if config.bip and config.bridge:
+        raise Invalid(
+            "You specified --bridge & --bip, mutually exclusive options. Please specify only one"
+        )
+
+
+def _check_labels(config: Config, _: Mapping[str, Value]) -> None:
+    for label in config.labels:
+        if not label.partition("=")[1] or label.startswith("="):
+            raise Invalid(f"bad attribute format: {label}", hint="key=value")
+    if config.shutdown_timeout < -1:
+        raise Invalid("shutdown-timeout cannot be negative", hint="-1 waits for ever")
+    if config.default_shm_size <= 0:
+        raise Invalid("default-shm-size must be positive")
+
+
+_CHECKS: tuple[Callable[[Config, Mapping[str, Value]], None], ...] = (
+    _check_level,
+    _check_driver,
+    _check_userns,
+    _check_network,
+    _check_labels,
+)

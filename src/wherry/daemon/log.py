@@ -1,0 +1,53 @@
+"""The daemon's own log: a line of key=value pairs to standard error, as dockerd writes it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+_NAMES = {"WARNING": "warning", "CRITICAL": "fatal"}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def _quoted(text: str) -> str:
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{plain}"' if not plain or any(c in ' ="' or c < " " for c in text) else plain
+
+
+class Line(logging.Formatter):
+    """Renders one record as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `time="…" level=info msg="…" module=…`."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        level = _NAMES.get(record.levelname, record.levelname.lower())
+        line = (
+            f'time="{moment}.{int(record.msecs):03d}Z" level={level}'
+            f" msg={_quoted(record.getMessage())} module={record.name.removeprefix('wherry.')}"
+        )
+        if record.exc_info:
+            line += f" error={_quoted(self.formatException(record.exc_info))}"
+        return line
+
+
+def set_up_log() -> None:
+    """Send everything to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Line())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # These cost time for each record and are shown nowhere.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def set_level(level: str, *, debug: bool) -> None:
+    """Show records of `level` (Docker's word) and above."""
+    logging.getLogger().setLevel(logging.DEBUG if debug else _LEVELS[level])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

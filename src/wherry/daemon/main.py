@@ -1,0 +1,60 @@
+"""`wherryd`: reads its settings, takes its locks, then runs `serve` or `halt`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from wherry import __version__
+from wherry.daemon.arguments import STOP, parse_arguments, render_help
+from wherry.daemon.config import Config, load_config
+from wherry.model.errors import WherryError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon, or stop one; return the exit code."""
+    try:
+        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        if arguments.switch("help"):
+            print(render_help())
+            return 0
+        if arguments.switch("version"):
+            print(f"wherryd version {__version__}")
+            return 0
+        config = load_config(arguments)
+        if arguments.switch("validate"):
+            print("configuration OK")
+            return 0
+        leave_out_ssl()
+        if arguments.command == STOP:
+            from wherry.daemon.halt import DEFAULT_TIMEOUT, halt
+
+            halt(config, DEFAULT_TIMEOUT if arguments.timeout is None else arguments.timeout)
+            return 0
+        return _serve(config, list(sys.argv[1:] if argv is None else argv))
+    except WherryError as error:
+        print(f"wherryd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def leave_out_ssl() -> None:
+    """Let asyncio be imported without `ssl`, which it asks for and can do without: 3 MB (docs/decisions)."""
+    if "asyncio" in sys.modules or "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        import asyncio  # pyright: ignore[reportUnusedImport]  # noqa: F401
+    finally:
+        del sys.modules["ssl"]
+
+
+def _serve(config: Config, words: list[str]) -> int:
+    from wherry.daemon.serve import run
+
+    return run(config, lambda: load_config(parse_arguments(words)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The daemon while it runs: sockets, services, signals.
+
+locks > sockets bound > services built (containers taken back) > listening > READY
+SIGTERM, SIGINT: no new clients > answers end > services closed > sockets removed > locks released
+SIGHUP: what `options` marks as reloading is read again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
+from typing import Protocol
+
+from wherry import __version__
+from wherry.api.application import application
+from wherry.api.server import Server
+from wherry.api.services import Services
+from wherry.daemon.config import Config
+from wherry.daemon.halt import end_supervisor, stop_containers
+from wherry.daemon.listeners import Listener, open_listeners
+from wherry.daemon.locks import Locks
+from wherry.daemon.log import set_level, set_up_log
+from wherry.daemon.notify import notify
+from wherry.daemon.options import OPTIONS
+from wherry.model.errors import WherryError
+
+log = logging.getLogger(__name__)
+
+_RELOADED = frozenset(option.name.replace("-", "_") for option in OPTIONS if option.reloads)
+
+
+class Wired(Protocol):
+    """What `wiring.build` gives."""
+
+    @property
+    def services(self) -> Services: ...
+
+    async def close(self) -> None:
+        """Let go of everything; containers go on."""
+        ...
+
+
+Build = Callable[[Config], Awaitable[Wired]]
+
+
+def run(config: Config, reread: Callable[[], Config]) -> int:
+    """Serve until told to stop; return the exit code. Raises what keeps the daemon from starting."""
+    from wherry.daemon.wiring import build
+
+    set_up_log()
+    set_level(config.log_level, debug=config.debug)
+    with Locks() as locks:
+        locks.take(config.data_root, config.exec_root, config.pidfile)
+        listeners = open_listeners(config.hosts, config.exec_root, config.group)
+        try:
+            asyncio.run(Daemon(config, reread, build).serve(listeners))
+        finally:
+            for listener in listeners:
+                listener.remove()
+    return 0
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, config: Config, reread: Callable[[], Config], build: Build) -> None:
+        self._config = config
+        self._reread = reread
+        self._build = build
+        self._stop = asyncio.Event()
+
+    async def serve(self, listeners: list[Listener]) -> None:
+        """Build the services, serve them on `listeners`, and return when a signal says so."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._warn(listeners)
+        wired = await self._build(self._config)
+        try:
+            server = Server(application(wired.services))
+            for listener in listeners:
+                await server.listen(listener.socket)
+            # What start-up made stays; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            for listener in listeners:
+                log.info("API listen on %s", listener.host)
+            notify("READY=1", f"MAINPID={os.getpid()}")
+            log.info("wherryd %s has started, pid %d", __version__, os.getpid())
+            await self._stop.wait()
+            log.info("stopping")
+            notify("STOPPING=1")
+            await server.close()
+            if not self._config.live_restore:
+                timeout = self._config.shutdown_timeout
+                await stop_containers(wired.services.containers, None if timeout < 0 else timeout)
+        finally:
+            await wired.close()
+        if not self._config.live_restore:
+            await end_supervisor(self._config)
+
+    def _warn(self, listeners: list[Listener]) -> None:
+        for listener in listeners:
+            if listener.host.scheme == "tcp":
+                log.warning(
+                    "%s has no TLS in this version: whoever reaches it is root here", listener.host
+                )
+        if (self._config.bridge not in ("", "none")) or self._config.bip:
+            log.warning(
+                "bridge networks are not in this version: --bridge and --bip have no effect yet"
+            )
+
+    def _reload(self) -> None:
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            fresh = self._reread()
+        except WherryError as error:
+            log.error("the configuration stays as it was: %s", error)
+        else:
+            self._apply(fresh)
+        notify("READY=1")
+
+    def _apply(self, fresh: Config) -> None:
+        changed = [
+            field.name
+            for field in fields(Config)
+            if getattr(fresh, field.name) != getattr(self._config, field.name)
+        ]
+        for name in changed:
+            if name in _RELOADED:
+                self._config = replace(self._config, **{name: getattr(fresh, name)})
+            else:
+                log.warning("%s changes only when wherryd starts again", name.replace("_", "-"))
+        set_level(self._config.log_level, debug=self._config.debug)
+        log.info("configuration reloaded")

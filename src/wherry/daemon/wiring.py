@@ -1,0 +1,236 @@
+"""The composition root: the only place that names concrete classes.
+
+database > storage > images > supervisor (started where none runs) > containers, rows and processes
+brought together > services
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.api.services import Services
+from wherry.containers.assembly import Assembly, Needs, Settings
+from wherry.containers.events import EventLog
+from wherry.containers.exec_store import ExecStore
+from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.start import Platform
+from wherry.containers.store import ContainerStore
+from wherry.containers.undo import Undo
+from wherry.daemon.config import Config
+from wherry.daemon.engine import Engine, find_init, read_facts
+from wherry.images.service import ImageService
+from wherry.images.store import ImageStore
+from wherry.kernel.inotify import Inotify
+from wherry.kernel.linux import LINUX
+from wherry.kernel.paths import remove_path
+from wherry.kernel.probe import user_namespaces
+from wherry.model.containers import LogConfig
+from wherry.model.errors import NotFound
+from wherry.model.ids import Digest
+from wherry.model.views import EngineFacts
+from wherry.runtime import capabilities, seccomp
+from wherry.runtime.cgroups import CgroupDriver, open_cgroups
+from wherry.runtime.plan import plan_launch
+from wherry.storage.collector import Collector
+from wherry.storage.content import ContentStore
+from wherry.storage.database import Database
+from wherry.storage.leases import Leases
+from wherry.storage.overlay import OverlaySnapshotter
+from wherry.supervisor.client import Exit, SupervisorClient
+from wherry.supervisor.identity import cgroup_parent, engine_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """Everything that serves, and how to let go of it."""
+
+    services: Services
+    _closing: tuple[Callable[[], Awaitable[None] | None], ...]
+
+    async def close(self) -> None:
+        """Let go of everything; containers go on."""
+        async with Undo() as undo:
+            for action in self._closing:
+                undo.push(action)
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """What is kept on disk."""
+
+    database: Database
+    content: ContentStore
+    snapshots: OverlaySnapshotter
+    leases: Leases
+    images: ImageStore
+    containers: ContainerStore
+    execs: ExecStore
+
+
+class _ImageFacts:
+    """What containers' listings ask of the images."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def size(self, image_id: Digest) -> int:
+        """Return the bytes of all layers. Raises NotFound."""
+        return self._store.get(image_id).size
+
+    def descendants(self, ref: str) -> frozenset[Digest]:
+        """Return the image that `ref` names and those that have all its layers below their own."""
+        try:
+            base = self._store.resolve(ref)
+        except NotFound:
+            return frozenset()
+        length = len(base.chain)
+        others = (image for image in self._store.images() if length)
+        return frozenset({base.id} | {i.id for i in others if i.chain[:length] == base.chain})
+
+
+async def build(config: Config) -> Wired:
+    """Return the services of the engine that `config` describes, its containers taken back.
+
+    Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
+    """
+    data = config.data_root
+    data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    config.exec_root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    async with Undo() as undo:
+        storage = _open_storage(data)
+        undo.push(storage.database.close)
+        cgroups = open_cgroups(cgroup_parent(str(data)))
+        userns_missing = user_namespaces(LINUX, str(data))
+        facts = read_facts(
+            config,
+            engine_id=engine_id(str(data)),
+            cgroups=cgroups,
+            kernel=LINUX,
+            userns_missing=userns_missing,
+        )
+        events = EventLog()
+        images = _open_images(storage, events, data)
+        supervisor, assembly = await _open_containers(
+            config, storage, images, events, cgroups, facts, userns_missing
+        )
+        undo.push(supervisor.close)
+        undo.push(assembly.close)
+        await assembly.open()
+        await asyncio.to_thread(images.sweep)
+        undo.keep()
+    return Wired(
+        Services(
+            containers=assembly.service,
+            images=images,
+            events=events,
+            engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
+        ),
+        (storage.database.close, supervisor.close, assembly.close),
+    )
+
+
+def _open_storage(data: Path) -> _Storage:
+    database = Database(data / "wherry.db")
+    content = ContentStore(data)
+    # Containers first: their execs refer to them.
+    return _Storage(
+        database=database,
+        content=content,
+        snapshots=OverlaySnapshotter(data),
+        leases=Leases(),
+        images=ImageStore(database, content),
+        containers=ContainerStore(database),
+        execs=ExecStore(database),
+    )
+
+
+def _open_images(storage: _Storage, events: EventLog, data: Path) -> ImageService:
+    scratch = data / "tmp"
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    collector = Collector(
+        storage.content,
+        storage.snapshots,
+        storage.leases,
+        layer_roots=(storage.images, storage.containers),
+        blob_roots=(storage.images,),
+    )
+    return ImageService(
+        store=storage.images,
+        content=storage.content,
+        snapshots=storage.snapshots,
+        leases=storage.leases,
+        collector=collector,
+        users=storage.containers,
+        emit=events.record,
+        scratch=scratch / "images",
+    )
+
+
+async def _open_containers(
+    config: Config,
+    storage: _Storage,
+    images: ImageService,
+    events: EventLog,
+    cgroups: CgroupDriver,
+    facts: EngineFacts,
+    userns_missing: str,
+) -> tuple[SupervisorClient, Assembly]:
+    ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
+
+    async def on_exit(end: Exit) -> None:
+        (await ready).take_exit(end)
+
+    supervisor = await SupervisorClient.connect(
+        config.exec_root, data_root=config.data_root, on_exit=on_exit
+    )
+    system = os.uname()
+    needs = Needs(
+        store=storage.containers,
+        execs=storage.execs,
+        events=events,
+        supervisor=supervisor,
+        snapshots=storage.snapshots,
+        images=storage.images,
+        image_facts=_ImageFacts(storage.images),
+        image_maker=images,
+        leases=storage.leases,
+        cgroups=cgroups,
+        kernel=LINUX,
+        plan=plan_launch,
+        remove_tree=remove_path,
+        watch=Inotify,
+        recorded_exit=lambda key: read_recorded_exit(config.exec_root, key),
+    )
+    settings = Settings(
+        root=config.data_root,
+        host=HostFacts(
+            cgroup_parent=config.cgroup_parent.strip("/") or cgroups.parent,
+            init_path=find_init(),
+            default_ulimits=config.default_ulimits,
+            default_shm=config.default_shm_size,
+            capabilities=capabilities.bounding(Path("/proc/self/status").read_text()),
+        ),
+        platform=Platform(system.machine, seccomp.kernel_version(system.release)),
+        log_default=LogConfig(config.log_driver, config.log_options),
+        cpus=facts.cpus,
+        default_init=config.init,
+        userns_missing=userns_missing,
+    )
+    assembly = Assembly(needs, settings)
+    ready.set_result(assembly)
+    return supervisor, assembly
+
+
+def read_recorded_exit(exec_root: Path, key: str) -> tuple[int, int] | None:
+    """Return (code, nanoseconds) of an exit that the keeper wrote down, or None."""
+    try:
+        _, outcome = (exec_root / "exits" / key).read_text().split()
+        status, _, at = outcome.partition(":")
+        code = os.waitstatus_to_exitcode(int(status))
+        return (code if code >= 0 else 128 - code), int(at)
+    except (OSError, ValueError):
+        return None

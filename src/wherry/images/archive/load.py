@@ -1,0 +1,105 @@
+"""`docker load`: an archive's images, unpacked and registered, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wherry.images.archive import docker, legacy, oci
+from wherry.images.archive.found import Found
+from wherry.images.archive.spool import Spool
+from wherry.images.intake import Intake, Intakes
+from wherry.images.making import put_manifest
+from wherry.images.store import ImageStore, StoredLayer
+from wherry.images.unpack import LayerBlob, LayerProgress, Unpacker
+from wherry.model.errors import Invalid, NotFound
+from wherry.model.ids import Digest, Reference
+from wherry.model.views import Progress
+from wherry.storage.layers import Readable
+
+_STEP = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image that was loaded; `taken` tells which images lost a name to it."""
+
+    id: Digest
+    references: tuple[Reference, ...]
+    taken: dict[Reference, Digest]
+
+
+class Loader:
+    """Loads archives. Blocking; several at once may share layers."""
+
+    def __init__(self, store: ImageStore, unpacker: Unpacker, intakes: Intakes) -> None:
+        self._store = store
+        self._unpacker = unpacker
+        self._intakes = intakes
+
+    def load(
+        self, stream: Readable, report: Callable[[Progress], None], *, quiet: bool = False
+    ) -> list[Loaded]:
+        """Read the whole of `stream`, register its images, and return them in the archive's order.
+
+        Raises Invalid, naming the part, or Full; then no image was added and nothing is left.
+        """
+        progress = None if quiet else layer_progress("Loading layer", report)
+        with self._intakes() as intake:
+            spool = Spool.read_from(stream, intake)
+            prepared = [
+                (found, self._unpacker.unpack(found.layers, intake, progress))
+                for found in _find_images(spool, intake)
+            ]
+            return [self._register(found, layers, intake) for found, layers in prepared]
+
+    def _register(self, found: Found, layers: tuple[StoredLayer, ...], intake: Intake) -> Loaded:
+        identifier = intake.put(found.config)
+        if found.manifest is not None:
+            manifest = intake.put(found.manifest)
+        else:
+            plain = [stored.layer for stored in layers]
+            manifest = put_manifest(intake, identifier, len(found.config), plain)
+        taken = self._store.register(
+            identifier,
+            manifest,
+            layers,
+            references=found.references,
+            parent=self._known(found.parent),
+        )
+        return Loaded(identifier, found.references, taken)
+
+    def _known(self, parent: Digest | None) -> Digest | None:
+        if parent is None:
+            return None
+        try:
+            return self._store.get(parent).id
+        except NotFound:
+            return None
+
+
+def layer_progress(status: str, report: Callable[[Progress], None]) -> LayerProgress:
+    """Return a LayerProgress that reports a line each fiftieth of a layer, not below half a MiB."""
+    reported: dict[Digest, int] = {}
+
+    def progress(blob: LayerBlob, done: int) -> None:
+        step = max(_STEP, blob.size // 50)
+        if done >= reported.get(blob.diff_id, 0) + step or done == blob.size:
+            reported[blob.diff_id] = done
+            report(Progress(status, blob.diff_id.short, done, blob.size))
+
+    return progress
+
+
+def _find_images(spool: Spool, intake: Intake) -> list[Found]:
+    for layout, name in (
+        (docker, docker.MANIFEST),
+        (oci, oci.INDEX),
+        (legacy, legacy.REPOSITORIES),
+    ):
+        if spool.has(name):
+            return layout.find_images(spool, intake)
+    raise Invalid(
+        "not an archive of images: it has neither manifest.json nor index.json",
+        hint="for a root file system use import",
+    )

@@ -1,0 +1,34 @@
+"""When a suite was last published: the same state of a mirror then gives the same image."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.error
+import urllib.request
+from email.utils import parsedate_to_datetime
+
+from wherry.images.bootstrap.sources import Source
+
+_DATE = re.compile(rb"^Date: (.+)$", re.MULTILINE)
+_ENOUGH = 16 << 10  # the Date field comes before the lists of hashes
+_SECONDS = 10.0
+_DAY = 86400
+
+
+def read_release_date(source: Source) -> int:
+    """Return the seconds at which the suite's release file was made; today's midnight where it cannot be read.
+
+    Bounded to 10 seconds. Source: Debian repository format, InRelease, Date.
+    """
+    today = int(time.time()) // _DAY * _DAY
+    if not source.uri.startswith(("http://", "https://")):
+        return today
+    url = f"{source.uri.rstrip('/')}/dists/{source.suite}/InRelease"
+    try:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+            match = _DATE.search(answer.read(_ENOUGH))
+        return int(parsedate_to_datetime(match[1].decode()).timestamp()) if match else today
+    except (OSError, ValueError, urllib.error.URLError):
+        # mmdebstrap meets the same problem and says what it is.
+        return today

@@ -1,0 +1,257 @@
+"""Debian and Ubuntu images through mmdebstrap, from the package mirror that the machine is configured with.
+
+mmdebstrap runs with namespaces of its own, so that its mounts and processes go with it however it
+ends, and its archive goes straight into the layer:
+
+    setpriv --pdeathsig KILL     it does not outlive the thread that started it
+      unshare --mount --pid      its mounts are seen by nobody, and end with its first process
+        mmdebstrap --mode=root   > archive on stdout, progress on stderr
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from wherry.images.bootstrap.dates import read_release_date
+from wherry.images.bootstrap.sources import Source, choose_sources, read_release, read_sources
+from wherry.images.making import NewImage
+from wherry.images.times import format_rfc3339
+from wherry.kernel.paths import remove_path
+from wherry.model.errors import Invalid, Unavailable, Unsupported
+from wherry.model.ids import DEFAULT_TAG, Reference
+from wherry.model.images import ImageConfig
+from wherry.model.views import Progress
+
+DISTRIBUTIONS = ("debian", "ubuntu")
+_SHELLS = {"debian": ("bash",), "ubuntu": ("/bin/bash",)}
+_NUMBERS = {
+    "11": "bullseye",
+    "12": "bookworm",
+    "13": "trixie",
+    "14": "forky",
+    "20.04": "focal",
+    "22.04": "jammy",
+    "24.04": "noble",
+}
+_DEFAULT_SUITES = {"debian": "stable", "ubuntu": "noble"}
+_SUITE = re.compile(r"[a-z][a-z0-9.-]*")
+_WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:_,=/~?-]*")
+_VARIANTS = ("minbase", "essential", "apt", "required", "important", "standard", "buildd")
+_OPTIONS = frozenset({"variant", "mirror", "include", "components"})
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SLIM = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/groff/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/linda/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/man/*",
+)
+# What the machine, not the distribution, put there, and what differs from run to run.
+_TIDY = (
+    'rm -rf "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/cache/ldconfig/aux-cache"'
+    ' "$1/var/cache/debconf/"*-old "$1/var/lib/dpkg/"*-old "$1"/var/log/*.log'
+    ' "$1/var/log/apt/"*'
+)
+_PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
+_STEPS = (
+    "running apt-get update",
+    "downloading packages",
+    "extracting archives",
+    "installing essential",
+    "installing remaining",
+    "cleaning package",
+    "creating tarball",
+)
+_LINES_KEPT = 12
+_CHUNK = 1 << 20
+_SECOND = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A bootstrap planned: what to run, and the image that comes of it."""
+
+    argv: tuple[str, ...]
+    epoch: int
+    """Seconds; no file is younger."""
+    new: NewImage
+
+
+def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
+    """Return what makes `debian:SUITE[-slim]`. Raises Invalid, Unsupported. Asks the mirror for its date."""
+    for option in options:
+        if option not in _OPTIONS:
+            raise Invalid(f"{option!r} is no option of bootstrap", hint=", ".join(sorted(_OPTIONS)))
+    for program, package in _PROGRAMS.items():
+        if shutil.which(program) is None:
+            raise Unsupported(
+                f"{program} is not installed", hint=f"install it: apt-get install {package}"
+            )
+    distribution = reference.familiar_repository
+    slim = reference.tag.endswith("-slim") or reference.tag == "slim"
+    suite = _suite(distribution, reference.tag.removesuffix("slim").removesuffix("-"))
+    sources = _sources(distribution, suite, options)
+    dates = [read_release_date(source) for source in sources]
+    epoch = max(dates)
+    variant = options.get("variant", "minbase")
+    if variant not in _VARIANTS:
+        raise Invalid(f"unknown variant: {variant!r}", hint=", ".join(_VARIANTS))
+    argv = [
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
+        *("mmdebstrap", "--mode=root", f"--variant={variant}", "--format=tar"),
+        "--skip=output/dev,check/signed-by",
+        '--aptopt=Acquire::Languages "none"',
+        f"--customize-hook={_TIDY}",
+    ]
+    argv += [f"--dpkgopt={rule}" for rule in (_SLIM if slim else ())]
+    include = options.get("include", "")
+    if include:
+        argv.append(f"--include={_checked('include', include)}")
+    argv += ["--", suite, "-", *(source.render_line() for source in sources)]
+    return Wanted(
+        tuple(argv),
+        epoch,
+        NewImage(
+            config=ImageConfig(env=(_PATH,), command=_SHELLS[distribution]),
+            created=format_rfc3339(epoch * _SECOND),
+            created_by=f"wherry image bootstrap {reference.familiar} # {variant}",
+            reference=reference,
+        ),
+    )
+
+
+def run_mmdebstrap(
+    wanted: Wanted,
+    scratch: Path,
+    out: Callable[[bytes], object],
+    report: Callable[[Progress], None],
+) -> None:
+    """Run it; the archive goes to `out`, a line for each of its steps to `report`.
+
+    Raises Unavailable with its last lines where it fails. Whatever `out` or `report` raises ends it
+    and everything that it started.
+    """
+    folder = tempfile.mkdtemp(prefix="bootstrap-", dir=scratch)
+    environment = os.environ | {
+        "TMPDIR": folder,
+        "SOURCE_DATE_EPOCH": str(wanted.epoch),
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    log = _Log(report)
+    try:
+        with subprocess.Popen(
+            wanted.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            reader = threading.Thread(target=log.read, args=(process.stderr,), daemon=True)
+            reader.start()
+            try:
+                _copy(process.stdout, out, log)
+                status = process.wait()
+            finally:
+                # unshare passes its death on to the namespace's first process, and that to all.
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                reader.join()
+        log.check()
+        if status:
+            raise Unavailable(
+                "mmdebstrap failed:\n" + "\n".join(log.lines),
+                hint="is the package mirror reachable, and does it have that suite?",
+            )
+    finally:
+        remove_path(Path(folder))
+
+
+class _Log:
+    """mmdebstrap's stderr: steps to progress, the last lines for an error."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._report = report
+        self._step = 0
+        self._problem: BaseException | None = None
+
+    def read(self, stream: IO[bytes]) -> None:
+        for raw in stream:
+            line = raw.decode(errors="replace").strip()
+            if not line:
+                continue
+            self.lines.append(line)
+            text = line.removeprefix("I: ")
+            for number, step in enumerate(_STEPS, 1):
+                if text.startswith(step):
+                    self._step = number
+                    self._tell(text.rstrip("."))
+
+    def check(self) -> None:
+        """Raise what reporting raised."""
+        if self._problem is not None:
+            raise self._problem
+
+    def _tell(self, text: str) -> None:
+        if self._problem is None:
+            try:
+                self._report(Progress(text, "bootstrap", self._step, len(_STEPS)))
+            except BaseException as problem:  # raised again by check, in the thread that can end
+                self._problem = problem
+
+
+def _copy(stream: IO[bytes], out: Callable[[bytes], object], log: _Log) -> None:
+    descriptor = stream.fileno()
+    while data := os.read(descriptor, _CHUNK):
+        log.check()
+        out(data)
+
+
+def _suite(distribution: str, tag: str) -> str:
+    if tag in (DEFAULT_TAG, ""):
+        return _DEFAULT_SUITES[distribution]
+    suite = _NUMBERS.get(tag, tag)
+    if not _SUITE.fullmatch(suite):
+        raise Invalid(
+            f"not a suite of {distribution}: {tag!r}", hint="as bookworm or bookworm-slim"
+        )
+    return suite
+
+
+def _sources(distribution: str, suite: str, options: Mapping[str, str]) -> list[Source]:
+    components = tuple(
+        _checked("components", options.get("components", "")).replace(",", " ").split()
+    )
+    mirror = options.get("mirror", "")
+    if mirror:
+        if "://" not in mirror:
+            raise Invalid(f"not a mirror: {mirror!r}", hint="a URL, as apt takes it")
+        return [Source(_checked("mirror", mirror), suite, components or ("main",))]
+    found = choose_sources(read_sources(), distribution, suite, read_release()[1])
+    if not components:
+        return found
+    return [Source(s.uri, s.suite, components, s.signed_by) for s in found]
+
+
+def _checked(option: str, text: str) -> str:
+    if text and not _WORDS.fullmatch(text):
+        raise Invalid(f"invalid {option}: {text!r}")
+    return text

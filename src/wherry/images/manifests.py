@@ -1,0 +1,148 @@
+"""Manifests, indexes and descriptors: their JSON, and which of several a machine takes.
+
+Source: OCI image specification 1.1 (manifest.md, image-index.md, descriptor.md) and Docker's image
+manifest version 2, schema 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from wherry.model.errors import Invalid
+from wherry.model.images import Platform
+
+LARGEST_MANIFEST = 4 << 20
+"""Bytes, as registries limit it."""
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEXES = (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFESTS = (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+
+
+class PlatformWire(msgspec.Struct, omit_defaults=True):
+    """A descriptor's platform."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str | None = ""
+
+
+class Descriptor(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What points at a blob."""
+
+    media_type: str
+    digest: str
+    size: Size
+    annotations: dict[str, str] | None = None
+    platform: PlatformWire | None = None
+
+
+class Manifest(msgspec.Struct, rename="camel", omit_defaults=True):
+    """One image: its configuration and its layers' blobs, base first."""
+
+    schema_version: int
+    config: Descriptor
+    layers: list[Descriptor]
+    media_type: str | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Index(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Several manifests, or indexes of them."""
+
+    schema_version: int
+    manifests: list[Descriptor] | None
+    media_type: str | None = None
+
+
+_manifest = msgspec.json.Decoder(Manifest)
+_index = msgspec.json.Decoder(Index)
+
+
+def decode_manifest(data: bytes, subject: str) -> Manifest:
+    """Return the image manifest in `data`; raise Invalid, naming `subject`."""
+    try:
+        manifest = _manifest.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"invalid image manifest {subject}: {error}") from error
+    if manifest.schema_version != 2:
+        raise Invalid(f"invalid image manifest {subject}: version {manifest.schema_version}")
+    if manifest.config.media_type not in _CONFIGS:
+        raise Invalid(
+            f"{subject} is no container image: its configuration is {manifest.config.media_type!r}"
+        )
+    return manifest
+
+
+def decode_index(data: bytes, subject: str) -> list[Descriptor]:
+    """Return the entries of the index in `data`; raise Invalid, naming `subject`."""
+    try:
+        index = _index.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"invalid image index {subject}: {error}") from error
+    if index.schema_version != 2:
+        raise Invalid(f"invalid image index {subject}: version {index.schema_version}")
+    return index.manifests or []
+
+
+def encode_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:
+    """Return an OCI manifest, byte for byte as `docker save` 28.5 writes it."""
+    return _compact(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": _descriptor(config),
+            "layers": [_descriptor(layer) for layer in layers],
+        }
+    )
+
+
+def encode_index(manifests: Sequence[Descriptor]) -> bytes:
+    """Return an OCI index, byte for byte as `docker save` 28.5 writes it."""
+    return _compact(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [_descriptor(manifest) for manifest in manifests],
+        }
+    )
+
+
+def _descriptor(descriptor: Descriptor) -> dict[str, object]:
+    wire: dict[str, object] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    if descriptor.annotations:
+        wire["annotations"] = dict(sorted(descriptor.annotations.items()))
+    return wire
+
+
+def _compact(wire: object) -> bytes:
+    return msgspec.json.encode(wire)
+
+
+def choose(entries: Sequence[Descriptor], wanted: Platform) -> Descriptor | None:
+    """Return the entry for `wanted`: the same variant before none before another; None where none fits.
+
+    An entry without a platform fits any; one for `unknown` (an attestation) fits none.
+    """
+    ranked: list[tuple[int, int, Descriptor]] = []
+    for position, entry in enumerate(entries):
+        platform = entry.platform
+        if platform is None:
+            ranked.append((3, position, entry))
+        elif platform.os == wanted.os and platform.architecture == wanted.architecture:
+            variant = platform.variant or ""
+            rank = 0 if variant == wanted.variant else 1 if not variant else 2
+            ranked.append((rank, position, entry))
+    return min(ranked, key=lambda item: item[:2])[2] if ranked else None

@@ -1,0 +1,221 @@
+"""What services answer and are asked with: tier 5 and `images` give these, `api` renders them.
+
+They are facts like the rest of `model`, but shaped for a question (an inspect, a listing, a log request)
+rather than for the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wherry.model.containers import Container, ExecSpec, Pairs
+from wherry.model.ids import Digest
+
+Filters = Mapping[str, Sequence[str]]
+"""Docker's `filters` parameter: {"label": ["a=b"], "status": ["running"]}."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One entry of an inspect's `Mounts`."""
+
+    kind: str
+    source: str
+    destination: str
+    mode: str = ""
+    read_write: bool = True
+    propagation: str = ""
+    name: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """A container with what inspect and ps show beside the row; sizes are -1 where not asked for."""
+
+    container: Container
+    image_id: Digest
+    mounts: tuple[MountPoint, ...] = ()
+    exec_ids: tuple[str, ...] = ()
+    log_path: str = ""
+    hostname_path: str = ""
+    hosts_path: str = ""
+    resolv_conf_path: str = ""
+    upper_dir: str = ""
+    lower_dirs: tuple[str, ...] = ()
+    work_dir: str = ""
+    size_rw: int = -1
+    size_root_fs: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer to create."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """How a wait ended; `error` is set where the container could not be started or was removed badly."""
+
+    code: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachOptions:
+    """`logs` replays what was logged, `stream` goes on live; `multiplexed` frames as the API documents."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    logs: bool = False
+    stream: bool = True
+    detach_keys: str = ""
+    multiplexed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Times are nanoseconds since the epoch, 0 for open; `tail` -1 is all."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since: int = 0
+    until: int = 0
+    tail: int = -1
+    timestamps: bool = False
+    details: bool = False
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecView:
+    """What `GET /exec/{id}/json` shows."""
+
+    id: str
+    container_id: str
+    spec: ExecSpec
+    running: bool
+    exit_code: int | None
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """`X-Docker-Container-Path-Stat`; `mode` is Go's os.FileMode bits, `mtime` nanoseconds."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: int
+    link_target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of `docker diff`: kind 0 changed, 1 added, 2 deleted."""
+
+    path: str
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatsSample:
+    """One reading: the raw counters as the cgroup module gives them, rendered by `api.wire`."""
+
+    id: str
+    name: str
+    read_at: int
+    """Nanoseconds since the epoch."""
+    counters: object
+    """`runtime.cgroups` CgroupStats, or None when the container does not run."""
+    online_cpus: int
+    system_cpu_ns: int
+    pids_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """`POST /commit`; `changes` are Dockerfile instructions, `config` overrides parts of the image's."""
+
+    name: str = ""
+    author: str = ""
+    comment: str = ""
+    pause: bool = True
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune took away, and the bytes it gave back."""
+
+    deleted: tuple[str, ...]
+    space: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDeletion:
+    """One line of rmi's answer."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of a progress stream, as pull's: {"status", "id", "progressDetail": {"current","total"}}.
+
+    `stream` is load's form; `aux` a final {"aux": {...}}; `error` ends the stream.
+    """
+
+    status: str = ""
+    id: str = ""
+    current: int = 0
+    total: int = 0
+    stream: str = ""
+    aux: Pairs = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What `info` and `version` tell that does not change while the daemon runs."""
+
+    id: str
+    name: str
+    version: str
+    data_root: str
+    exec_root: str
+    kernel: str
+    operating_system: str
+    os_version: str
+    architecture: str
+    cpus: int
+    memory: int
+    cgroup_version: int
+    cgroup_driver: str
+    storage_driver: str
+    backing_fs: str
+    default_log_driver: str
+    security_options: tuple[str, ...]
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...]
+    init_path: str
+    features: tuple[tuple[str, bool], ...] = ()
+    """MemoryLimit, SwapLimit, CpuCfsPeriod, … as info names them."""
+    experimental: bool = False
+    debug: bool = False
+    live_restore: bool = True
+
+
+class ByteSource(Protocol):
+    """A request body as it comes in."""
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end."""
+        ...

@@ -1,0 +1,212 @@
+"""The host's part of a start: what only a process outside of the container's namespaces may do.
+
+It opens the root, the trees and the terminal, makes nodes, sets scores and owners, and sends the plan to
+the slot's child. The supervisor's pool and `command` both start containers through it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+
+from wherry.kernel import abi, mount, paths
+from wherry.kernel.calls import Kernel
+from wherry.model.errors import StartFailed
+from wherry.model.oci import OverlayRoot, PathRoot, Process
+from wherry.runtime import handshake, wire
+from wherry.runtime.devices import add_device
+from wherry.runtime.plan import Plan, Tree
+from wherry.runtime.slots import Slot
+from wherry.runtime.steps import CgroupMount, settle
+
+
+class Host:
+    """Performs the host's part of plans; layers lie below `data_root`."""
+
+    def __init__(self, k: Kernel, data_root: str) -> None:
+        self._k = k
+        self._data_root = data_root
+
+    def await_ready(self, slot: Slot) -> None:
+        """Return when the slot's child is furnished. Raises StartFailed."""
+        if slot.ready:
+            return
+        message = handshake.receive(slot.socket)
+        if message is None:
+            raise StartFailed("the container's first process ended before it was ready")
+        if message.kind == handshake.FAILED:
+            raise handshake.failure(message.body)
+        slot.ready = True
+
+    def send_plan(
+        self, slot: Slot, plan: Plan, stdio: tuple[int, int, int], console: int, gate: int = -1
+    ) -> None:
+        """Do the host's part of `plan` and send the rest to the child. Raises StartFailed.
+
+        `gate`, where given, is a descriptor that the child waits on just before it execs.
+        """
+        step = "mount the root"
+        opened: list[int] = []
+        try:
+            opened.append(self._open_root(slot, plan))
+            for tree in plan.trees:
+                step = f"open {tree.source}"
+                opened.append(self._open_tree(slot, tree))
+            step = "make device nodes"
+            for device in plan.devices:
+                add_device(slot.dev, device, slot.owner, slot.group)
+            step = "set the OOM score"
+            self._score(slot, plan.process)
+            self.own(slot, stdio, console)
+            self.await_ready(slot)
+            step = "send the plan"
+            body = {
+                "process": wire.encode(plan.process),
+                "steps": wire.encode(plan.steps),
+                "gate": gate >= 0,
+            }
+            descriptors = (*opened, *((gate,) if gate >= 0 else ()), *stdio)
+            if len(descriptors) > handshake.MOST_DESCRIPTORS:
+                raise StartFailed(
+                    f"{len(plan.trees)} mounts are too many",
+                    hint=f"at most {handshake.MOST_DESCRIPTORS - 5} bind mounts fit one container",
+                )
+            handshake.send(slot.socket, handshake.PLAN, json.dumps(body).encode(), descriptors)
+        except OSError as error:
+            where = f" {os.fsdecode(error.filename)}" if error.filename else ""
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(
+                f"{step}:{where} {text}", step=step, errno=error.errno or 0
+            ) from error
+        finally:
+            for fd in opened:
+                os.close(fd)
+            slot.close()
+
+    def send_process(
+        self, slot: Slot, process: Process, stdio: tuple[int, int, int], console: int
+    ) -> None:
+        """Send the process to run in a container that the slot has joined. Raises StartFailed."""
+        try:
+            self.own(slot, stdio, console)
+            body = json.dumps(wire.encode(process)).encode()
+            handshake.send(slot.socket, handshake.PLAN, body, stdio)
+        except OSError as error:
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"cannot start the process: {text}") from error
+
+    def finish(self, slot: Slot) -> None:
+        """The slot's socket is readable: return when the child has exec'd. Raises StartFailed."""
+        message = handshake.receive(slot.socket)
+        if message is not None and message.kind == handshake.FAILED:
+            raise handshake.failure(message.body)
+
+    def _open_root(self, slot: Slot, plan: Plan) -> int:
+        match plan.root:
+            case PathRoot(path=path):
+                tree = mount.clone_tree(self._k, os.fsencode(path), recursive=True)
+                if slot.userns >= 0:
+                    mount.idmap(self._k, tree, slot.userns)
+                return tree
+            case OverlayRoot() as root:
+                wanted = mount.Overlay(
+                    tuple(self._through(slot, lower) for lower in root.lowers),
+                    self._through(slot, root.upper) if root.upper else b"",
+                    self._through(slot, root.work) if root.work else b"",
+                    root.volatile,
+                )
+                return mount.overlay(self._k, wanted, owner=slot.owner)
+
+    def _through(self, slot: Slot, path: str) -> bytes:
+        """Return `path` as seen through the slot's idmapped data root."""
+        if slot.data < 0:
+            return os.fsencode(path)
+        inside = os.fsencode(path).removeprefix(os.fsencode(self._data_root) + b"/")
+        if inside.startswith(b"/"):
+            raise StartFailed(f"the layer {path} lies outside of {self._data_root}")
+        return b"/proc/self/fd/%d/%s" % (slot.data, inside)
+
+    def _open_tree(self, slot: Slot, wanted: Tree) -> int:
+        options = mount.parse_options(wanted.options)
+        tree = mount.clone_tree(self._k, os.fsencode(wanted.source), recursive=options.recursive)
+        try:
+            if slot.userns >= 0 and not mount.idmap(
+                self._k, tree, slot.userns, recursive=options.recursive
+            ):
+                # Something below cannot be idmapped (procfs, a network file system): the top alone, or as it is.
+                mount.idmap(self._k, tree, slot.userns)
+            settle(self._k, tree, options)
+        except BaseException:
+            os.close(tree)
+            raise
+        return tree
+
+    def _score(self, slot: Slot, process: Process) -> None:
+        if not process.oom_score_adj:
+            return
+        try:
+            with open(f"/proc/{slot.pid}/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(str(process.oom_score_adj))
+        except PermissionError as error:
+            raise StartFailed(
+                f"cannot lower the OOM score to {process.oom_score_adj}",
+                hint="that needs CAP_SYS_RESOURCE, which the engine does not have here",
+            ) from error
+
+    def own(self, slot: Slot, stdio: tuple[int, int, int], console: int) -> None:
+        """Pipes and the terminal become the container's root's; the child hands them on to its user."""
+        if not slot.owner:
+            return
+        for fd in {*stdio, console}:
+            if fd >= 0 and os.fstat(fd).st_rdev != os.makedev(1, 3):
+                os.fchown(fd, slot.owner, slot.group + 5 if fd == console else slot.group)
+
+    def open_pty(self, slot: Slot) -> tuple[int, int]:
+        """Return (master, slave) of a new pseudo-terminal of the container's own devpts. Raises StartFailed."""
+        self.await_ready(slot)
+        if not slot.profile.furnished:
+            return os.openpty()
+        folder = f"/proc/{slot.pid}/root/{'' if slot.exec_root else 'tmp/'}"
+        root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_NOCTTY
+        resolve = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
+        try:
+            master = paths.open_in_root(root, b"dev/pts/ptmx", flags, resolve=resolve)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot open a terminal: {(error.strerror or '').lower()}"
+            ) from error
+        finally:
+            os.close(root)
+        try:
+            # CVE-2025-52565: what the container mounted there in our stead is refused.
+            if self._k.statfs_magic(master) != abi.DEVPTS_SUPER_MAGIC:
+                raise StartFailed("the container's /dev/pts/ptmx is not a terminal multiplexer")
+            fcntl.ioctl(master, abi.TIOCSPTLCK, struct.pack("i", 0))
+            slave = fcntl.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except BaseException:
+            os.close(master)
+            raise
+        return master, slave
+
+
+def cgroup_mounts(mountinfo: str) -> tuple[CgroupMount, ...]:
+    """Return the host's hierarchies as a container is to see them, from /proc/self/mountinfo's text."""
+    out: list[CgroupMount] = []
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, (kind, _, options) = left.split(), right.split(" ")[:3]
+        if kind not in ("cgroup", "cgroup2") or not fields[4].startswith("/sys/fs/cgroup"):
+            continue
+        name = fields[4].removeprefix("/sys/fs/cgroup").lstrip("/")
+        words = tuple(
+            word
+            for word in options.split(",")
+            if kind == "cgroup" and word not in ("rw", "ro", "xattr", "clone_children")
+        )
+        if any(word.startswith("name=") for word in words):
+            words = ("none", *(word for word in words if word.startswith("name=")))
+        out.append(CgroupMount(name, kind, words))
+    return tuple(out)

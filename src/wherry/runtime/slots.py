@@ -1,0 +1,265 @@
+"""Slots: processes with namespaces of their own, waiting for a plan; and processes that join a container.
+
+Everything here runs in the supervisor, as host root, and ends in `runtime.child` on the other side of
+the fork. Processes are made with CLONE_PARENT, so that the keeper is their parent from the first moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from wherry.kernel import abi, mount
+from wherry.kernel.calls import Kernel
+from wherry.model.errors import StartFailed
+from wherry.model.oci import HOST, PRIVATE, IdMap
+from wherry.runtime import child, handshake
+from wherry.runtime.cgroups import Entrances, Handle
+from wherry.runtime.devices import add_device, host_devices, make_dev
+from wherry.runtime.plan import SlotProfile
+from wherry.runtime.steps import CgroupMount
+
+_JOINED = b"J"
+_FLAGS = (
+    ("user", abi.CLONE_NEWUSER),
+    ("pid", abi.CLONE_NEWPID),
+    ("mount", abi.CLONE_NEWNS),
+    ("network", abi.CLONE_NEWNET),
+    ("ipc", abi.CLONE_NEWIPC),
+    ("uts", abi.CLONE_NEWUTS),
+    ("cgroup", abi.CLONE_NEWCGROUP),
+)
+
+
+@dataclass(slots=True)
+class Slot:
+    """A process that waits for a plan; its descriptors belong to the pool."""
+
+    pid: int
+    pidfd: int
+    socket: int
+    """Becomes readable when the child has exec'd or failed."""
+    profile: SlotProfile = field(default_factory=SlotProfile)
+    range_index: int = -1
+    owner: int = 0
+    """Host id of the container's root."""
+    group: int = 0
+    userns: int = -1
+    dev: int = -1
+    data: int = -1
+    """The data root through the id map: a detached mount."""
+    cgroup: Handle | None = None
+    warm: bool = False
+    ready: bool = False
+    exec_root: bool = False
+
+    def close(self) -> None:
+        """Close everything but pidfd and socket, which belong to whoever took the slot."""
+        for fd in (self.userns, self.dev, self.data):
+            if fd >= 0:
+                os.close(fd)
+        self.userns = self.dev = self.data = -1
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the pid of a pidfd as this process sees it, -1 when it is gone (proc(5), fdinfo)."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line[4:])
+    return -1
+
+
+def namespace_flags(profile: SlotProfile) -> int:
+    """Return the namespaces that the container has apart from the host's, for a later setns(2)."""
+    spaces = profile.namespaces
+    return sum(flag for name, flag in _FLAGS if getattr(spaces, name) != HOST)
+
+
+def _fork(
+    k: Kernel, flags: int, body: Callable[[], NoReturn], entrances: Entrances | None = None
+) -> tuple[int, int]:
+    """clone3; the child enters the cgroups, runs `body` and never comes back.
+
+    A process that moves itself costs 0.2 ms; being moved by another makes the kernel wait for RCU,
+    10 ms when the machine was idle.
+    """
+    pid, pidfd = k.clone3(flags, entrances.unified if entrances else -1)
+    if pid == 0:
+        try:
+            if entrances:
+                entrances.enter()
+            body()
+        finally:
+            os._exit(128)
+    return pid, pidfd
+
+
+def spawn_slot(
+    k: Kernel,
+    profile: SlotProfile,
+    hierarchies: tuple[CgroupMount, ...],
+    entrances: Entrances,
+    *,
+    parent: int = abi.CLONE_PARENT,
+) -> Slot:
+    """Return a new slot whose child waits for GO. Raises OSError, StartFailed.
+
+    With the default `parent` the caller's parent is the child's; with 0 the caller itself.
+    """
+    ours, theirs = handshake.pair()
+    spaces = profile.namespaces
+    new = sum(
+        flag
+        for name, flag in _FLAGS
+        if getattr(spaces, name) == PRIVATE and flag != abi.CLONE_NEWCGROUP
+    )
+    joins = [
+        os.open(getattr(spaces, name), os.O_RDONLY | os.O_CLOEXEC)
+        for name, _ in _FLAGS
+        if getattr(spaces, name) not in (PRIVATE, HOST)
+    ]
+
+    def run() -> NoReturn:
+        child.run_slot(k, theirs, profile, hierarchies)
+
+    def middle() -> NoReturn:
+        _join_and_fork(k, theirs, new, joins, run)
+
+    try:
+        try:
+            flags = parent | (0 if joins else new)
+            pid, pidfd = _fork(k, flags, middle if joins else run, entrances)
+        finally:
+            os.close(theirs)
+        if joins:
+            os.close(pidfd)
+            pid, pidfd = _receive_joined(ours)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        for fd in joins:
+            os.close(fd)
+    return Slot(pid, pidfd, ours, profile)
+
+
+def _join_and_fork(
+    k: Kernel, theirs: int, new: int, joins: list[int], run: Callable[[], NoReturn]
+) -> NoReturn:
+    """In a process of its own: join the namespaces of others, fork what stays, and tell its pidfd."""
+    try:
+        child.close_all_but(k, theirs, *joins)
+        for fd in joins:
+            k.setns(fd, 0)
+        child.become_root(k)
+        _, pidfd = _fork(k, new | abi.CLONE_PARENT, run)
+        handshake.send(theirs, _JOINED, b"", (pidfd,))
+    except OSError as error:
+        body = handshake.describe_failure(error, "join the other container's namespaces")
+        handshake.send(theirs, handshake.FAILED, body)
+    os._exit(0)
+
+
+def _receive_joined(ours: int) -> tuple[int, int]:
+    message = handshake.receive(ours)
+    if message is None:
+        raise StartFailed("the joining process ended without a word")
+    if message.kind == handshake.FAILED:
+        raise handshake.failure(message.body)
+    pidfd = message.descriptors[0]
+    return pid_of(pidfd), pidfd
+
+
+def spawn_joining(
+    k: Kernel,
+    pidfd: int,
+    namespaces: int,
+    entrances: Entrances | None,
+    *,
+    parent: int = abi.CLONE_PARENT,
+) -> Slot:
+    """Return a slot whose child is inside the container that `pidfd` is of, waiting for a process to run.
+
+    The process in the middle enters the container's cgroups before it forks.
+    """
+    ours, theirs = handshake.pair()
+
+    def run() -> NoReturn:
+        os.close(pidfd)
+        child.run_exec(k, theirs)
+
+    def middle() -> NoReturn:
+        step = "join the container's namespaces"
+        try:
+            child.close_all_but(k, theirs, pidfd)
+            k.prctl(abi.PR_SET_DUMPABLE, 0)
+            if namespaces:
+                k.setns(pidfd, namespaces)
+            _, inner = _fork(k, abi.CLONE_PARENT, run)
+            handshake.send(theirs, _JOINED, b"", (inner,))
+        except OSError as error:
+            handshake.send(theirs, handshake.FAILED, handshake.describe_failure(error, step))
+        os._exit(0)
+
+    try:
+        try:
+            _, middle_fd = _fork(k, parent, middle, entrances)
+        finally:
+            os.close(theirs)
+        os.close(middle_fd)
+        pid, inner = _receive_joined(ours)
+    except BaseException:
+        os.close(ours)
+        raise
+    return Slot(pid, inner, ours, ready=True, exec_root=True)
+
+
+def map_ids(slot: Slot, uid_maps: tuple[IdMap, ...], gid_maps: tuple[IdMap, ...]) -> None:
+    """Write the id maps of the slot's user namespace and note who its root is outside."""
+    for name, lines in (("uid_map", uid_maps), ("gid_map", gid_maps)):
+        text = "".join(f"{line.inside} {line.outside} {line.size}\n" for line in lines)
+        fd = os.open(f"/proc/{slot.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    slot.owner, slot.group = outside(0, uid_maps), outside(0, gid_maps)
+
+
+def outside(inside: int, lines: tuple[IdMap, ...]) -> int:
+    """Return the host's id of `inside`, 0 where it is not mapped."""
+    for line in lines:
+        if line.inside <= inside < line.inside + line.size:
+            return line.outside + inside - line.inside
+    return 0
+
+
+def read_maps(pid: int, name: str) -> tuple[IdMap, ...]:
+    """Return a process's uid_map or gid_map."""
+    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+        return tuple(IdMap(*(int(word) for word in line.split())) for line in file)
+
+
+def furnish_dev(k: Kernel, slot: Slot) -> None:
+    """Make the slot's /dev."""
+    slot.dev = make_dev(k, slot.owner, slot.group)
+    if slot.profile.all_devices:
+        for device in host_devices():
+            add_device(slot.dev, device, slot.owner, slot.group)
+
+
+def open_data(k: Kernel, slot: Slot, data_root: str) -> None:
+    """Open the data root through the slot's id map: one idmapped mount serves all layers.
+
+    Raises StartFailed where the file system or the kernel cannot.
+    """
+    slot.userns = os.open(f"/proc/{slot.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    slot.data = mount.clone_tree(k, data_root.encode())
+    if not mount.idmap(k, slot.data, slot.userns):
+        raise StartFailed(
+            f"{data_root} is on a file system without id-mapped mounts",
+            hint="move --data-root to ext4, xfs or btrfs, or run with --userns=host",
+        )

@@ -1,0 +1,433 @@
+"""The steps of a plan: frozen facts that describe and perform themselves.
+
+Steps are performed by the container's own first process (`child`), inside its namespaces, on a stage:
+first the slot's tmpfs (`home`), where /proc, /sys and /dev are furnished while no hostile file is in
+sight, then the container's root, onto which the furnished trees are moved. Paths are resolved with
+openat2(RESOLVE_IN_ROOT) from the stage's root, whatever links an image holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Protocol
+
+from wherry.kernel import abi, mount, paths
+from wherry.kernel.calls import Kernel
+from wherry.runtime.wire import registered
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupMount:
+    """One hierarchy as a container sees it: `name` below /sys/fs/cgroup, "" for a pure v2 host."""
+
+    name: str
+    kind: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where steps are performed: descriptors that the performing process holds."""
+
+    k: Kernel
+    home: int
+    """The slot's tmpfs."""
+    root: int
+    """What paths are resolved below: `home` first, the container's root later."""
+    trees: tuple[int, ...] = ()
+    """Detached mounts handed over by the supervisor, by index."""
+    sysctls: int = -1
+    """/proc/sys as it was before it became read-only."""
+    hierarchies: tuple[CgroupMount, ...] = ()
+    """The host's cgroup hierarchies."""
+
+
+class Step(Protocol):
+    """One thing to do."""
+
+    def describe(self) -> str:
+        """Return one line for people: what a failure prints and a test asserts."""
+        ...
+
+    def perform(self, stage: Stage) -> None:
+        """Do it. Raises OSError."""
+        ...
+
+
+def place(stage: Stage, target: str, *, directory: bool) -> int:
+    """Return an O_PATH descriptor of `target`, made where missing: a directory or an empty file."""
+    wanted = os.fsencode(target)
+    try:
+        return paths.open_in_root(stage.root, wanted, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    if directory:
+        return paths.make_dirs_in_root(stage.root, wanted)
+    parent, _, name = wanted.rstrip(b"/").rpartition(b"/")
+    holder = paths.make_dirs_in_root(stage.root, parent)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=holder))
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ELOOP):
+            raise
+    finally:
+        os.close(holder)
+    return paths.open_in_root(stage.root, wanted, os.O_PATH)
+
+
+def is_directory(fd: int) -> bool:
+    """Whether the descriptor holds a directory."""
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def _attach(stage: Stage, tree: int, target: str) -> None:
+    spot = place(stage, target, directory=is_directory(tree))
+    try:
+        mount.attach(stage.k, tree, spot)
+    finally:
+        os.close(spot)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Make a directory where there is none."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make the directory {self.path}"
+
+    def perform(self, stage: Stage) -> None:
+        os.close(place(stage, self.path, directory=True))
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """Mount a new file system; `options` are mount(8) words."""
+
+    kind: str
+    target: str
+    options: tuple[str, ...] = ()
+    source: str = ""
+
+    def describe(self) -> str:
+        words = f" ({','.join(self.options)})" if self.options else ""
+        return f"mount a new {self.kind} on {self.target}{words}"
+
+    def perform(self, stage: Stage) -> None:
+        wanted = mount.parse_options(self.options)
+        copy_up = ("tmpcopyup", None)
+        options = tuple(option for option in wanted.data if option != copy_up)
+        tree = mount.new_filesystem(stage.k, self.kind, options, wanted.set_, self.source)
+        try:
+            _attach(stage, tree, self.target)
+        finally:
+            os.close(tree)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class BindHost:
+    """Show a path of the host as it is seen before the root is entered."""
+
+    source: str
+    target: str
+    options: tuple[str, ...] = ("rbind",)
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"bind the host's {self.source} on {self.target} ({','.join(self.options)})"
+
+    def perform(self, stage: Stage) -> None:
+        if self.optional and not os.path.exists(self.source):
+            return
+        wanted = mount.parse_options(self.options)
+        tree = mount.clone_tree(stage.k, self.source.encode(), recursive=wanted.recursive)
+        try:
+            settle(stage.k, tree, wanted)
+            _attach(stage, tree, self.target)
+        finally:
+            os.close(tree)
+
+
+def settle(k: Kernel, tree: int, wanted: mount.MountOptions) -> None:
+    """Give a cloned tree the attributes and the propagation wanted."""
+    if wanted.set_ or wanted.clear:
+        mount.change(k, tree, set_=wanted.set_, clear=wanted.clear)
+    if wanted.recursive_set or wanted.recursive_clear:
+        mount.change(
+            k, tree, set_=wanted.recursive_set, clear=wanted.recursive_clear, recursive=True
+        )
+    if wanted.propagation:
+        recursive = bool(wanted.propagation & abi.MS_REC)
+        mount.change(k, tree, propagation=wanted.propagation & ~abi.MS_REC, recursive=recursive)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class AttachTree:
+    """Attach a mount that the supervisor made ready; `what` is for people."""
+
+    index: int
+    target: str
+    what: str
+
+    def describe(self) -> str:
+        return f"attach {self.what} on {self.target}"
+
+    def perform(self, stage: Stage) -> None:
+        _attach(stage, stage.trees[self.index], self.target)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class MoveFurnished:
+    """Move a tree that was furnished in the slot onto the container's root."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"move the furnished {self.path} onto the root"
+
+    def perform(self, stage: Stage) -> None:
+        name = self.path.lstrip("/").encode()
+        # An image whose /proc or /dev is a link would have it mounted elsewhere: refused, as the
+        # specification demands a directory (CVE-2019-19921, CVE-2023-27561).
+        try:
+            spot = paths.open_in_root(
+                stage.root,
+                name,
+                os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY,
+                resolve=paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS,
+            )
+        except FileNotFoundError:
+            spot = paths.make_dirs_in_root(stage.root, name)
+        try:
+            stage.k.move_mount(stage.home, name, spot, b"", abi.MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(spot)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Hide a path: /dev/null over a file, an empty read-only tmpfs over a directory."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def perform(self, stage: Stage) -> None:
+        try:
+            spot = paths.open_in_root(stage.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            if is_directory(spot):
+                options = (("size", "0"), ("nr_inodes", "1"), ("mode", "555"))
+                tree = mount.new_filesystem(stage.k, "tmpfs", options, abi.MOUNT_ATTR_RDONLY)
+            else:
+                tree = _null(stage)
+            try:
+                mount.attach(stage.k, tree, spot)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(spot)
+
+
+def _null(stage: Stage) -> int:
+    # CVE-2025-31133: a /dev/null that is something else would be bound, writable, in its place.
+    source = paths.open_in_root(stage.root, b"dev/null", os.O_PATH | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(source)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+            raise OSError(errno.EINVAL, "not the null device", "/dev/null")
+        return mount.clone_tree(stage.k, b"", dir_fd=source)
+    finally:
+        os.close(source)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """Make what lies at a path read-only, with all below it."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def perform(self, stage: Stage) -> None:
+        try:
+            spot = paths.open_in_root(stage.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            tree = mount.clone_tree(stage.k, b"", dir_fd=spot, recursive=True)
+            try:
+                mount.change(stage.k, tree, set_=abi.MOUNT_ATTR_RDONLY, recursive=True)
+                mount.attach(stage.k, tree, spot)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(spot)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class KeepSysctls:
+    """Keep a way to /proc/sys for the sysctls that a plan sets later."""
+
+    def describe(self) -> str:
+        return "keep a descriptor of /proc/sys"
+
+    def perform(self, stage: Stage) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        stage.sysctls = paths.open_in_root(stage.root, b"proc/sys", flags)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """Set one sysctl: `net.ipv4.ip_forward` = 1."""
+
+    key: str
+    value: str
+    optional: bool = False
+
+    def describe(self) -> str:
+        return f"set the sysctl {self.key} to {self.value}"
+
+    def perform(self, stage: Stage) -> None:
+        try:
+            fd = paths.open_in_root(stage.sysctls, self.key.replace(".", "/"), os.O_WRONLY)
+        except OSError:
+            if self.optional:
+                return
+            raise
+        try:
+            os.write(fd, self.value.encode())
+        except OSError as error:
+            if not self.optional:
+                raise OSError(error.errno, error.strerror, self.key) from error
+        finally:
+            os.close(fd)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Hostname:
+    """Set the host and domain name of the UTS namespace."""
+
+    name: str
+    domain: str = ""
+
+    def describe(self) -> str:
+        return f"set the host name {self.name}"
+
+    def perform(self, stage: Stage) -> None:
+        if self.name:
+            stage.k.sethostname(self.name.encode())
+        if self.domain:
+            stage.k.setdomainname(self.domain.encode())
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """Mount the cgroup hierarchies as this cgroup namespace sees them."""
+
+    target: str
+    read_only: bool = True
+
+    def describe(self) -> str:
+        return f"mount cgroups on {self.target}{' read-only' if self.read_only else ''}"
+
+    def perform(self, stage: Stage) -> None:
+        words = ("nosuid", "nodev", "noexec", *(("ro",) if self.read_only else ()))
+        pure = any(not hierarchy.name for hierarchy in stage.hierarchies)
+        if not pure:
+            shelf = ("nosuid", "nodev", "noexec", "mode=755", "size=64k")
+            Filesystem("tmpfs", self.target, shelf).perform(stage)
+        for hierarchy in stage.hierarchies:
+            target = f"{self.target}/{hierarchy.name}" if hierarchy.name else self.target
+            kind, options = hierarchy.kind, hierarchy.options
+            Filesystem(kind, target, (*words, *options)).perform(stage)
+        if not pure and self.read_only:
+            spot = paths.open_in_root(stage.root, self.target, os.O_PATH)
+            try:
+                mount.change(stage.k, spot, set_=abi.MOUNT_ATTR_RDONLY)
+            finally:
+                os.close(spot)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Make a symbolic link, replacing nothing."""
+
+    path: str
+    target: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def perform(self, stage: Stage) -> None:
+        parent, _, name = self.path.rpartition("/")
+        holder = place(stage, parent, directory=True)
+        try:
+            os.symlink(self.target, name, dir_fd=holder)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(holder)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class EnterRoot:
+    """Make the container's root the root, and let go of the host's."""
+
+    read_only: bool = False
+    propagation: str = "rprivate"
+
+    def describe(self) -> str:
+        return f"enter the root{' read-only' if self.read_only else ''} ({self.propagation})"
+
+    def perform(self, stage: Stage) -> None:
+        k = stage.k
+        os.fchdir(stage.root)
+        k.pivot_root(b".", b".")
+        # The old root lies on top of the new one now; nothing of it may propagate (pivot_root(2)).
+        k.mount(None, b".", None, abi.MS_REC | abi.MS_PRIVATE, None)
+        k.umount2(b".", abi.MNT_DETACH)
+        os.chdir("/")
+        if self.propagation not in ("rprivate", "private", ""):
+            wanted = mount.parse_options((self.propagation,)).propagation
+            k.mount(None, b"/", None, wanted, None)
+        if self.read_only:
+            mount.change(k, stage.root, set_=abi.MOUNT_ATTR_RDONLY)
+
+
+AnyStep = (
+    Directory
+    | Filesystem
+    | BindHost
+    | AttachTree
+    | MoveFurnished
+    | Mask
+    | ReadOnly
+    | KeepSysctls
+    | Sysctl
+    | Hostname
+    | Cgroups
+    | Link
+    | EnterRoot
+)

@@ -1,0 +1,117 @@
+"""Who a process runs as: `user[:group]` looked up in the container's own /etc/passwd and /etc/group.
+
+Both files belong to the image and may hold anything: lines that do not parse are passed over, and no
+more than `LARGEST` bytes are read. Rules and words are Docker's (docker run --user).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wherry.model.errors import StartFailed
+from wherry.model.oci import User
+
+LARGEST = 16 << 20
+_HIGHEST = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Numbers for setuid and friends, and the home directory."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def _read(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, LARGEST).decode(errors="surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _rows(text: str, width: int) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        row = line.strip().split(":")
+        if len(row) >= width and not line.startswith("#"):
+            yield row
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def identify(user: User, passwd: str | None = None, group: str | None = None) -> Identity:
+    """Return who `user` is. Without texts, /etc/passwd and /etc/group of the present root are read.
+
+    Raises StartFailed with Docker's words where a name has no entry or a number is out of range.
+    """
+    if not user.name and not user.additional_groups:
+        if passwd is None:
+            passwd = _read("/etc/passwd")
+        home = _home_of(user.uid, passwd)
+        return Identity(user.uid, user.gid, user.additional_gids, home)
+    passwd = _read("/etc/passwd") if passwd is None else passwd
+    group = _read("/etc/group") if group is None else group
+    wanted, colon, wanted_group = user.name.partition(":")
+    uid, gid, home, login = _look_up_user(wanted or str(user.uid), user, passwd)
+    groups: set[int] = set(user.additional_gids)
+    if colon and wanted_group:
+        gid = _look_up_group(wanted_group, group)
+    elif login:
+        for row in _rows(group, 4):
+            member_gid = _number(row[2])
+            if member_gid is not None and login in row[3].split(","):
+                groups.add(member_gid)
+    for name in user.additional_groups:
+        groups.add(_look_up_group(name, group))
+    return Identity(uid, gid, tuple(sorted(groups)), home)
+
+
+def _home_of(uid: int, passwd: str) -> str:
+    for row in _rows(passwd, 6):
+        if _number(row[2]) == uid:
+            return row[5] or "/"
+    return "/"
+
+
+def _look_up_user(wanted: str, user: User, passwd: str) -> tuple[int, int, str, str]:
+    number = _number(wanted)
+    for row in _rows(passwd, 6):
+        uid, gid = _number(row[2]), _number(row[3])
+        if uid is None or gid is None:
+            continue
+        if row[0] == wanted or (number is not None and uid == number):
+            return uid, gid, row[5] or "/", row[0]
+    if number is None:
+        raise StartFailed(
+            f"unable to find user {wanted}: no matching entries in passwd file", exit_code=125
+        )
+    if number > _HIGHEST:
+        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
+    return number, user.gid, "/", ""
+
+
+def _look_up_group(wanted: str, group: str) -> int:
+    number = _number(wanted)
+    for row in _rows(group, 3):
+        gid = _number(row[2])
+        if gid is not None and (row[0] == wanted or gid == number):
+            return gid
+    if number is None:
+        raise StartFailed(
+            f"unable to find group {wanted}: no matching entries in group file", exit_code=125
+        )
+    if number > _HIGHEST:
+        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
+    return number

@@ -1,0 +1,64 @@
+"""POSIX ACLs as text (SCHILY.acl.*) to the kernel's binary form (system.posix_acl_*). No I/O.
+
+Sources: acl(5) for the long and short text forms, star(5) for the numeric fourth field,
+include/uapi/linux/posix_acl_xattr.h for the layout.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_VERSION: Final = struct.pack("<I", 2)
+_ENTRY: Final = struct.Struct("<HHI")
+_NO_ID: Final = 0xFFFFFFFF
+_TAGS: Final = {  # tag: (for the owner, for a named id)
+    b"user": (0x01, 0x02),
+    b"u": (0x01, 0x02),
+    b"group": (0x04, 0x08),
+    b"g": (0x04, 0x08),
+    b"mask": (0x10, 0x10),
+    b"m": (0x10, 0x10),
+    b"other": (0x20, 0x20),
+    b"o": (0x20, 0x20),
+}
+_BITS: Final = {ord("r"): 4, ord("w"): 2, ord("x"): 1, ord("-"): 0}
+_MOST_ENTRIES: Final = 8191  # what fits an xattr of 64 KiB
+
+
+def parse_acl(text: bytes) -> bytes:
+    """Return the xattr value of an ACL such as `user::rwx,user:502:r-x,group::r-x,mask::r-x`.
+
+    Entries end at a comma or a new line; `#` starts a comment. A named user or group needs its
+    number, as the name or as a fourth field. Raises ValueError.
+    """
+    entries: list[tuple[int, int, int]] = []
+    for line in text.replace(b",", b"\n").split(b"\n"):
+        item = line.partition(b"#")[0].strip()
+        if item:
+            entries.append(_parse_entry(item))
+    if len(entries) > _MOST_ENTRIES:
+        raise ValueError("an ACL has too many entries")
+    # The kernel refuses entries that are not in ascending order of tag and id (EINVAL).
+    entries.sort(key=lambda entry: (entry[0], entry[2]))
+    return _VERSION + b"".join(_ENTRY.pack(*entry) for entry in entries)
+
+
+def _parse_entry(item: bytes) -> tuple[int, int, int]:
+    fields = item.split(b":")
+    tags = _TAGS.get(fields[0])
+    if tags is None or len(fields) not in (2, 3, 4):
+        raise ValueError(f"not an ACL entry: {item[:60]!r}")
+    if len(fields) == 2:  # mask:rwx and other:rwx, as Solaris and old stars write them
+        fields.insert(1, b"")
+    permissions = 0
+    for character in fields[2]:
+        if character not in _BITS:
+            raise ValueError(f"an ACL entry's permissions are malformed: {item[:60]!r}")
+        permissions |= _BITS[character]
+    if not fields[1]:
+        return tags[0], permissions, _NO_ID
+    number = fields[3] if len(fields) == 4 else fields[1]
+    if not number.isdigit() or int(number) >= _NO_ID or tags[0] == tags[1]:
+        raise ValueError(f"an ACL entry names an id without its number: {item[:60]!r}")
+    return tags[1], permissions, int(number)

@@ -1,0 +1,210 @@
+"""A plain archive into a directory of a container's root, which may be running and hostile.
+
+Every directory is found by openat2 below the root's descriptor, and every entry made in an open
+directory without following a link, so that links swapped meanwhile lead nowhere outside
+(CVE-2018-15664). Nothing of the container is executed or loaded (CVE-2019-14271).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from wherry.kernel.paths import make_dirs_in_root, open_in_root
+from wherry.model.errors import Invalid, NotFound
+from wherry.storage.layers.entries import (
+    DEFAULT_LIMITS,
+    Entry,
+    Kind,
+    Limits,
+    OwnerMap,
+    Readable,
+    bad_entry,
+    show,
+)
+from wherry.storage.layers.placing import (
+    Creation,
+    Parents,
+    Placer,
+    clean_name,
+    clear_name,
+    failed,
+)
+from wherry.storage.layers.reader import TarReader
+from wherry.storage.layers.unpack import Unpacked
+
+_IMPLIED_MODE: Final = 0o755
+_ATTEMPTS: Final = 4
+# What stands in a directory's way when a later entry, or the container, put something else there.
+_REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# Nothing is taken for granted in a directory of someone else's: it may hand down its group
+# (set-group-id) or permissions (a default ACL).
+_UNKNOWN: Final = Creation(uid=-1, gid=-1, umask=0o777)
+
+
+def extract(
+    stream: Readable,
+    root_fd: int,
+    base: bytes | str,
+    *,
+    owner: OwnerMap | None = None,
+    no_overwrite_dir_non_dir: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Unpacked:
+    """Extract the uncompressed archive `stream` below the directory `base` of `root_fd`.
+
+    Names that start with `.wh.` are plain names. `owner` maps each entry's owner. A directory
+    that is there is kept and gets the entry's metadata; anything else is replaced, unless
+    `no_overwrite_dir_non_dir` forbids to replace a directory by something else or the reverse
+    (Engine API, PUT /containers/{id}/archive). Raises NotFound or Invalid for `base`, Invalid
+    naming the entry, Full, Forbidden. What was extracted before an error stays.
+    """
+    where = os.fsencode(base)
+    try:
+        os.close(open_in_root(root_fd, where, os.O_PATH | os.O_DIRECTORY))
+    except FileNotFoundError:
+        raise NotFound("path", os.fsdecode(where)) from None
+    except NotADirectoryError:
+        raise Invalid("extraction point is not a directory", hint=os.fsdecode(where)) from None
+    except OSError as problem:
+        raise Invalid(f"{show(where)}: {os.strerror(problem.errno or 0)}") from problem
+    reader = TarReader(stream, limits, strict_end=False)
+    return _Extraction(root_fd, where, reader, owner, no_overwrite_dir_non_dir).run()
+
+
+class _Extraction:
+    def __init__(
+        self,
+        root_fd: int,
+        base: bytes,
+        reader: TarReader,
+        owner: OwnerMap | None,
+        keep_kinds: bool,
+    ) -> None:
+        self._root_fd = root_fd
+        self._base = base
+        self._reader = reader
+        self._keep_kinds = keep_kinds
+        self._placer = Placer(reader, _UNKNOWN, owner)
+        self._implied_owner = owner(0, 0) if owner is not None else (0, 0)
+        self._parents = Parents(root_fd, base)
+        self._directories: dict[bytes, tuple[Entry, tuple[int, int]]] = {}
+
+    def run(self) -> Unpacked:
+        size = count = 0
+        try:
+            for entry in self._reader:
+                count += 1
+                try:
+                    size += self._add(entry)
+                except OSError as problem:
+                    raise failed(entry, problem) from problem
+            self._reader.drain()
+            self._finish_directories()
+        finally:
+            self._parents.forget()
+        return Unpacked(size, count, tuple(self._placer.skipped))
+
+    def _add(self, entry: Entry) -> int:
+        path = clean_name(entry.name, entry)
+        if not path:  # the base itself is the user's and stays as it is
+            return 0
+        directory, _, name = path.rpartition(b"/")
+        self._make_parent(directory)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._place(path, directory, name, entry)
+                break
+            except FileExistsError:
+                # The container may put something there again and again.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._make_room(directory, name, entry)
+        return entry.size
+
+    def _make_parent(self, directory: bytes) -> None:
+        try:
+            self._parents.find(directory)
+        except FileNotFoundError:
+            full = self._base + b"/" + directory
+            os.close(
+                make_dirs_in_root(self._root_fd, full, _IMPLIED_MODE, owner=self._implied_owner)
+            )
+
+    def _place(self, path: bytes, directory: bytes, name: bytes, entry: Entry) -> None:
+        match entry.kind:
+            case Kind.DIRECTORY:
+                parent = self._parents.find(directory)
+                try:
+                    os.mkdir(name, 0o700, dir_fd=parent)
+                except FileExistsError:
+                    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                    if not stat.S_ISDIR(status.st_mode):
+                        raise
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                self._directories[path] = (entry, (status.st_dev, status.st_ino))
+            case Kind.HARDLINK:
+                self._link(directory, name, entry)
+            case _:
+                self._placer.place(self._parents.find(directory), name, entry)
+
+    def _link(self, directory: bytes, name: bytes, entry: Entry) -> None:
+        source = clean_name(entry.link, entry)
+        source_directory, _, source_name = source.rpartition(b"/")
+        if not source_name:
+            raise bad_entry(entry.name, "a hard link to the base directory")
+        try:
+            source_parent = self._parents.find(source_directory)
+            parent = self._parents.find(directory)
+            wanted = os.stat(source_name, dir_fd=source_parent, follow_symlinks=False)
+            try:
+                present = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                pass
+            else:
+                if os.path.samestat(wanted, present):
+                    return
+            os.link(
+                source_name,
+                name,
+                src_dir_fd=source_parent,
+                dst_dir_fd=parent,
+                follow_symlinks=False,
+            )
+        except PermissionError:  # link(2): EPERM for a directory
+            raise bad_entry(entry.name, f"no hard link can be made to {show(source)}") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise bad_entry(
+                entry.name, f"a hard link to {show(source)}, which does not exist"
+            ) from None
+
+    def _make_room(self, directory: bytes, name: bytes, entry: Entry) -> None:
+        parent = self._parents.find(directory)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if self._keep_kinds and is_directory != (entry.kind is Kind.DIRECTORY):
+            kinds = ("directory", "non-directory")
+            there, new = kinds if is_directory else reversed(kinds)
+            raise Invalid(f"cannot overwrite {there} {show(name)} with {new} {show(entry.name)}")
+        if clear_name(parent, name):
+            self._parents.forget()
+
+    def _finish_directories(self) -> None:
+        for path, (entry, identity) in self._directories.items():
+            try:
+                fd = self._parents.find(path)
+            except OSError as problem:
+                if problem.errno not in _REPLACED:
+                    raise
+                continue
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) == identity:
+                try:
+                    self._placer.finish_directory(fd, entry)
+                except OSError as problem:
+                    raise failed(entry, problem) from problem

@@ -1,0 +1,157 @@
+"""Layer directories: made in a temporary place, permanent at once or not at all, removed at once.
+
+`<root>/layers/<hex of the chain id>/` is a finished layer, `<root>/making` what is being filled,
+`<root>/trash` what is being deleted. One process owns a root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from wherry.kernel.paths import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    open_in_root,
+    remove_path,
+)
+from wherry.model.errors import NotFound
+from wherry.model.ids import Digest
+from wherry.storage.durable import commit_tree, full
+
+_ALGORITHM: Final = "sha256"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | RESOLVE_NO_XDEV
+_VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
+_BLOCK: Final = 512  # the unit of st_blocks, whatever the file system's own is: stat(2)
+
+
+class LayerTrees:
+    """The layers under `root`. Opening it removes what a dead process left half-made."""
+
+    def __init__(self, root: Path) -> None:
+        self._layers = root / "layers"
+        self._making = root / "making"
+        self._trash = root / "trash"
+        for directory in (self._layers, self._making, self._trash):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in (*self._making.iterdir(), *self._trash.iterdir()):
+            remove_path(leftover)
+
+    def layer_path(self, chain: Digest) -> Path:
+        """Return where the layer is, or would be."""
+        return self._layers / chain.hex
+
+    def has_layer(self, chain: Digest) -> bool:
+        """Whether the layer is here, whole."""
+        return self.layer_path(chain).is_dir()
+
+    def layers(self) -> Iterator[Digest]:
+        """Yield the chain ids of all layers, in no order."""
+        with os.scandir(self._layers) as entries:
+            for entry in entries:
+                yield Digest(_ALGORITHM, entry.name)
+
+    def parent_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+        """Return the layers' directories, nearest (top) first. Raises NotFound for a missing one."""
+        paths: list[Path] = []
+        for digest in reversed(chain):
+            if not self.has_layer(digest):
+                raise NotFound("layer", str(digest))
+            paths.append(self.layer_path(digest))
+        return tuple(paths)
+
+    @contextmanager
+    def new_layer(self, chain: Digest, parents: Sequence[Digest]) -> Generator[Path]:
+        """Give out an empty directory to fill; at a clean end it is the layer `chain`, for good.
+
+        After an error nothing of it is left. Where two threads make the same layer, the first to
+        end wins and the other's is dropped. Raises NotFound for a missing parent, Full.
+        """
+        self.parent_paths(parents)
+        with full(f"layer {chain}"):
+            target = self.fresh()
+            try:
+                yield target
+                if not self.has_layer(chain):
+                    self._commit(target, chain)
+            finally:
+                remove_path(target)
+
+    def fresh(self) -> Path:
+        """Return a new empty directory on the same file system, gone at the next opening."""
+        target = self._making / secrets.token_hex(8)
+        target.mkdir(mode=0o700)
+        return target
+
+    def _commit(self, target: Path, chain: Digest) -> None:
+        try:
+            commit_tree(target, self.layer_path(chain))
+        except OSError as problem:
+            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def remove_layer(self, chain: Digest) -> None:
+        """Remove the layer; missing is fine. The caller knows that nothing is mounted over it."""
+        self.discard(self.layer_path(chain))
+
+    def discard(self, tree: Path) -> None:
+        """Remove `tree`; whatever interrupts this, it is whole or not there under its name.
+
+        Journalling file systems keep the order of a rename and what follows it.
+        """
+        grave = self._trash / secrets.token_hex(8)
+        try:
+            os.rename(tree, grave)
+        except FileNotFoundError:
+            return
+        remove_path(grave)
+
+
+def read_usage(path: Path) -> int:
+    """Return the bytes that the tree takes on disk, hard links once, as du(1) counts.
+
+    What vanishes meanwhile does not count; neither do other mounts.
+    """
+    seen: set[tuple[int, int]] = set()
+    top = os.open(path, _DIRECTORY)
+    try:
+        blocks = os.fstat(top).st_blocks
+        pending = [b""]
+        while pending:
+            below = pending.pop()
+            try:
+                fd = open_in_root(top, below, _DIRECTORY, resolve=_STRICT)
+            except OSError as problem:
+                if problem.errno in _VANISHED:
+                    continue
+                raise
+            try:
+                for name, status in _statuses(fd):
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(below + b"/" + name if below else name)
+                    elif status.st_nlink > 1:
+                        if (status.st_dev, status.st_ino) in seen:
+                            continue
+                        seen.add((status.st_dev, status.st_ino))
+                    blocks += status.st_blocks
+            finally:
+                os.close(fd)
+    finally:
+        os.close(top)
+    return blocks * _BLOCK
+
+
+def _statuses(fd: int) -> Iterator[tuple[bytes, os.stat_result]]:
+    for name in map(os.fsencode, os.listdir(fd)):
+        try:
+            yield name, os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,135 @@
+"""From wherryd to a keeper: lock, listen, become a subreaper, detach, and exec the keeper.
+
+    wherryd starts boot (-I -S) > boot forks > the child locks, listens, writes one byte, execs keeper
+                                > boot reads the byte and ends with 0 (1: it failed; see supervisor.log)
+
+The child execs so that what only the start needs (ctypes above all) costs the keeper no memory;
+PR_SET_CHILD_SUBREAPER survives execve, prctl(2). When another keeper holds the lock the child ends
+and boot succeeds: somebody serves. `connect` is the other end: how a client reaches the socket.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import sys
+
+SOCKET = "supervisor.sock"
+LOCK = "keeper.lock"
+_KEEPER = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.supervisor.keeper import main; main(sys.argv[2:])"
+)
+_SUPERVISOR = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.supervisor.main import main; main(sys.argv[2:])"
+)
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.supervisor.boot import main; main(sys.argv[1:])"
+)
+
+
+def plan_supervisor(source: str, exec_root: str, data_root: str) -> list[str]:
+    """Return the argument vector of a supervisor whose code is below `source`."""
+    return [sys.executable, "-I", "-S", "-c", _SUPERVISOR, source, exec_root, data_root]
+
+
+def plan_boot(source: str, exec_root: str, program: list[str]) -> list[str]:
+    """Return the argument vector that starts a keeper which runs `program` as its supervisor."""
+    return [sys.executable, "-I", "-S", "-c", _BOOT, source, exec_root, *program]
+
+
+def connect(exec_root: str, kind: int) -> socket.socket:
+    """Return a socket connected to the supervisor; raise OSError when nobody listens.
+
+    `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK). The path goes through /proc/self/fd, since
+    sun_path holds 107 bytes and an exec root may be longer.
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind)
+    root = os.open(exec_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        channel.connect(f"/proc/self/fd/{root}/{SOCKET}")
+    except OSError:
+        channel.close()
+        raise
+    finally:
+        os.close(root)
+    return channel
+
+
+def _lock(root: int) -> int:
+    """Return the locked descriptor of keeper.lock, or -1 when a keeper has it."""
+    while True:
+        fd = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=root)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        try:
+            # A leaving keeper unlinks the file: the lock must be on the one that has the name.
+            if os.stat(LOCK, dir_fd=root).st_ino == os.fstat(fd).st_ino:
+                os.set_inheritable(fd, True)
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)
+
+
+def _listen(root: int) -> int:
+    """Return a listening socket that replaces whatever bore its name; mode 0600."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        os.unlink(SOCKET, dir_fd=root)
+    except FileNotFoundError:
+        pass
+    mask = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{root}/{SOCKET}")
+    finally:
+        os.umask(mask)
+    listener.listen(64)
+    listener.set_inheritable(True)
+    return listener.detach()
+
+
+def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
+    from wherry.kernel.processes import set_subreaper
+    from wherry.supervisor.ranges import LOCK_PATH
+
+    os.setsid()
+    root = os.open(exec_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = _lock(root)
+    if lock < 0:
+        os.write(ready, b"1")
+        os._exit(0)
+    os.makedirs(os.path.join(exec_root, "exits"), mode=0o700, exist_ok=True)
+    listener = _listen(root)
+    # Held by the keeper: the locks on id ranges outlive a supervisor.
+    ids = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.set_inheritable(ids, True)
+    set_subreaper()
+    # The keeper holds some six descriptors for every process.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.write(ready, b"1")
+    keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, source, exec_root]
+    os.execv(keeper[0], [*keeper, str(lock), str(listener), str(ids), *program])
+
+
+def main(arguments: list[str]) -> None:
+    """Start a keeper: source folder, exec root, and the supervisor's argument vector."""
+    source, exec_root, *program = arguments
+    ready, ready_end = os.pipe()
+    if os.fork() == 0:
+        os.close(ready)
+        try:
+            _become_keeper(source, exec_root, program, ready_end)
+        finally:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            os._exit(1)
+    os.close(ready_end)
+    os._exit(0 if os.read(ready, 1) else 1)

@@ -1,0 +1,140 @@
+"""The supervisor's end of the keeper: what is to be kept, and what was kept before."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from wherry.model.errors import Internal
+
+_LARGEST = 1 << 20
+_DESCRIPTORS = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended: its wait status, and when (ns since the epoch)."""
+
+    status: int
+    at: int
+
+    @property
+    def code(self) -> int:
+        """Docker's exit code: 128+n for a signal."""
+        if os.WIFSIGNALED(self.status):
+            return 128 + os.WTERMSIG(self.status)
+        return os.WEXITSTATUS(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One process that the keeper holds; `fds` by the index they were stored with."""
+
+    key: str
+    pid: int
+    meta: dict[str, Any]
+    ended: Ended | None
+    fds: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSeen:
+    """The keeper has reaped a stored process."""
+
+    key: str
+    pid: int
+    ended: Ended
+
+
+class Keeping:
+    """Speaks the keeper's protocol on one end of its socket pair. Sends wait for room, if ever."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        channel.setblocking(True)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when `receive` has something."""
+        return self.channel.fileno()
+
+    def store(self, key: str, pid: int, meta: dict[str, Any], fds: list[int]) -> None:
+        """Have the process and descriptors kept; `fds[0]` is its pidfd."""
+        self._send(f"STORE {key} {pid}", json.dumps(meta).encode(), fds)
+
+    def update(self, key: str, meta: dict[str, Any]) -> None:
+        """Replace what is kept about `key`."""
+        self._send(f"UPDATE {key}", json.dumps(meta).encode())
+
+    def close(self, key: str, index: int) -> None:
+        """Have the keeper close its copy of one descriptor."""
+        self._send(f"CLOSE {key} {index}")
+
+    def drop(self, key: str) -> None:
+        """Have `key` forgotten, its descriptors closed and its exit record removed."""
+        self._send(f"DROP {key}")
+
+    def now_serving(self) -> None:
+        """Tell that the take-over is done: should this supervisor die, the next one starts at once."""
+        self._send("SERVING")
+
+    def set_program(self, argv: list[str]) -> None:
+        """Have the next supervisor started with `argv`."""
+        self._send("PROGRAM", "\0".join(argv).encode())
+
+    def shut_down(self) -> None:
+        """Have the keeper leave; it does so when nothing is stored, and the channel ends."""
+        self._send("SHUTDOWN")
+
+    def take_over(self) -> list[Kept]:
+        """Return everything that was kept for this supervisor; call it once, first."""
+        found: list[Kept] = []
+        while True:
+            words, body, fds = self._receive()
+            if words[0] == "READY":
+                return found
+            if words[0] == "GONE":
+                raise Internal("the keeper ended during the take-over")
+            _, key, pid, outcome, indexes = words
+            numbers = [] if indexes == "-" else [int(index) for index in indexes.split(",")]
+            status, _, at = outcome.partition(":")
+            ended = None if outcome == "-" else Ended(int(status), int(at))
+            held = dict(zip(numbers, fds, strict=False))
+            found.append(Kept(key, int(pid), json.loads(body), ended, held))
+
+    def receive(self) -> ExitSeen | None:
+        """Return the next exit; None when the keeper is gone. Waits."""
+        words, _, _ = self._receive()
+        if words[0] == "GONE":
+            return None
+        _, key, pid, status, at = words
+        return ExitSeen(key, int(pid), Ended(int(status), int(at)))
+
+    def _send(self, head: str, body: bytes = b"", fds: list[int] | None = None) -> None:
+        rights = struct.pack(f"{len(fds)}i", *fds) if fds else b""
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else []
+        try:
+            self.channel.sendmsg([head.encode(), b"\n", body], control, socket.MSG_NOSIGNAL)
+        except ConnectionError:
+            pass  # the keeper is gone: receive() says so
+
+    def _receive(self) -> tuple[list[str], bytes, list[int]]:
+        try:
+            data, control, flags, _ = self.channel.recvmsg(
+                _LARGEST, socket.CMSG_SPACE(_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            data, control, flags = b"", [], 0
+        if not data:
+            return ["GONE"], b"", []
+        if flags & socket.MSG_CTRUNC:
+            raise Internal("descriptors from the keeper are missing", hint="raise RLIMIT_NOFILE")
+        fds: list[int] = []
+        for _, kind, rights in control:
+            if kind == socket.SCM_RIGHTS:
+                fds += struct.unpack(f"{len(rights) // 4}i", rights)
+        head, _, body = data.partition(b"\n")
+        return head.decode().split(" "), body, fds

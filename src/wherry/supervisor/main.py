@@ -1,0 +1,98 @@
+"""The supervisor's entry: takes over from its predecessor, then serves until told to leave.
+
+keeper spawns it > HAVE… READY: everything kept is adopted > the listener is served
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from wherry.supervisor.keeping import Keeping
+from wherry.supervisor.launcher import Launcher
+from wherry.supervisor.messages import Exit
+from wherry.supervisor.reactor import READ, Reactor
+from wherry.supervisor.server import Server
+from wherry.supervisor.table import Table
+
+MakeLauncher = Callable[[int], Launcher]
+"""Makes the launcher; the argument is the descriptor of the id locks."""
+
+
+class Supervisor:
+    """Wires reactor, keeper, table and server together."""
+
+    def __init__(self, keeper: int, listener: int, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._reactor = Reactor(launcher.refill)
+        self._keeping = Keeping(socket.socket(fileno=keeper))
+        listening = socket.socket(fileno=listener)
+        self._server = Server(self._reactor, listening, self._shut_down, self._change_program)
+        self._table = Table(self._reactor, self._keeping, launcher, self._report)
+        self._leaving: list[Callable[[bool], None]] = []
+
+    def run(self) -> None:
+        """Take over, serve, leave."""
+        for kept in self._keeping.take_over():
+            self._table.adopt(kept)
+        self._reactor.watch(self._keeping.fileno(), READ, self._keeper_ready)
+        self._server.serve(self._table)
+        self._keeping.now_serving()
+        # A fork copies what is touched: the collector must not write into every object's header.
+        gc.collect()
+        gc.freeze()
+        try:
+            self._reactor.run()
+        finally:
+            self._launcher.close()
+
+    def _report(self, outcome: Exit) -> None:
+        self._server.report(outcome)
+
+    def _keeper_ready(self, mask: int) -> None:
+        seen = self._keeping.receive()
+        if seen is not None:
+            self._table.exited(seen)
+            return
+        self._reactor.unwatch(self._keeping.fileno())
+        if self._leaving:
+            for answer in self._leaving:
+                answer(True)
+        else:
+            print("supervisor: the keeper is gone", file=sys.stderr, flush=True)
+            self._table.kill_everything()
+        self._reactor.stop()
+
+    def _shut_down(self, answer: Callable[[bool], None]) -> None:
+        if not self._table.empty:
+            answer(False)
+            return
+        self._leaving.append(answer)
+        self._launcher.close()
+        self._keeping.shut_down()
+
+    def _change_program(self, argv: list[str]) -> None:
+        """Have the keeper start `argv`, and make room for it: nothing is lost by leaving."""
+        self._keeping.set_program(argv)
+        self._reactor.stop()
+
+
+def serve(arguments: list[str], make_launcher: MakeLauncher) -> None:
+    """Run a supervisor; the last three arguments are the keeper's socket, the listener, the id locks."""
+    keeper, listener, ids = (int(word) for word in arguments[-3:])
+    for fd in (keeper, listener, ids):
+        os.set_inheritable(fd, False)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Supervisor(keeper, listener, make_launcher(ids)).run()
+
+
+def main(arguments: list[str]) -> None:
+    """Run the real supervisor: exec root, data root, …, and the keeper's three descriptors."""
+    from wherry.supervisor.pool import open_pool
+
+    exec_root, data_root = arguments[:2]
+    serve(arguments, lambda ids: open_pool(exec_root, data_root, ids))

@@ -1,0 +1,287 @@
+"""The pool: warm slots ahead of need, and plans begun in them. Satisfies `launcher.Launcher`.
+
+take    a warm slot where the plan wants the usual profile, else a new one
+begin   host side: cgroup and limits, the root's overlay, trees and nodes; then the plan is sent
+finish  the child has exec'd (end of file), or says what failed
+release after the exit: cgroups and the id range are given back
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wherry.kernel.bpf import load_device_program
+from wherry.kernel.calls import Kernel
+from wherry.kernel.linux import LINUX
+from wherry.model.errors import StartFailed, WherryError
+from wherry.model.oci import HOST, PRIVATE, Process
+from wherry.model.resources import DEFAULT_DEVICES, Limits
+from wherry.runtime import handshake, slots
+from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
+from wherry.runtime.host import Host, cgroup_mounts
+from wherry.runtime.plan import Plan, SlotProfile
+from wherry.runtime.slots import Slot
+from wherry.runtime.steps import CgroupMount
+from wherry.supervisor.identity import cgroup_parent
+from wherry.supervisor.ranges import IdRanges, maps
+
+_WARM = SlotProfile()
+_EXIT_PATIENCE_MS = 2_000
+_OWN = "slot-"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Where the engine keeps its data and how many slots it holds ready."""
+
+    data_root: str
+    size: int = 2
+
+
+class Pool:
+    """Slots, warm and cold. One thread, one owner: the supervisor's loop."""
+
+    def __init__(
+        self,
+        k: Kernel,
+        config: PoolConfig,
+        cgroups: CgroupDriver,
+        ranges: IdRanges,
+        hierarchies: tuple[CgroupMount, ...],
+    ) -> None:
+        self._k = k
+        self._config = config
+        self._cgroups = cgroups
+        self._ranges = ranges
+        self._hierarchies = hierarchies
+        self._host = Host(k, config.data_root)
+        self._warm: deque[Slot] = deque()
+        self._adopted: set[str] = set()
+        self._swept = False
+        self._serial = 0
+
+    # -- slots -------------------------------------------------------------------------------
+
+    def take(self, plan: Plan) -> Slot:
+        """Return a slot for `plan`. Raises StartFailed."""
+        slot = self._pick(plan.profile)
+        try:
+            self._settle_cgroup(slot, plan)
+        except OSError as error:
+            self._discard(slot)
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"set up the cgroup: {text}", errno=error.errno or 0) from error
+        except WherryError:
+            self._discard(slot)
+            raise
+        return slot
+
+    def _pick(self, profile: SlotProfile) -> Slot:
+        if profile == _WARM:
+            while self._warm:
+                slot = self._warm.popleft()
+                if self._is_alive(slot):
+                    return slot
+                self._discard(slot)
+        return self._make(profile, warm=False)
+
+    def refill(self) -> bool:
+        """Make one warm slot; return whether more are wanted."""
+        if len(self._warm) < self._config.size:
+            self._warm.append(self._make(_WARM, warm=True))
+        return len(self._warm) < self._config.size
+
+    def close(self) -> None:
+        """Let go of the warm slots: their children end at the closed socket."""
+        while self._warm:
+            self._discard(self._warm.popleft())
+
+    def _is_alive(self, slot: Slot) -> bool:
+        return not select.select([slot.pidfd], [], [], 0)[0]
+
+    def _make(self, profile: SlotProfile, *, warm: bool) -> Slot:
+        self._sweep()
+        self._serial += 1
+        handle = self._cgroups.create(f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}")
+        try:
+            self._cgroups.apply(handle, Limits(devices=DEFAULT_DEVICES))
+            entrances = self._cgroups.entrances(handle)
+            try:
+                slot = slots.spawn_slot(self._k, profile, self._hierarchies, entrances)
+            finally:
+                entrances.close()
+        except OSError as error:
+            self._cgroups.remove(handle)
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(
+                f"cannot make the container's namespaces: {text}", errno=error.errno or 0
+            ) from error
+        except WherryError:
+            self._cgroups.remove(handle)
+            raise
+        slot.warm = warm
+        slot.cgroup = handle
+        try:
+            self._equip(slot)
+        except OSError as error:
+            self._discard(slot)
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"cannot equip a slot: {text}", errno=error.errno or 0) from error
+        except WherryError:
+            self._discard(slot)
+            raise
+        return slot
+
+    def _equip(self, slot: Slot) -> None:
+        """Maps and /dev; then the child may go on."""
+        profile = slot.profile
+        user = profile.namespaces.user
+        if user == PRIVATE:
+            if profile.uid_maps:
+                slots.map_ids(slot, profile.uid_maps, profile.gid_maps or profile.uid_maps)
+            else:
+                slot.range_index = self._ranges.take()
+                lines = maps(slot.range_index)
+                slots.map_ids(slot, lines, lines)
+        elif user != HOST:
+            slot.owner = slots.outside(0, slots.read_maps(slot.pid, "uid_map"))
+            slot.group = slots.outside(0, slots.read_maps(slot.pid, "gid_map"))
+        trees: tuple[int, ...] = ()
+        if profile.furnished:
+            slots.furnish_dev(self._k, slot)
+            trees = (slot.dev,)
+        if user != HOST:
+            slots.open_data(self._k, slot, self._config.data_root)
+        handshake.send(slot.socket, handshake.GO, b"", trees)
+
+    def _discard(self, slot: Slot) -> None:
+        os.close(slot.socket)
+        select.select([slot.pidfd], [], [], _EXIT_PATIENCE_MS / 1000)
+        os.close(slot.pidfd)
+        slot.close()
+        self.release(self.facts(slot))
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def begin(
+        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+    ) -> None:
+        """Do the host's part of `plan` and send it. Raises StartFailed; the slot is then of no use."""
+        self._host.send_plan(slot, plan, (stdin, stdout, stderr), console)
+
+    def open_pty(self, slot: Slot) -> tuple[int, int]:
+        """Return (master, slave) of a new terminal of the container's own devpts. Raises StartFailed."""
+        return self._host.open_pty(slot)
+
+    def finish(self, slot: Slot) -> None:
+        """The slot's socket is readable: return when the child has exec'd. Raises StartFailed."""
+        self._host.finish(slot)
+
+    def facts(self, slot: Slot) -> dict[str, Any]:
+        """Return what release and exec need later, as JSON data."""
+        out: dict[str, Any] = {
+            "range": slot.range_index,
+            "namespaces": slots.namespace_flags(slot.profile),
+            "owner": [slot.owner, slot.group],
+        }
+        if isinstance(slot.cgroup, Handle):
+            out["cgroup"] = [slot.cgroup.path, slot.cgroup.unified]
+        return out
+
+    def adopt(self, facts: Mapping[str, Any]) -> None:
+        """A container that outlived a supervisor still holds these."""
+        if facts.get("range", -1) >= 0:
+            self._ranges.adopt(int(facts["range"]))
+        if "cgroup" in facts:
+            self._adopted.update(str(path).rpartition("/")[2] for path in facts["cgroup"])
+
+    def release(self, facts: Mapping[str, Any]) -> None:
+        """Give back what an ended container held; again is fine."""
+        handle = _handle(facts)
+        if handle is not None:
+            self._cgroups.kill_all(handle)
+            self._cgroups.remove(handle)
+        if facts.get("range", -1) >= 0:
+            self._ranges.release(int(facts["range"]))
+
+    def oom_kills(self, facts: Mapping[str, Any]) -> int:
+        """Return how many processes of the container the kernel killed for want of memory."""
+        handle = _handle(facts)
+        return self._cgroups.oom_kills(handle) if handle is not None else 0
+
+    def _sweep(self) -> None:
+        """Once, after adopting: what slots of a dead supervisor left is removed."""
+        if self._swept:
+            return
+        self._swept = True
+        self._ranges.drop_others()
+        for name in self._cgroups.adopt(self._cgroups.parent):
+            if name not in self._adopted:
+                path = f"{self._cgroups.parent}/{name}"
+                self._cgroups.kill_all(Handle(path, path))
+                self._cgroups.remove(Handle(path, path))
+
+    def _settle_cgroup(self, slot: Slot, plan: Plan) -> None:
+        """Give the slot's cgroup the container's name and limits."""
+        handle = slot.cgroup
+        assert handle is not None
+        wanted = plan.cgroup_path
+        if wanted and handle.path != wanted:
+            same_parent = handle.path.rpartition("/")[0] == wanted.rpartition("/")[0]
+            if same_parent and self._cgroups.version == 1:
+                slot.cgroup = handle = self._cgroups.rename(handle, wanted)
+            else:
+                # v2 cannot rename, v1 only within one parent: a new one is entered.
+                slot.cgroup = fresh = self._cgroups.create(wanted)
+                self._cgroups.apply(fresh, Limits(devices=DEFAULT_DEVICES))
+                self._cgroups.attach(fresh, slot.pid)
+                self._cgroups.remove(handle)
+                handle = fresh
+        limits = plan.limits
+        if limits.devices == DEFAULT_DEVICES:
+            limits = replace(limits, devices=())
+        if limits != Limits():
+            self._cgroups.apply(handle, limits)
+
+    # -- exec --------------------------------------------------------------------------------
+
+    def take_exec(self, facts: Mapping[str, Any], pidfd: int) -> Slot:
+        """Return a slot inside the running container that `facts` and `pidfd` are of. Raises StartFailed."""
+        handle = _handle(facts)
+        entrances = self._cgroups.entrances(handle) if handle is not None else None
+        try:
+            slot = slots.spawn_joining(self._k, pidfd, int(facts["namespaces"]), entrances)
+        except OSError as error:
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"cannot enter the container: {text}") from error
+        finally:
+            if entrances is not None:
+                entrances.close()
+        slot.owner, slot.group = facts["owner"]
+        return slot
+
+    def begin_exec(
+        self, slot: Slot, process: Process, stdin: int, stdout: int, stderr: int, console: int
+    ) -> None:
+        """Send the process to run. Raises StartFailed."""
+        self._host.send_process(slot, process, (stdin, stdout, stderr), console)
+
+
+def open_pool(exec_root: str, data_root: str, lock_fd: int) -> Pool:
+    """Return the pool of the engine whose data is below `data_root`; `lock_fd` holds the id locks."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = cgroup_mounts(file.read())
+    cgroups = open_cgroups(cgroup_parent(data_root), load_devices=load_device_program)
+    return Pool(LINUX, PoolConfig(data_root), cgroups, IdRanges(lock_fd), mounts)
+
+
+def _handle(facts: Mapping[str, Any]) -> Handle | None:
+    if "cgroup" not in facts:
+        return None
+    path, unified = facts["cgroup"]
+    return Handle(str(path), str(unified))

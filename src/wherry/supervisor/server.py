@@ -1,0 +1,222 @@
+"""Connections from wherryd: requests in, answers and exits out. Several at once are fine.
+
+A malformed message ends its own connection and nothing else; so does a peer that does not read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+
+from wherry.model.errors import Internal, Invalid, WherryError
+from wherry.supervisor import protocol
+from wherry.supervisor.attach import Client
+from wherry.supervisor.messages import (
+    Attachment,
+    ExecLaunch,
+    Exit,
+    Fields,
+    Launch,
+    Started,
+    Wire,
+    error_to_wire,
+)
+from wherry.supervisor.reactor import READ, WRITE, Reactor
+from wherry.supervisor.table import Table
+
+_MOST_UNSENT = 100_000
+
+
+class Connection:
+    """One wherryd. Answers wait in a queue when its socket is full."""
+
+    def __init__(self, reactor: Reactor, channel: socket.socket, server: Server) -> None:
+        self._reactor = reactor
+        self._channel = channel
+        self._server = server
+        self._unsent: deque[bytes] = deque()
+        channel.setblocking(False)
+        reactor.watch(channel.fileno(), READ, self._ready)
+
+    def send(self, message: Wire) -> None:
+        """Send or queue a message."""
+        if self._channel.fileno() < 0:
+            return
+        self._unsent.append(protocol.encode(message))
+        if len(self._unsent) > _MOST_UNSENT:
+            self.close()
+        elif len(self._unsent) == 1:
+            self._flush()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._channel.fileno() >= 0:
+            self._reactor.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._unsent.clear()
+            self._server.connections.discard(self)
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                protocol.send(self._channel, self._unsent[0], [])
+                self._unsent.popleft()
+        except BlockingIOError:
+            self._reactor.watch(self._channel.fileno(), READ | WRITE, self._ready)
+        except (protocol.Closed, OSError):
+            self.close()
+        else:
+            self._reactor.watch(self._channel.fileno(), READ, self._ready)
+
+    def _ready(self, mask: int) -> None:
+        if mask & WRITE:
+            self._flush()
+        if self._channel.fileno() < 0 or not mask & ~WRITE:
+            return
+        fds: list[int] = []
+        try:
+            message, fds = protocol.receive(self._channel)
+            self._server.handle(self, Fields(message), fds)
+        except BlockingIOError:
+            return
+        except protocol.Closed:
+            self.close()
+        except Exception as error:
+            if not isinstance(error, Invalid):
+                traceback.print_exc()
+            print(f"supervisor: connection closed: {error}", file=sys.stderr, flush=True)
+            self.close()
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+class Server:
+    """Accepts connections and turns messages into calls on the table.
+
+    `on_shutdown` and `on_program` do what concerns the supervisor itself.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        listener: socket.socket,
+        on_shutdown: Callable[[Callable[[bool], None]], None],
+        on_program: Callable[[list[str]], None],
+    ) -> None:
+        self._reactor = reactor
+        self._listener = listener
+        self._on_shutdown = on_shutdown
+        self._on_program = on_program
+        self._table: Table | None = None
+        self.connections: set[Connection] = set()
+        listener.setblocking(False)
+
+    def serve(self, table: Table) -> None:
+        """Begin to accept."""
+        self._table = table
+        self._reactor.watch(self._listener.fileno(), READ, self._accept)
+
+    def report(self, outcome: Exit) -> None:
+        """Tell every wherryd of an exit."""
+        message: Wire = {"event": "exit", "exit": outcome.to_wire()}
+        for connection in list(self.connections):
+            connection.send(message)
+
+    def _accept(self, mask: int) -> None:
+        try:
+            channel, _ = self._listener.accept()
+        except OSError:
+            return
+        connection = Connection(self._reactor, channel, self)
+        self.connections.add(connection)
+        assert self._table is not None
+        for outcome in self._table.exits():
+            connection.send({"event": "exit", "exit": outcome.to_wire()})
+
+    def handle(self, connection: Connection, request: Fields, fds: list[int]) -> None:
+        """Do what a request asks and answer it. Takes what it needs out of `fds`.
+
+        Raises Invalid when the request is malformed.
+        """
+        number = request.number("id")
+
+        def answer(result: Wire | WherryError) -> None:
+            failed = isinstance(result, WherryError)
+            body = {"error": error_to_wire(result)} if failed else {"ok": result}
+            connection.send({"id": number} | body)
+
+        try:
+            result = self._perform(request, fds, answer)
+        except Invalid:
+            raise
+        except WherryError as error:
+            answer(error)
+        except OSError as error:
+            traceback.print_exc()
+            answer(Internal(f"{request.text('do')}: {error}"))
+        else:
+            if result is not None:
+                answer(result)
+
+    def _perform(
+        self, request: Fields, fds: list[int], answer: Callable[[Wire | WherryError], None]
+    ) -> Wire | None:
+        """Return the answer, or None when it comes later through `answer`."""
+        table = self._table
+        assert table is not None
+
+        def decided(result: Started | WherryError) -> None:
+            done = isinstance(result, Started)
+            answer({"pid": result.pid, "started_at": result.started_at} if done else result)
+
+        match request.text("do"):
+            case "start":
+                table.start(Launch.from_wire(request.table("launch")), decided)
+                return None
+            case "execute":
+                launch = ExecLaunch.from_wire(request.table("launch"))
+                client = self._client(request, fds, launch.stdin) if fds else None
+                try:
+                    table.execute(launch, client, decided)
+                except BaseException:
+                    if client is not None:
+                        client.drop()
+                    raise
+                return None
+            case "attach":
+                wanted = Attachment.from_wire(request.table("attachment"))
+                key = request.key("key")
+                table.attach(key, self._client(request, fds, wanted.stdin), wanted)
+            case "signal":
+                table.signal(request.key("key"), request.number("signal"))
+            case "resize":
+                size = request.number("rows"), request.number("columns")
+                table.resize(request.key("key"), *size)
+            case "forget":
+                table.forget(request.key("key"))
+            case "survivors":
+                return {"survivors": [survivor.to_wire() for survivor in table.survivors()]}
+            case "shutdown":
+                self._on_shutdown(lambda done: answer({"done": done}))
+                return None
+            case "program":
+                self._on_program(list(request.texts("program")))
+            case other:
+                raise Invalid(f"malformed message: do is {other[:80]!r}")
+        return {}
+
+    def _client(self, request: Fields, fds: list[int], wants_input: bool) -> Client:
+        initial = request.data("initial")
+        if not fds:
+            raise Invalid("malformed message: the client's socket is missing")
+        try:
+            client = Client(self._reactor, fds[0], initial, wants_input)
+        except OSError as error:
+            raise Invalid(f"malformed message: not a socket: {error}") from error
+        del fds[0]
+        return client

@@ -1,0 +1,314 @@
+"""All processes of this engine and what is done with them, for any number of wherryds.
+
+A start that fails is undone before it is answered: the child is killed and reaped, and what it held is
+released. One that a dying supervisor left half-way is undone by the next, unless the child has
+exec'd already.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from wherry.kernel.failpoints import failpoint
+from wherry.model.errors import Conflict, Internal, NotFound, WherryError
+from wherry.runtime.slots import Slot
+from wherry.supervisor.attach import Client
+from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
+from wherry.supervisor.executed import ExecutedProcess
+from wherry.supervisor.keeping import ExitSeen, Keeping, Kept
+from wherry.supervisor.launcher import Launcher
+from wherry.supervisor.logged import LoggedProcess
+from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
+from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
+from wherry.supervisor.reactor import READ, Reactor
+from wherry.supervisor.waiting import Waiting
+
+
+@dataclass(slots=True)
+class _Beginning:
+    """A start that is not decided; `error` once it has failed and its child is to be reaped."""
+
+    start: Start | None
+    """None where a dead supervisor had begun it."""
+    slot: Slot | None
+    answer: Answer
+    error: WherryError | None = None
+
+
+class Table:
+    """Processes by key. `on_exit` is told of each end once the output is where it belongs."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        keeping: Keeping,
+        launcher: Launcher,
+        on_exit: Callable[[Exit], None],
+    ) -> None:
+        self._reactor = reactor
+        self._keeping = keeping
+        self._launcher = launcher
+        self._on_exit = on_exit
+        self._house = House(reactor, keeping, self._finished)
+        self._processes: dict[str, Process] = {}
+        self._beginnings: dict[str, _Beginning] = {}
+        self._waiting = Waiting()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs and no exit waits to be forgotten."""
+        return not self._processes
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    def start(self, launch: Launch, answer: Answer) -> None:
+        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full."""
+        if launch.id in self._processes:
+            raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
+        self._begin(ContainerStart(launch, self._waiting), answer)
+
+    def execute(self, launch: ExecLaunch, client: Client | None, answer: Answer) -> None:
+        """Start an exec's process and answer when it is decided; owns `client` unless it raises."""
+        container = self._processes.get(launch.container_id)
+        if container is None or container.ended or not container.meta.running:
+            raise Conflict(f"container {launch.container_id} is not running")
+        if launch.exec_id in self._processes:
+            raise Conflict(f"exec {launch.exec_id} has already run")
+        self._begin(ExecStart(launch, container, client), answer)
+
+    def attach(self, key: str, client: Client, wanted: Attachment) -> None:
+        """Attach a client, now or when the container runs next."""
+        process = self._processes.get(key)
+        if isinstance(process, LoggedProcess) and process.meta.running and process.exit is None:
+            process.attach(client, wanted)
+        else:
+            self._waiting.add(key, client, wanted)
+
+    def signal(self, key: str, number: int) -> None:
+        """Send a signal to a running process; raise NotFound."""
+        self._running(key).signal(number)
+
+    def resize(self, key: str, rows: int, columns: int) -> None:
+        """Set the size of a running process's terminal; raise NotFound."""
+        self._running(key).resize(rows, columns)
+
+    def forget(self, key: str) -> None:
+        """The exit is stored: release everything. Without a process: close the clients that wait for it.
+
+        Raises Conflict when it runs.
+        """
+        process = self._processes.get(key)
+        if process is None:
+            self._waiting.close(key)
+            return
+        if process.exit is None:
+            raise Conflict(f"{key} is running")
+        del self._processes[key]
+        self._keeping.drop(key)
+        process.release_clients()
+
+    def exits(self) -> list[Exit]:
+        """Return the exits that were not forgotten."""
+        return [process.exit for process in self._processes.values() if process.exit]
+
+    def survivors(self) -> list[Survivor]:
+        """Return what runs and what has exited without being forgotten."""
+        return [
+            Survivor(key, p.pid, p.meta.started_at, p.meta.container_id, p.exit)
+            for key, p in self._processes.items()
+            if p.meta.running
+        ]
+
+    def kill_everything(self) -> None:
+        """The keeper is gone, and with it every exit code to come: leave nothing behind that runs."""
+        for process in self._processes.values():
+            try:
+                process.signal(signal.SIGKILL)
+            except (NotFound, OSError):
+                continue
+
+    # -- a start -----------------------------------------------------------------------------
+
+    def _begin(self, start: Start, answer: Answer) -> None:
+        slot = start.take(self._launcher)
+        self._reactor.want_idle()
+        try:
+            streams = start.streams(self._launcher, slot)
+        except BaseException:
+            self._discard(slot)
+            raise
+        fds = {PIDFD: slot.pidfd, SOCKET: slot.socket, **streams.ours}
+        try:
+            process = start.make(self._house, slot, fds)
+        except BaseException:
+            streams.close()
+            self._discard(slot)
+            raise
+        failpoint("supervisor.before-store")
+        process.meta.facts = self._launcher.facts(slot)
+        process.store()
+        failpoint("supervisor.after-store")
+        self._processes[start.key] = process
+        beginning = self._beginnings[start.key] = _Beginning(start, slot, answer)
+        try:
+            start.begin(self._launcher, slot, streams)
+        except WherryError as error:
+            self._fail(start.key, beginning, error)
+            return
+        except Exception as error:
+            traceback.print_exc()
+            failure = Internal(f"starting {start.key}: {type(error).__name__}: {error}")
+            self._fail(start.key, beginning, failure)
+            return
+        finally:
+            streams.close_child()
+        failpoint("supervisor.after-begin")
+        self._reactor.watch(slot.socket, READ, lambda mask: self._decided(start.key))
+
+    def _decided(self, key: str) -> None:
+        """The child has exec'd, or failed."""
+        beginning = self._beginnings.get(key)
+        if beginning is None or beginning.error or not beginning.slot or not beginning.start:
+            return
+        process = self._processes[key]
+        self._reactor.unwatch(process.fds[SOCKET])
+        try:
+            self._launcher.finish(beginning.slot)
+        except WherryError as error:
+            self._fail(key, beginning, error)
+            return
+        failpoint("supervisor.after-exec")
+        del self._beginnings[key]
+        process.meta.facts = self._launcher.facts(beginning.slot)
+        self._now_runs(process)
+        failpoint("supervisor.before-answer")
+        beginning.start.connect()
+        beginning.answer(Started(process.pid, process.meta.started_at))
+
+    def _now_runs(self, process: Process) -> None:
+        process.meta.running = True
+        process.meta.started_at = time.time_ns()
+        process.let_go(SOCKET)
+        self._keeping.update(process.key, process.meta.to_wire())
+
+    def _fail(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+        """Kill the child; the start is answered when it is reaped."""
+        beginning.error = error
+        process = self._processes[key]
+        self._reactor.unwatch(process.fds[SOCKET])
+        try:
+            process.signal(signal.SIGKILL)
+        except NotFound:
+            pass
+
+    def _failed(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+        """The child of a failed start is reaped: undo and answer."""
+        del self._beginnings[key]
+        process = self._processes.pop(key)
+        process.close_streams()
+        self._keeping.drop(key)
+        self._release(process)
+        if beginning.start is not None:
+            beginning.start.give_up()
+        beginning.answer(error)
+
+    def _discard(self, slot: Slot) -> None:
+        """Undo a take."""
+        try:
+            signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        select.select([slot.pidfd], [], [], 1)
+        facts = self._launcher.facts(slot)
+        os.close(slot.pidfd)
+        os.close(slot.socket)
+        slot.close()
+        self._launcher.release(facts)
+
+    # -- ends --------------------------------------------------------------------------------
+
+    def exited(self, seen: ExitSeen) -> None:
+        """The keeper has reaped a process."""
+        process = self._processes.get(seen.key)
+        if process is None or process.pid != seen.pid:
+            return
+        # One that ended at once is decided all the same: its socket tells whether it had exec'd.
+        self._decided(seen.key)
+        beginning = self._beginnings.get(seen.key)
+        if beginning is not None and beginning.error is not None:
+            self._failed(seen.key, beginning, beginning.error)
+        else:
+            process.exited(seen.ended)
+
+    def _finished(self, process: Process) -> None:
+        """House.on_finished: add what the cgroup knows, report, release."""
+        assert process.exit is not None
+        if isinstance(process, LoggedProcess):
+            try:
+                if self._launcher.oom_kills(process.meta.facts) > 0:
+                    process.exit = replace(process.exit, oom_killed=True)
+            except OSError as error:
+                print(f"supervisor: {process.key}: {error}", file=sys.stderr, flush=True)
+        failpoint("supervisor.before-report")
+        self._on_exit(process.exit)
+        self._release(process)
+
+    def _release(self, process: Process) -> None:
+        if not isinstance(process, LoggedProcess):
+            return
+        try:
+            self._launcher.release(process.meta.facts)
+        except (OSError, WherryError) as error:
+            print(f"supervisor: {process.key}: {error}", file=sys.stderr, flush=True)
+
+    # -- taking over -------------------------------------------------------------------------
+
+    def adopt(self, kept: Kept) -> None:
+        """Take back one process that an earlier supervisor had."""
+        meta = Meta(**kept.meta)
+        fds = {meta.names[index]: fd for index, fd in kept.fds.items()}
+        kind = ExecutedProcess if meta.container_id else LoggedProcess
+        process = self._processes[kept.key] = kind(self._house, kept.key, kept.pid, meta, fds)
+        if isinstance(process, LoggedProcess):
+            self._launcher.adopt(meta.facts)
+        if not meta.running and not _has_execed(process):
+            error = Internal("the supervisor was replaced during the start")
+            self._beginnings[kept.key] = _Beginning(None, None, _nobody, error)
+            self._fail(kept.key, self._beginnings[kept.key], error)
+            if kept.ended:
+                self.exited(ExitSeen(kept.key, kept.pid, kept.ended))
+            return
+        if not meta.running:
+            self._now_runs(process)
+        process.resume()
+        if kept.ended:
+            process.exited(kept.ended)
+
+    def _running(self, key: str) -> Process:
+        process = self._processes.get(key)
+        if process is None or process.ended or not process.meta.running:
+            raise NotFound("process", key)
+        return process
+
+
+def _has_execed(process: Process) -> bool:
+    """Whether the child's end of the socket is closed, and nothing was said on it."""
+    with socket.socket(fileno=os.dup(process.fds[SOCKET])) as channel:
+        try:
+            return not channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def _nobody(result: Started | WherryError) -> None:
+    """Whoever asked has lost its connection with the old supervisor."""

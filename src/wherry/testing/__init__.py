@@ -1,0 +1,1 @@
+"""What tests need of wherry itself: fakes, contract suites, interpreters. Only tests import it."""

@@ -1,0 +1,104 @@
+"""Fixtures for every test. Nothing here starts an engine until a test asks for one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.harness.clients import Client, find_docker
+from tests.harness.engine import Engine, script
+from tests.harness.leaks import LOCK, processes_naming, read_footprint, wait_for_nothing_beyond
+
+# Every process that a test starts inherits it, so that what this run left can be told from others'.
+TOKEN = f"wherry-tests-{secrets.token_hex(8)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail the run when it leaves a process, mount, cgroup, link, table or folder behind.
+
+    While another run of the tests is going on, only this run's own processes are accounted for.
+    """
+    os.environ["WHERRY_TEST_RUN"] = TOKEN
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        before = read_footprint(TOKEN)
+        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            left = [f"processes: {pid} {name}" for pid, name in processes_naming(TOKEN).items()]
+        else:
+            left = wait_for_nothing_beyond(before, TOKEN)
+    if left:
+        pytest.fail("the tests left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def engine(nothing_left: None) -> Iterator[Engine]:
+    """One private engine for the whole run. Tests that stop or break an engine use `new_engine`."""
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def new_engine(nothing_left: None) -> Iterator[Callable[..., Engine]]:
+    """A function that starts another private engine (its arguments: more options of wherryd).
+
+    All of them are gone when the test ends.
+    """
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(Engine(*options))
+
+
+@pytest.fixture(scope="session")
+def client_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home for the clients: no contexts, no credentials."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def docker_for(client_home: Path) -> Callable[[Engine], Client]:
+    """A function from an engine to the unmodified docker client bound to it."""
+    command = find_docker()
+    if command is None:
+        pytest.fail("there is no docker client here: `make test` fetches one", pytrace=False)
+    return lambda engine: Client([command], engine.host, client_home)
+
+
+@pytest.fixture(scope="session")
+def wherry_for(client_home: Path) -> Callable[[Engine], Client]:
+    """A function from an engine to the wherry command bound to it."""
+    return lambda engine: Client([script("wherry")], engine.host, client_home)
+
+
+@pytest.fixture(scope="session")
+def docker(engine: Engine, docker_for: Callable[[Engine], Client]) -> Client:
+    """The unmodified docker client on the shared engine."""
+    return docker_for(engine)
+
+
+@pytest.fixture(scope="session")
+def wherry(engine: Engine, wherry_for: Callable[[Engine], Client]) -> Client:
+    """The wherry command on the shared engine."""
+    return wherry_for(engine)
+
+
+@pytest.fixture(scope="session")
+def busybox(wherry: Client) -> str:
+    """The name of a busybox image in the shared engine, made once."""
+    wherry("image", "bootstrap", "busybox")
+    return "busybox"
+
+
+@pytest.fixture(scope="session")
+def debian(wherry: Client) -> str:
+    """The name of a Debian image in the shared engine, made once from the package mirror."""
+    wherry("image", "bootstrap", "debian:bookworm-slim", timeout=110)
+    return "debian:bookworm-slim"

@@ -1,0 +1,46 @@
+"""The account of leftovers sees what it is there to see."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from pathlib import Path
+
+from tests.harness.leaks import Footprint, processes_naming, read_footprint, wait_for_nothing_beyond
+
+
+def test_sees_a_process_by_its_environment() -> None:
+    token = f"leak-{secrets.token_hex(8)}"
+    before = read_footprint(token)
+    with subprocess.Popen(["sleep", "60"], env=os.environ | {"MARK": token}) as child:
+        try:
+            assert list(processes_naming(token)) == [child.pid]
+            assert any(
+                line.startswith(f"processes: {child.pid} ")
+                for line in wait_for_nothing_beyond(before, token, seconds=0)
+            )
+        finally:
+            child.kill()
+    assert token not in str(wait_for_nothing_beyond(before, token))
+
+
+def test_sees_a_folder(tmp_path: Path) -> None:
+    token = secrets.token_hex(8)
+    before = read_footprint(token)
+    folder = Path("/var/tmp") / f"wherry-{token}"
+    folder.mkdir()
+    try:
+        assert f"folders: {folder}" in read_footprint(token).beyond(before)
+    finally:
+        folder.rmdir()
+
+
+def test_beyond_names_each_kind() -> None:
+    one, none = frozenset({"x"}), frozenset[str]()
+    empty = Footprint(none, none, none, none, none, none)
+    full = Footprint(one, one, one, one, one, one)
+    assert full.beyond(empty) == [
+        f"{kind}: x" for kind in ("processes", "mounts", "cgroups", "links", "tables", "folders")
+    ]
+    assert empty.beyond(full) == []

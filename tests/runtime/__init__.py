@@ -1,0 +1,1 @@
+"""Tests of `wherry.runtime`; recorded trees and specs are in `data`."""
