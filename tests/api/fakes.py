@@ -102,7 +102,7 @@ def echo(
     """Serve a hijacked connection from a thread: echo until its client's end, then close."""
 
     def serve() -> None:
-        with contextlib.suppress(OSError), socket.socket(fileno=fd) as stream:
+        with contextlib.suppress(OSError, RuntimeError), socket.socket(fileno=fd) as stream:
             assert stream.getblocking()
             data = prefix + initial
             while True:
@@ -172,7 +172,7 @@ class FakeContainers:
             chain=(DIGEST,),
         )
         self.ended[container_id] = asyncio.Event()
-        return Created(container_id, ("take care",) if name == "warned" else ())
+        return Created(container_id, ("take care",) if name == "/warned" else ())
 
     async def start(self, ref: str) -> bool:
         self.calls.append(("start", ref))

@@ -14,7 +14,7 @@ import pytest
 import wherry.api.connection as connection_module
 from tests.api.serving import Api, Raw
 from wherry.api.framing import Chunked
-from wherry.api.messages import Request, Response
+from wherry.api.messages import HIJACKED, Hijacked, Request, Response
 from wherry.api.router import Route, Router
 from wherry.api.server import Server
 from wherry.model.errors import Invalid
@@ -503,6 +503,106 @@ def test_closing_lets_answers_end_and_cuts_endless_ones(tmp_path: Path) -> None:
     answer, took = asyncio.run(go())
     assert answer.endswith(b"done")
     assert took < 2
+
+
+def test_back_pressure_both_ways(tmp_path: Path) -> None:
+    """What nobody takes is not kept: a few hundred KiB at most in either direction."""
+    given = 0
+    go_on = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal given
+        while given < 64 << 20:
+            given += 100_000
+            yield b"x" * 100_000
+
+    async def endless(_: Request) -> Response:
+        return Response(200, pieces())
+
+    async def take(request: Request) -> Response:
+        await go_on.wait()
+        size = 0
+        while piece := await request.body.read():
+            size += len(piece)
+        return Response(200, str(size).encode())
+
+    async def go() -> tuple[int, bytes, int]:
+        server = Server(Router([Route("GET", "/give", endless), Route("POST", "/take", take)]))
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "s"))
+        await server.listen(listener)
+        with socket.socket(socket.AF_UNIX) as reader, socket.socket(socket.AF_UNIX) as writer:
+            reader.connect(str(tmp_path / "s"))
+            reader.sendall(b"GET /give HTTP/1.1\r\n\r\n")
+            writer.connect(str(tmp_path / "s"))
+            total = 16 << 20
+            writer.sendall(f"POST /take HTTP/1.1\r\nContent-Length: {total}\r\n\r\n".encode())
+            writer.setblocking(False)
+            sent, quiet = 0, 0
+            while quiet < 20:
+                try:
+                    sent += writer.send(b"z" * 65536)
+                    quiet = 0
+                except BlockingIOError:
+                    quiet += 1
+                    await asyncio.sleep(0.005)
+            accepted, produced = sent, given
+            go_on.set()
+            loop = asyncio.get_running_loop()
+            while sent < total:
+                piece = b"z" * min(65536, total - sent)
+                await loop.sock_sendall(writer, piece)
+                sent += len(piece)
+            answer = await asyncio.wait_for(loop.sock_recv(writer, 4096), 5)
+        await server.close()
+        return accepted, answer, produced
+
+    accepted, answer, produced = asyncio.run(go())
+    assert accepted < 2 << 20
+    assert produced < 2 << 20
+    assert answer.endswith(str(16 << 20).encode())
+
+
+def test_tcp_clients(tmp_path: Path) -> None:
+    """Over TCP, the end of a client's stream counts as its end: the handler is cancelled."""
+    cancelled = asyncio.Event()
+
+    async def wait(_: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return Response()
+
+    async def give(request: Request) -> Hijacked:
+        fd, initial = await request.hijack("text/plain")
+        with socket.socket(fileno=fd) as stream:
+            stream.sendall(initial + b" taken")
+        return HIJACKED
+
+    async def go() -> bytes:
+        server = Server(Router([Route("GET", "/wait", wait), Route("POST", "/give", give)]))
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        await server.listen(listener)
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET /wait HTTP/1.1\r\n\r\n")
+        while not server.connections:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.wait_for(cancelled.wait(), 5)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"POST /give HTTP/1.1\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nfirst")
+        data = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await server.close()
+        return data
+
+    answer = asyncio.run(go())
+    assert answer.startswith(b"HTTP/1.1 101 UPGRADED\r\n")
+    assert answer.endswith(b"first taken")
 
 
 def test_chunked_decoding_does_not_depend_on_the_cuts() -> None:

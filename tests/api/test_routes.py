@@ -180,7 +180,7 @@ def test_create(api: Api) -> None:
     assert reply.status == 201
     assert reply.json["Warnings"] == ["take care"]
     _, spec, name = last(api, "create")
-    assert name == "warned"
+    assert name == "/warned"
     assert spec.command == ("true",)
     assert spec.platform == "linux/amd64"
     assert spec.limits == Limits(memory=1 << 30)
@@ -299,6 +299,17 @@ def test_archives(api: Api) -> None:
     assert put.status == 200
     assert last(api, "write_archive")[3:] == (True, True)
     assert api.containers.written == b"data"
+
+
+def test_file_names_may_hold_any_byte(api: Api) -> None:
+    one = f"/containers/{api.made()}"
+    head = api.ask("HEAD", f"{one}/archive?path=/%ff%20+a%26b")
+    stat = json.loads(base64.b64decode(head.headers["x-docker-container-path-stat"]))
+    assert stat["name"] == "\ufffd  a&b"
+    api.ask("PUT", f"{one}/archive?path=/%ff", b"")
+    assert last(api, "write_archive")[2] == "/\udcff"
+    # Where no file is named, odd bytes cannot get as far as a database.
+    assert api.ask("GET", "/containers/%ff%00/json").message == "No such container: \ufffd\0"
 
 
 def test_commit(api: Api) -> None:
@@ -495,6 +506,8 @@ def test_events(api: Api) -> None:
         "timeNano": 1_000_000_007,
     }
     assert api.events.calls[-1] == (1_000_000_000, 2_500_000_000, {"type": ("container",)})
+    api.ask("GET", "/events?since=0&until=0")
+    assert api.events.calls[-1] == (1, 1, {})
     with api.connect() as raw:
         raw.send(b"GET /events HTTP/1.1\r\n\r\n")
         raw.head()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.fakes import DIGEST, FACTS, IMAGE
+from wherry.api.wire.archive import render_path_stat
 from wherry.api.wire.bodies import UpdateBody
 from wherry.api.wire.codec import decode, encode, parse_time, render_time
 from wherry.api.wire.container import Surroundings, render_container, render_item, render_status
@@ -42,7 +44,7 @@ from wherry.model.containers import (
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.images import HistoryEntry
 from wherry.model.resources import DeviceRate, Limits
-from wherry.model.views import ContainerView, MountPoint
+from wherry.model.views import ContainerView, MountPoint, PathStat
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "docker-28.5.json").read_text())
 
@@ -509,6 +511,11 @@ def test_every_state_has_its_words() -> None:
 
 def test_commands_are_quoted_where_they_need_be() -> None:
     assert render_command(("sh", "-c", "echo hi")) == "sh -c 'echo hi'"
+
+
+def test_a_file_of_the_epoch_has_that_time() -> None:
+    stat = json.loads(base64.b64decode(render_path_stat(PathStat("f", 1, 0o644, 0))))
+    assert stat["mtime"] == "1970-01-01T00:00:00Z"
 
 
 def test_filters_come_in_two_forms() -> None:

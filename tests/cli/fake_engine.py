@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class FakeEngine:
         self.routes: dict[tuple[str, str], Handler] = {}
         self.connections = 0
         self.upgraded: list[bytes] = []
+        self._upgrades: dict[str, Callable[[socket.socket], None]] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(16)
@@ -73,16 +75,31 @@ class FakeEngine:
         """Answer `method path` (without the version) with `answer`, or with what it returns."""
         self.routes[method, path] = answer if callable(answer) else lambda _request: answer
 
-    def close(self) -> None:
-        """Stop serving."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._accepting.join(5)
+    def upgrade(self, path: str, serve: Callable[[socket.socket], None]) -> None:
+        """Let `serve` have the connection of every `POST path`, once it is upgraded."""
+        self._upgrades[path] = serve
+
+    def drop_connections(self) -> None:
+        """Close every connection, as an engine that restarts does."""
         for connection in self._open:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def wait_for_upgrades(self, count: int) -> None:
+        """Return when the callers of so many upgraded streams have closed their end."""
+        end = time.monotonic() + 10
+        while len(self.upgraded) < count:
+            assert time.monotonic() < end, "the caller kept the stream open"
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._accepting.join(5)
+        self.drop_connections()
         for thread in self._threads:
             thread.join(5)
 
@@ -127,6 +144,14 @@ class FakeEngine:
         if path.startswith("/v1."):
             path = "/" + path.split("/", 2)[2]
         request = Request(method, path, dict(parse_qsl(parts.query, True)), headers, body)
+        serve = self._upgrades.get(request.path)
+        if serve is not None:
+            self.requests.append(request)
+            connection.sendall(_head(101, {"Connection": "Upgrade", "Upgrade": "tcp"}))
+            serve(connection)
+            connection.shutdown(socket.SHUT_RDWR)
+            self.upgraded.append(b"")
+            return False
         answer = self._answer(request)
         if answer.raw is not None:
             connection.sendall(_head(101, {"Connection": "Upgrade", "Upgrade": "tcp"}) + answer.raw)

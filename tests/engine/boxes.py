@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.harness.clients import Client
@@ -98,6 +99,22 @@ class Boxes:
         words = [word for change in changes for word in ("-c", change)]
         self.docker.raw("import", *words, "-", name, stdin=tar)
         return name
+
+
+@contextmanager
+def started(client: Client, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A running client with pipes on its streams; killed on exit if it still runs."""
+    process = client.popen(*words)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(OSError):  # what was never written meets a closed pipe
+                    stream.close()
 
 
 def eventually(check: Callable[[], object], seconds: float = 10.0) -> None:

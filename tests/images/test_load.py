@@ -326,6 +326,21 @@ def test_hostile_docker_archives(house: House, name: str, message: str) -> None:
     assert house.store.images() == []
 
 
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
+def test_a_compressed_layer_that_is_another(house: House, kind: Compression) -> None:
+    files = docker_files(IMAGE, "app:1")
+    layer = next(name for name in files if name.endswith(".tar"))
+    pieces: list[bytes] = []
+    encoder = compressor(kind, pieces.append)
+    encoder.write(tar({"other": b"x"}))
+    encoder.finish()
+    with pytest.raises(Invalid, match="layer sha256:.*its content is sha256:"):
+        house.load(tar(files | {layer: b"".join(pieces)}))
+    with pytest.raises(Invalid, match="layer sha256:"):
+        house.load(tar(files | {layer: b"".join(pieces)[:-6]}))
+    assert house.is_empty()
+
+
 def test_a_file_there_twice(house: House) -> None:
     files = docker_files(IMAGE, "app:1")
     twice = tar(files)[:-1024] + tar({"manifest.json": b"[]"})
@@ -379,6 +394,10 @@ def oci_broken(name: str) -> dict[str, bytes]:
         case "size that differs":
             entry = descriptor(MANIFEST, manifest) | {"size": 1}
             return {"index.json": index(entry), **blobs}
+        case "layer of another size":
+            size = f'"size": {len(blobs[next(iter(blobs))])}'.encode()
+            manifest = manifest.replace(size, b'"size": 7')
+            blobs[blob(manifest)] = manifest
         case "other platform":
             entry = descriptor(MANIFEST, manifest, platform=ELSEWHERE)
             return {"index.json": index(entry), **blobs}
@@ -408,6 +427,7 @@ def oci_broken(name: str) -> dict[str, bytes]:
         ("circle", "wrong digest"),
         ("too deep", "circles or too deep"),
         ("size that differs", "descriptor says 1"),
+        ("layer of another size", "layer sha256:.* descriptor says 7"),
         ("other platform", f"no image for linux/{HERE['architecture']}"),
         ("missing manifest", "has no blobs/sha256"),
         ("artifact", "no container image"),

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.images.archives import Sample, docker_files, sample
+from tests.images.archives import Sample, docker_files, oci_files, sample
 from tests.images.house import Body, House, collect, run, tar
 from wherry.images.bridge import bytes_from, report_from
 from wherry.model.errors import Unavailable
 from wherry.model.views import Progress
 
-LARGE = tar(docker_files(Sample([tar({"big": random.Random(2).randbytes(3 << 20)})]), "big:1"))
+RANDOM = random.Random(2).randbytes(3 << 20)
+LARGE = tar(docker_files(Sample([tar({"big": RANDOM})]), "big:1"))
 
 
 class Stalling:
@@ -94,6 +95,24 @@ def test_the_same_archive_from_several_at_once(house: House) -> None:
     run(main())
     assert len(house.store.images()) == 1
     assert len(list(house.content.digests())) == 3
+
+
+def test_a_sweep_takes_nothing_from_a_load_that_goes_on(house: House) -> None:
+    class Sweeping(Body):
+        async def read(self) -> bytes:
+            data = await super().read()
+            await asyncio.sleep(0.001)
+            house.service.sweep()
+            return data
+
+    async def main() -> None:
+        await collect(house.service.load(Sweeping(archive, 100_000), quiet=True))
+
+    archive = tar(
+        oci_files(Sample([tar({"big": RANDOM[:500_000]}), tar({"x": RANDOM}), tar({})]), "app:1")
+    )
+    run(main())
+    assert house.save("app:1")
 
 
 def test_loading_and_removing_at_the_same_time(house: House) -> None:

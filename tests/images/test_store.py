@@ -156,8 +156,14 @@ def test_a_stopped_container_keeps_its_image_unless_forced(house: House) -> None
     assert house.remove("app:1", force=True) == ["untagged app:1", f"deleted {image.id}"]
     assert list(house.snapshots.layers()) == list(image.chain)  # the container still has its root
     house.users.chains.clear()
-    house.service.sweep()
+    run(house.service.let_go(image.id, image.chain))
     assert house.is_empty()
+
+
+def test_a_removed_container_takes_no_layer_of_an_image_that_is_there(house: House) -> None:
+    image = make(house, "a", "app")
+    run(house.service.let_go(image.id, image.chain))
+    assert list(house.snapshots.layers()) == list(image.chain)
 
 
 def test_a_running_container_keeps_its_image_even_then(house: House) -> None:
@@ -256,6 +262,16 @@ def test_prune(house: House) -> None:
     assert named.id not in house.store.ids()
     with pytest.raises(Invalid):
         run(house.service.prune({"before": ["x"]}))
+
+
+def test_prune_tells_each_image_once(house: House) -> None:
+    base = make(house, "a", "base")
+    child = child_of(house, base, "child")
+    deletions, _ = run(house.service.prune({"dangling": ["false"]}))
+    told = [line.deleted or line.untagged for line in deletions]
+    assert len(told) == len(set(told)) == 6
+    assert {str(base.id), str(child.id)} < set(told)
+    assert house.is_empty()
 
 
 def test_shared_layers_stay_while_one_image_has_them(house: House) -> None:

@@ -279,6 +279,18 @@ def test_libarchive_attributes_and_acl_text() -> None:
     )
 
 
+def test_acl_entries_of_names_alone_are_left_out() -> None:
+    assert parse_acl(b"u::rwx,u:bob:rwx,g::r-x,g:adm:r-x,m::r-x,o::---") == parse_acl(
+        b"user::rwx,group::r-x,mask::r-x,other::---"
+    )
+
+
+@pytest.mark.parametrize("text", [b"bogus", b"u:x", b"u::rwz", b"m:5:rwx", b"u:4294967295:rwx"])
+def test_malformed_acls_are_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="ACL"):
+        parse_acl(text)
+
+
 @given(st.integers(-(2**80), 2**80))
 def test_times_are_read_as_written(nanoseconds: int) -> None:
     nanoseconds %= 2**55 * 10**9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.storage.trees import archive, directory, file, link, mounted, read_tree
-from wherry.model.errors import Invalid
+from wherry.model.errors import Full, Invalid
 from wherry.storage.layers import DEFAULT_LIMITS, Entry, Kind, Limits, unpack
 from wherry.storage.layers.acl import parse_acl
 
@@ -92,6 +93,53 @@ def test_an_odd_umask_changes_nothing(target: Path) -> None:
         os.umask(previous)
     tree = read_tree(target)
     assert (tree[b"a"].mode, tree[b"a/b"].mode, tree[b"a/b/c"].mode) == (0o755, 0o755, 0o644)
+
+
+def test_a_target_that_hands_down_group_and_permissions_changes_nothing(tmp_path: Path) -> None:
+    subprocess.run(["setfacl", "-d", "-m", "u:7:rwx", tmp_path], check=True, timeout=20)
+    os.chown(tmp_path, 0, 99)
+    os.chmod(tmp_path, 0o2777)
+    target = tmp_path / "target"
+    target.mkdir()
+    unpack(archive(file("a/b", mode=0o640), directory("c", 0o711)), target)
+    for node in read_tree(target).values():
+        assert (node.gid, node.xattrs) == (0, {})
+        assert node.mode in (0o755, 0o640, 0o711)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tar", "--format=posix", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"],
+        pytest.param(
+            ["bsdtar", "--format=pax", "--xattrs", "--acls", "--numeric-owner"],
+            marks=pytest.mark.skipif(not shutil.which("bsdtar"), reason="bsdtar is not installed"),
+        ),
+    ],
+    ids=["gnu", "bsd"],
+)
+def test_what_other_tars_write_comes_out_the_same(
+    target: Path, tmp_path: Path, command: list[str]
+) -> None:
+    source = tmp_path / "source"
+    (source / "dir/sub").mkdir(parents=True)
+    (source / "dir/file").write_bytes(b"x" * 70_000)
+    os.link(source / "dir/file", source / "dir/hard")
+    os.symlink("x" * 200, source / "dir/soft")
+    (source / "dir" / ("long" * 50)).write_bytes(b"")
+    os.close(os.open(os.fsencode(source) + b"/caf\xc3\xa9 \xff", os.O_CREAT | os.O_WRONLY))
+    os.mknod(source / "dir/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mkfifo(source / "dir/pipe")
+    os.chown(source / "dir/file", 70_000, 3_000_000)
+    os.chmod(source / "dir/sub", 0o3775)
+    os.setxattr(source / "dir/file", "user.note", b"\0binary\n")
+    run = {"check": True, "timeout": 20}
+    subprocess.run(["setcap", "cap_net_admin+ep", source / "dir/file"], **run)
+    subprocess.run(["setfacl", "-m", "u:1234:rwx,g:4242:r--", source / "dir/sub"], **run)
+    subprocess.run(["setfacl", "-m", "d:u:1234:rwx,d:o:---", source / "dir/sub"], **run)
+    made = subprocess.run([*command, "-C", source, "-cf", "-", "."], capture_output=True, **run)
+    unpack(BytesIO(made.stdout), target)
+    assert read_tree(target) == read_tree(source)
 
 
 def test_sparse_files_stay_sparse(target: Path, tmp_path: Path) -> None:
@@ -353,6 +401,16 @@ def test_overlay_attributes_are_refused(target: Path, name: str) -> None:
     for item in (file("f", xattrs={name: b"/etc/shadow"}), directory("d", xattrs={name: b"y"})):
         with pytest.raises(Invalid, match=f"{name} is reserved"):
             unpack(archive(item), target)
+
+
+def test_a_full_disk_says_so_and_names_the_entry(target: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(target)]
+    subprocess.run(mount, check=True, timeout=20)
+    try:
+        with pytest.raises(Full, match="'second'.*No space left"):
+            unpack(archive(file("first", bytes(1000)), file("second", bytes(400_000))), target)
+    finally:
+        subprocess.run(["umount", str(target)], check=True, timeout=20)
 
 
 def test_limits_reach_the_reader(target: Path) -> None:

@@ -61,8 +61,10 @@ class PlainLauncher:
         self, slot: Slot, process: oci.Process, stdin: int, stdout: int, stderr: int, console: int
     ) -> None:
         with socket.socket(fileno=os.dup(slot.socket)) as channel:
-            text = "\0".join((str(int(console >= 0)), *process.argv)).encode()
-            socket.send_fds(channel, [text], [stdin, stdout, stderr])
+            memory = os.memfd_create("argv")
+            os.write(memory, "\0".join((str(int(console >= 0)), *process.argv)).encode())
+            socket.send_fds(channel, [b"go"], [memory, stdin, stdout, stderr])
+            os.close(memory)
 
     def finish(self, slot: Slot) -> None:
         with socket.socket(fileno=os.dup(slot.socket)) as channel:
@@ -95,13 +97,16 @@ class PlainLauncher:
 
 def _child(channel: socket.socket) -> None:
     try:
-        data, fds, _, _ = socket.recv_fds(channel, 65536, 3)
+        data, (memory, *streams), _, _ = socket.recv_fds(channel, 10, 4)
         if not data:
             os._exit(1)
         os.setsid()
-        console, *argv = data.decode().split("\0")
-        for number, fd in enumerate(fds):
+        text = os.pread(memory, 1 << 22, 0)
+        console, *argv = text.decode().split("\0")
+        for number, fd in enumerate(streams):
             os.dup2(fd, number)
+        os.closerange(3, channel.fileno())
+        os.closerange(channel.fileno() + 1, 256)
         if console == "1":
             import fcntl
             import termios
@@ -217,6 +222,8 @@ async def supervised(root: Path) -> AsyncIterator[Case]:
                     continue
                 await case.client.signal(survivor.key, signal.SIGKILL)
             while not await case.client.shutdown():
+                await asyncio.sleep(0.01)
+            while case.keeper_pid() or case.supervisor_pid():
                 await asyncio.sleep(0.01)
 
 

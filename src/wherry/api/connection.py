@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import select
-import socket
-from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Protocol, cast
 
 from wherry.api.body import BodyReader
-from wherry.api.framing import LAST_CHUNK, Chunked, Framing, Sized, encode_chunk
-from wherry.api.head import BODILESS, CONTINUE, HeadReader, render_head, render_hijack_head
-from wherry.api.messages import ClientGone, Handler, Hijacked, Request, Response
-from wherry.api.status import error_response, render_error
-from wherry.model.errors import Invalid, WherryError
+from wherry.api.framing import Chunked, Framing, Sized
+from wherry.api.head import CONTINUE, HeadReader, render_head, render_hijack_head
+from wherry.api.hijack import client_gone, take_descriptor, wait_until_read
+from wherry.api.messages import ClientGone, Handler, Hijacked, Request
+from wherry.api.outgoing import Outgoing
+from wherry.api.status import render_error
+from wherry.model.errors import Invalid
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,6 @@ LINGER_LIMIT = 64 << 20
 """Bytes thrown away after an answer to a request that is still being sent."""
 GONE_SECONDS = 5.0
 """How often a half-closed connection is asked whether its client is still there."""
-_BIG = 64 << 10
 
 
 class Phase(Enum):
@@ -66,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = loop
         self._transport: asyncio.Transport
+        self._out: Outgoing
         self._phase = Phase.HEAD
         self._head = HeadReader()
         self._head_size = 0
@@ -75,19 +73,17 @@ class Connection(asyncio.Protocol):
         self._body: BodyReader | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._drained: asyncio.Future[None] | None = None
         self._paused = False
         self._closing = False
         self._half_closed = False
         self._lingered = 0
-        self.streaming = False
-        """An answer without an end of its own (events, logs) is under way."""
 
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
         self._transport = cast(asyncio.Transport, transport)
+        self._out = Outgoing(self._transport, self._loop)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -110,7 +106,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Return whether to keep the connection: a half-closed one waits for its answer."""
         self._half_closed = True
-        if self._phase is Phase.ANSWER and not self._client_gone():
+        if self._phase is Phase.ANSWER and not client_gone(self._transport):
             self._timer = self._loop.call_later(GONE_SECONDS, self._look_for_client)
             return True
         self._abandon()
@@ -121,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         if self._phase is not Phase.DETACHED:
             self._abandon()
-        self._wake(ClientGone("the client is gone"))
+        self._out.resume()
         if self._task is None:
             self._owner.closed(self)
         else:
@@ -130,12 +126,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
-        if self._drained is None:
-            self._drained = self._loop.create_future()
+        self._out.pause()
 
     def resume_writing(self) -> None:
         """It caught up."""
-        self._wake(None)
+        self._out.resume()
 
     # What the server asks.
 
@@ -143,6 +138,11 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether an answer is under way."""
         return self._task is not None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether that answer has no end of its own."""
+        return self._out.streaming
 
     def shut(self, *, now: bool) -> None:
         """Close after the answer under way, or at once."""
@@ -246,7 +246,7 @@ class Connection(asyncio.Protocol):
             answer = await self._handler(request)
             if isinstance(answer, Hijacked):
                 return
-            reuse = await self._send(answer, head)
+            reuse = await self._out.send(answer, head, lambda: body.complete and not self._closing)
         except ClientGone:
             self._transport.abort()
             return
@@ -260,70 +260,7 @@ class Connection(asyncio.Protocol):
             return
         finally:
             self._task = None
-            self.streaming = False
         self._next(reuse=reuse and not self._closing, complete=body.complete)
-
-    async def _send(self, response: Response, head: HeadReader) -> bool:
-        """Send one response; return whether the connection can serve another request."""
-        reuse = head.keep_alive and not response.close and not self._closing
-        body = response.body
-        if isinstance(body, bytes):
-            reuse = reuse and (self._body is None or self._body.complete)
-            length = "" if response.status in BODILESS else f"Content-Length: {len(body)}\r\n"
-            if not reuse:
-                length += "Connection: close\r\n"
-            start = render_head(response.status, response.content_type, response.headers, length)
-            self._transport.write(start if head.method == "HEAD" else start + body)
-            if self._drained is not None:
-                await self._drained
-            return reuse
-        try:
-            return await self._send_pieces(response, body, head, reuse)
-        finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
-
-    async def _send_pieces(
-        self, response: Response, body: AsyncIterator[bytes], head: HeadReader, reuse: bool
-    ) -> bool:
-        first = b""
-        if not response.early:
-            try:
-                first = await anext(body, b"")
-            except WherryError as error:
-                return await self._send(error_response(error), head)
-        reuse = reuse and head.modern
-        length = "Transfer-Encoding: chunked\r\n" if head.modern else ""
-        if not reuse:
-            length += "Connection: close\r\n"
-        write = self._transport.write
-        write(render_head(response.status, response.content_type, response.headers, length))
-        if head.method == "HEAD":
-            return reuse
-        self.streaming = response.early
-        if first:
-            await self._write_piece(first, chunked=head.modern)
-        async for piece in body:
-            if piece:
-                await self._write_piece(piece, chunked=head.modern)
-        if head.modern:
-            write(LAST_CHUNK)
-        return reuse and self._body is not None and self._body.complete
-
-    async def _write_piece(self, piece: bytes, *, chunked: bool) -> None:
-        if not chunked:
-            self._transport.write(piece)
-        elif len(piece) < _BIG:
-            self._transport.write(encode_chunk(piece))
-        else:
-            self._transport.write(b"%x\r\n" % len(piece))
-            self._transport.write(piece)
-            self._transport.write(b"\r\n")
-        if self._drained is not None:
-            await self._drained
-        if self._transport.is_closing():
-            raise ClientGone("the client is gone")
 
     def _next(self, *, reuse: bool, complete: bool) -> None:
         if self._transport.is_closing():
@@ -360,39 +297,24 @@ class Connection(asyncio.Protocol):
     # Giving the connection away.
 
     async def _hijack(self, content_type: str) -> tuple[int, bytes]:
-        transport = self._transport
-        transport.write(render_hijack_head(content_type, upgrade="upgrade" in self._head.headers))
-        transport.set_write_buffer_limits(high=0)
-        if self._drained is not None:
-            await self._drained
+        transport, headers = self._transport, self._head.headers
+        transport.write(render_hijack_head(content_type, upgrade="upgrade" in headers))
+        await self._out.flush()
+        await wait_until_read(transport, headers.get("user-agent", ""))
         if transport.is_closing():
             raise ClientGone("the client is gone")
-        stream = cast(socket.socket, transport.get_extra_info("socket"))
-        fd = os.dup(stream.fileno())
-        os.set_blocking(fd, True)
-        initial = bytes(self._held)
-        self._held.clear()
         self._phase = Phase.DETACHED
         self._stop_timer()
-        # Closes asyncio's descriptor without shutdown(2): the connection lives on in `fd`.
-        transport.abort()
-        return fd, initial
+        initial = bytes(self._held)
+        self._held.clear()
+        return take_descriptor(transport), initial
 
     # Clients that go away.
-
-    def _client_gone(self) -> bool:
-        """Whether both directions are closed. TCP cannot tell that from a half-close: it counts as gone."""
-        stream = cast(socket.socket, self._transport.get_extra_info("socket"))
-        if stream.family != socket.AF_UNIX:
-            return True
-        poll = select.poll()
-        poll.register(stream.fileno(), select.POLLHUP)
-        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
 
     def _look_for_client(self) -> None:
         if self._phase is not Phase.ANSWER or self._transport.is_closing():
             return
-        if self._client_gone():
+        if client_gone(self._transport):
             self._transport.abort()
         else:
             self._timer = self._loop.call_later(GONE_SECONDS, self._look_for_client)
@@ -411,14 +333,3 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _wake(self, error: Exception | None) -> None:
-        waiting, self._drained = self._drained, None
-        if waiting is None or waiting.done():
-            return
-        if error is None:
-            waiting.set_result(None)
-        else:
-            waiting.set_exception(error)
-            # Nobody may be waiting; the task then ends by its cancellation.
-            waiting.exception()

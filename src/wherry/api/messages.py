@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import parse_qsl
 
-from wherry.api.text import parse_query
 from wherry.api.versions import CURRENT, Version
 from wherry.model.errors import Invalid
 
 JSON_LIMIT = 4 << 20
 """Bytes of a request body that is read whole."""
 
+_FIELDS = 1000
 # Docker's httputils.BoolValue: everything else is true.
 _FALSE = frozenset(("", "0", "no", "false", "none"))
 
@@ -59,10 +60,23 @@ class Request:
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The query's parameters, each with its values in order."""
+        """The query's parameters, each with its values in order; what is no UTF-8 becomes U+FFFD."""
         if self._query is None:
-            self._query = parse_query(self.target.partition("?")[2])
+            self._query = {}
+            for name, value in self._pairs("replace"):
+                self._query.setdefault(name, []).append(value)
         return self._query
+
+    def _pairs(self, errors: str) -> list[tuple[str, str]]:
+        text = self.target.partition("?")[2]
+        try:
+            return parse_qsl(text, keep_blank_values=True, errors=errors, max_num_fields=_FIELDS)
+        except ValueError:
+            raise Invalid(f"the query has more than {_FIELDS} parameters") from None
+
+    def file_name(self, name: str) -> str:
+        """Return a parameter that names a file, odd bytes kept as surrogates (PEP 383)."""
+        return next((value for key, value in self._pairs("surrogateescape") if key == name), "")
 
     def text(self, name: str, default: str = "") -> str:
         """Return the first value of a query parameter."""

@@ -6,10 +6,10 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from wherry.api.messages import Answer, ClientGone, Handler, Request, Response
 from wherry.api.status import error_response, render_error
-from wherry.api.text import unquote
 from wherry.api.versions import check_version, split_version
 from wherry.model.errors import WherryError
 

@@ -69,11 +69,12 @@ class Handlers:
         """Send the terminal's size to `path` (a resize route) on every change."""
         self._on(_signal.SIGWINCH, lambda: self.resize(path))
 
-    def resize(self, path: str) -> bool:
-        """Send the terminal's size to `path`; False when the engine refused."""
+    def resize(self, path: str, *, more: int = 0) -> bool:
+        """Send the terminal's size, and `more`, to `path`; False when the engine refused."""
         rows, columns = size()
         if not rows and not columns:
             return True
+        rows, columns = rows + more, columns + more
         engine = self._session.another_engine()
         try:
             engine.call("POST", path, {"h": str(rows), "w": str(columns)})

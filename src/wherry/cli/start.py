@@ -152,6 +152,8 @@ def _unknown(path: str, word: str, verbs: list[str], group: str) -> str:
     guess = nearest(word, verbs)
     if guess:
         lines.append(f"\nDid you mean 'wherry {f'{group} {guess}'.strip()}'?")
+    if group:
+        lines.append(f"\nUsage:  wherry {group}")
     lines.append(f"\nRun 'wherry {f'{group} --help'.strip()}' for more information")
     return "\n".join(lines)
 

@@ -1,13 +1,14 @@
 """An attached stream: standard input into it, what comes out of it to the right descriptor.
 
-Input has a thread of its own, so that a full pipe in one direction never stops the other. Pipes are
-spliced and files sent by the kernel; output is read in large pieces and written as they lie.
+Input has a thread of its own, so that a full pipe in one direction never stops the other. Files are
+sent by the kernel; output is read in large pieces and written as they lie.
 """
 
 from __future__ import annotations
 
 import _socket
 import _thread
+import errno
 import os
 import select
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _READ = 1 << 20
-_SPLICE = 1 << 20
+_SENT = 1 << 24
 _F_SETPIPE_SZ = 1031
 
 
@@ -114,18 +115,12 @@ class AttachedStream:
                 return
 
     def _piped(self) -> None:
-        out = self._socket.fileno()
-        try:
-            _widen(0)
-            while os.splice(0, out, _SPLICE):
-                pass
+        if _sent_as_file(self._socket):
             return
-        except OSError as error:
-            # Neither end is a pipe, or the socket refuses splice: fall back to copying.
-            if error.errno not in (22, 38, 95):
-                raise
-        while data := os.read(0, _READ):
-            self._socket.sendall(data)
+        _widen(0)
+        buffer = memoryview(bytearray(_READ))
+        while count := os.readv(0, [buffer]):
+            self._socket.sendall(buffer[:count])
 
     def _close_write(self) -> None:
         self._shutdown(_socket.SHUT_WR)
@@ -137,12 +132,29 @@ class AttachedStream:
             pass
 
 
+def _sent_as_file(sock: _socket.socket) -> bool:
+    """Send standard input by sendfile(2); False, with nothing sent, where it is no regular file.
+
+    Pipes are not spliced: splice(2) into a full socket sleeps with the pipe's lock held (Linux 6.18),
+    and whoever fills the pipe and reads the answer in one thread then sleeps for good, unkillable.
+    """
+    sent = False
+    try:
+        while os.sendfile(sock.fileno(), 0, None, _SENT):
+            sent = True
+    except OSError as error:
+        if sent or error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE, errno.EOPNOTSUPP):
+            raise
+        return False
+    return True
+
+
 def _widen(descriptor: int) -> None:
-    """Let a pipe hold as much as one splice moves; refused above the user's limit, harmlessly."""
+    """Let a pipe hold as much as one read takes; refused above the user's limit, harmlessly."""
     import fcntl
 
     try:
-        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _SPLICE)
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _READ)
     except OSError:
         pass
 

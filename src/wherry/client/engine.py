@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.client import wire
 from wherry.client.faults import Unreachable, fault_of
 from wherry.client.http import Connection, Response, escape
+from wherry.model.errors import Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Engine:
         data = None if body is None else wire.encode(body).encode("utf-8", "replace")
         response = self.open(method, path, query, data, None if data is None else _JSON)
         content = response.read()
-        return wire.decode(content) if content.strip() else None
+        return _decoded(content) if content.strip() else None
 
     def get(self, path: str, query: dict[str, str] | None = None) -> Any:
         """Return the JSON at `path`."""
@@ -117,7 +118,7 @@ class Engine:
     ) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects that the answer's body streams, one a line."""
         for line in self.open(method, path, query, body, headers).lines():
-            yield wire.decode(line)
+            yield _decoded(line)
 
     def hijack(
         self, path: str, query: dict[str, str] | None = None, body: object = None
@@ -142,6 +143,13 @@ class Engine:
         if response.status >= 400:
             raise fault_of(response.status, f"ping answered {response.status}")
         return response.headers
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return wire.decode(content)
+    except ValueError as error:
+        raise Internal(f"the engine's answer is not JSON: {error}") from None
 
 
 def _target(path: str, query: dict[str, str] | None) -> str:

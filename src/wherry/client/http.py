@@ -66,6 +66,16 @@ def _unreachable(address: Address, error: OSError) -> Unreachable:
     )
 
 
+def _length(text: str, base: int) -> int:
+    try:
+        length = int(text.strip(), base)
+    except ValueError:
+        length = -1
+    if length < 0:
+        raise Internal(f"not a length in the engine's answer: {text[:80]!r}")
+    return length
+
+
 class Response:
     """An answer whose body is still on the connection. `headers` has lower-case names."""
 
@@ -83,7 +93,7 @@ class Response:
         elif headers.get("transfer-encoding", "").lower() == "chunked":
             self._left = -1
         elif "content-length" in headers:
-            self._left = int(headers["content-length"])
+            self._left = _length(headers["content-length"], 10)
         else:
             self._left = -2
         if self._left == 0:
@@ -114,7 +124,7 @@ class Response:
         connection = self._connection
         while True:
             line = connection.line()
-            size = int(line.partition(b";")[0].strip() or b"0", 16)
+            size = _length(line.partition(b";")[0].decode("latin-1"), 16)
             if size == 0:
                 while connection.line():
                     pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import posixpath
 import stat
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -48,6 +47,8 @@ class Copier:
 
     def _stat(self, container: Container, wanted: Wanted, ref: str) -> PathStat:
         with self._roots.reading(container, wanted) as root:
+            if is_hidden(root, root.path):
+                raise NoSuchPath(wanted.text, ref)
             return stat_path(root.fd, replace(wanted, path=root.path), ref)
 
     async def read(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
@@ -110,7 +111,7 @@ class Copier:
                     extract(
                         plain,
                         root.fd,
-                        here.path,
+                        here.path.lstrip("/") or ".",
                         owner=owner,
                         no_overwrite_dir_non_dir=no_overwrite,
                     )
@@ -163,6 +164,11 @@ def _pack(root: Root, wanted: Wanted, ref: str, write: Callable[[bytes], object]
         os.close(fd)
 
 
+def is_hidden(root: Root, path: str) -> bool:
+    """Return whether `path` lies below one of the kernel's own file systems."""
+    return any(path.startswith(f"{point}/") for point in root.hidden)
+
+
 def _visible(root: Root, path: str) -> Callable[[bytes], bool] | None:
     """Return a test that leaves out what lies below the kernel's own file systems."""
     base = path.rstrip("/") + "/"
@@ -183,8 +189,7 @@ def _check_directory(root: Root, wanted: Wanted, ref: str) -> None:
         os.close(open_in_root(root.fd, wanted.path, os.O_PATH | os.O_DIRECTORY))
     except NotADirectoryError:
         raise Invalid("extraction point is not a directory") from None
-    inside = f"{posixpath.normpath(wanted.path).rstrip('/')}/"
-    if any(inside.startswith(f"{point}/") for point in root.hidden if point != "/dev"):
+    if wanted.path in root.hidden or is_hidden(root, wanted.path):
         raise Invalid(
             f"{wanted.text} is on a file system of the kernel's: nothing can be put there"
         )

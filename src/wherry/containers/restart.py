@@ -60,9 +60,9 @@ def wants_start_at_boot(container: Container) -> bool:
 
 def next_delay(previous: float, ran_ns: int) -> float:
     """Return the seconds to wait, given the last delay (0: none yet) and how long the container ran."""
-    if ran_ns >= STEADY_NS or previous <= 0:
+    if ran_ns >= STEADY_NS:
         return FIRST_DELAY
-    return min(previous * 2, LONGEST_DELAY)
+    return min(max(previous * 2, FIRST_DELAY), LONGEST_DELAY)
 
 
 class Restarts:

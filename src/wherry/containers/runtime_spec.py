@@ -178,7 +178,7 @@ def base_env(container: Container, *, tty: bool, extra: Iterable[str] = ()) -> t
 
 def user_of(text: str, groups: tuple[str, ...] = ()) -> User:
     """Return who `user[:group]` is; numbers and names alike are looked up inside, at start."""
-    return User(name=text, additional_groups=groups)
+    return User(name=text or "0", additional_groups=groups)
 
 
 def _rlimits(wanted: tuple[Ulimit, ...], defaults: tuple[Ulimit, ...]) -> tuple[Rlimit, ...]:

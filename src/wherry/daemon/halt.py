@@ -26,7 +26,7 @@ from wherry.supervisor.client import SupervisorClient
 
 DEFAULT_TIMEOUT = 3
 """Seconds that a container's process has after its stop signal."""
-_DAEMON_SECONDS = 20.0
+DAEMON_SECONDS = 20.0
 _KEEPER_SECONDS = 10.0
 _ROUNDS = 20
 _ALIVE = frozenset((Status.RUNNING, Status.PAUSED, Status.RESTARTING))
@@ -36,7 +36,7 @@ def halt(config: Config, timeout: int) -> None:
     """Return when nothing of the engine runs. Raises WherryError naming what does not end."""
     set_up_log()
     set_level("warn", debug=config.debug)
-    _end_daemon(config.exec_root)
+    end_daemon(config.exec_root)
     if not config.exec_root.exists():
         return
     with Locks() as locks:
@@ -45,7 +45,8 @@ def halt(config: Config, timeout: int) -> None:
     _wait_for_keeper(config.exec_root)
 
 
-def _end_daemon(exec_root: Path) -> None:
+def end_daemon(exec_root: Path) -> None:
+    """End the daemon that holds `exec_root`, by force when it does not answer. Raises Unavailable."""
     pid = holder_of(exec_root)
     if pid is None:
         return
@@ -57,9 +58,10 @@ def _end_daemon(exec_root: Path) -> None:
         # The lock is asked again: only then is this pidfd surely the holder's.
         if holder_of(exec_root) != pid:
             return
-        for number, seconds in ((signal.SIGTERM, _DAEMON_SECONDS), (signal.SIGKILL, 5.0)):
+        for number, seconds in ((signal.SIGTERM, DAEMON_SECONDS), (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, number)
+                signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a stopped one would not hear it
             if select.select([pidfd], [], [], seconds)[0]:
                 return
     finally:

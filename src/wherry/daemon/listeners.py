@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -117,14 +118,24 @@ def open_listeners(hosts: Sequence[str], exec_root: Path, group: str) -> list[Li
 def _group_id(group: str) -> int | None:
     if group.isdecimal():
         return int(group)
-    import grp  # only here, and only where a name is given or found
+    name = group or GROUP
+    with (
+        contextlib.suppress(OSError),
+        open("/etc/group", encoding="utf-8", errors="replace") as lines,
+    ):
+        for line in lines:
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
+                return int(fields[2])
+    if not group:
+        return None
+    # A group that is not in the file may be known elsewhere; asking loads the name services' libraries.
+    import grp
 
     try:
-        return grp.getgrnam(group or GROUP).gr_gid
+        return grp.getgrnam(name).gr_gid
     except KeyError:
-        if group:
-            raise Invalid(f"group {group} not found") from None
-        return None
+        raise Invalid(f"group {group} not found") from None
 
 
 def _open_unix(host: Host, group: str) -> Listener:

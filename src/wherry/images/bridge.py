@@ -17,7 +17,6 @@ from typing import Generic, TypeVar
 
 from wherry.model.errors import Unavailable
 from wherry.model.views import ByteSource, Progress
-from wherry.storage.layers import Readable
 
 T = TypeVar("T")
 Report = Callable[[Progress], None]
@@ -126,9 +125,12 @@ class Flow:
 
 
 async def report_from(
-    work: Callable[[Readable, Report], object], body: ByteSource | None = None
+    work: Callable[[Flow, Report], object], body: ByteSource | None = None
 ) -> AsyncGenerator[Progress]:
-    """Run `work` in a thread with the body to read; yield what it reports; raise what it raises."""
+    """Run `work` in a thread with the body to read; yield what it reports; raise what it raises.
+
+    Work that neither reads nor reports for long asks the flow's `check` whether it is still wanted.
+    """
     flow = Flow()
     lines: asyncio.Queue[Progress | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()

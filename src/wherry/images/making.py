@@ -80,14 +80,14 @@ class ImageMaker:
             )
             identifier = intake.put(config)
             manifest = put_manifest(intake, identifier, len(config), [s.layer for s in layers])
-            self._store.register(
+            image, _ = self._store.register(
                 identifier,
                 manifest,
                 layers,
                 references=(new.reference,) if new.reference else (),
                 parent=base.id if base else None,
             )
-        return self._store.get(identifier)
+        return image
 
     def _hold_base(self, base: Image | None, intake: Intake) -> tuple[StoredLayer, ...]:
         if base is None:

@@ -72,6 +72,9 @@ class Remover:
         space = 0
         used = self._users.image_users()
         for image in candidates:
+            # A parent among them may have gone with its child already.
+            if not self._store.has(image.id):
+                continue
             if used.get(image.id) or self._store.children(image.id):
                 continue
             for reference in self._store.references(image.id):
@@ -101,7 +104,7 @@ class Remover:
         )
         deletions += [ImageDeletion(deleted=str(chain)) for chain in collected.layers]
         space = collected.space
-        if prune and image.parent is not None and image.parent in self._store.ids():
+        if prune and image.parent is not None and self._store.has(image.parent):
             parent = self._store.get(image.parent)
             if not self._store.references(parent.id):
                 more = self._delete(parent, force=False, prune=True, quiet=True)

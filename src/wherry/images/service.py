@@ -14,7 +14,7 @@ from pathlib import Path
 from wherry.images.archive.load import Loader
 from wherry.images.archive.save import Saver, check_form
 from wherry.images.bootstrap import Bootstrapper
-from wherry.images.bridge import Report, bytes_from, in_thread, report_from
+from wherry.images.bridge import Flow, Report, bytes_from, in_thread, report_from
 from wherry.images.importing import ImportOptions, perform_import, plan_import
 from wherry.images.intake import Intake
 from wherry.images.listing import list_images, prune_candidates
@@ -26,11 +26,11 @@ from wherry.images.unpack import Unpacker
 from wherry.images.users import Users
 from wherry.model.containers import Pairs
 from wherry.model.events import Event
+from wherry.model.ids import Digest
 from wherry.model.images import Image
 from wherry.model.views import ByteSource, Filters, ImageDeletion, Progress
 from wherry.storage.collector import Collected, Collector
 from wherry.storage.content import ContentStore
-from wherry.storage.layers import Readable
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
 
@@ -110,9 +110,9 @@ class ImageService:
         """Load an archive of images; yield Docker's lines. Raises Invalid, Full."""
         emit = self._from_thread()
 
-        def work(stream: Readable, report: Report) -> None:
-            for loaded in self._loader.load(stream, report, quiet=quiet):
-                emit("load", self._store.get(loaded.id), "")
+        def work(flow: Flow, report: Report) -> None:
+            for loaded in self._loader.load(flow, report, quiet=quiet):
+                emit("load", loaded.image, "")
                 for reference, loser in loaded.taken.items():
                     report(
                         Progress(
@@ -123,7 +123,7 @@ class ImageService:
                 for reference in loaded.references:
                     report(Progress(stream=f"Loaded image: {reference.familiar}\n"))
                 if not loaded.references:
-                    report(Progress(stream=f"Loaded image ID: {loaded.id}\n"))
+                    report(Progress(stream=f"Loaded image ID: {loaded.image.id}\n"))
 
         async with aclosing(report_from(work, body)) as lines:
             async for line in lines:
@@ -144,8 +144,8 @@ class ImageService:
         new = plan_import(options)
         emit = self._from_thread()
 
-        def work(stream: Readable, report: Report) -> None:
-            image = perform_import(self.maker, stream, new, report)
+        def work(flow: Flow, report: Report) -> None:
+            image = perform_import(self.maker, flow, new, report)
             if new.reference:
                 emit("tag", image, new.reference.familiar)
             emit("import", image, "")
@@ -171,8 +171,8 @@ class ImageService:
         """Make a base image from the distribution's packages; the last line's aux has its ID."""
         emit = self._from_thread()
 
-        def work(stream: Readable, report: Report) -> None:
-            image, reference = self._bootstrapper.bootstrap(name, options, report)
+        def work(flow: Flow, report: Report) -> None:
+            image, reference = self._bootstrapper.bootstrap(name, options, report, flow.check)
             emit("tag", image, reference.familiar)
             emit("import", image, "")
             report(Progress(stream=f"Made image: {reference.familiar}\n"))
@@ -190,6 +190,14 @@ class ImageService:
         if new.reference:
             self._notify("tag", image, new.reference.familiar)
         return image
+
+    async def let_go(self, image: Digest, chain: Sequence[Digest]) -> None:
+        """Remove what only a container kept: to be called after one of `image` was removed.
+
+        Costs one look into the database while the image is there.
+        """
+        if not self._store.has(image):
+            await in_thread(lambda: self._collector.collect(reversed(chain)))
 
     async def disk_usage(self) -> int:
         """Return the bytes of all layers, each once."""

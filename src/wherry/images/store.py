@@ -64,7 +64,8 @@ class ImageStore:
     def __init__(self, database: Database, content: ContentStore) -> None:
         self._database = database
         self._content = content
-        self._whole: dict[Digest, Image] = {}
+        # By manifest too: the same image may be removed and come back in other blobs.
+        self._whole: dict[tuple[Digest, str], Image] = {}
         self._lock = threading.Lock()
         database.migrate("images", _STEPS)
 
@@ -84,26 +85,27 @@ class ImageStore:
 
     def get(self, identifier: Digest, ref: str = "") -> Image:
         """Return the image with that id, whole; raise NotFound (which says `ref`)."""
-        with self._lock:
-            known = self._whole.get(identifier)
         rows = self._database.query(
             "SELECT manifest, parent, last_tagged FROM images WHERE id = ?", str(identifier)
         )
         if not rows:
             raise NotFound("image", ref or str(identifier))
+        manifest, parent, last_tagged = rows[0]
+        with self._lock:
+            known = self._whole.get((identifier, manifest))
         if known is None:
-            known = self._read(identifier, rows[0][0])
+            known = self._read(identifier, manifest)
             with self._lock:
                 while len(self._whole) >= _CACHED:
                     self._whole.pop(next(iter(self._whole)))
-                self._whole[identifier] = known
+                self._whole[identifier, manifest] = known
         names = self.references(identifier)
         return replace(
             known,
             names=tuple(name.familiar for name in names if name.tag),
             repo_digests=tuple(name.familiar for name in names if name.digest),
-            parent=Digest.parse(rows[0][1]) if rows[0][1] else None,
-            last_tagged=rows[0][2],
+            parent=Digest.parse(parent) if parent else None,
+            last_tagged=last_tagged,
         )
 
     def is_id(self, ref: str, identifier: Digest) -> bool:
@@ -114,6 +116,10 @@ class ImageStore:
         if len(match[1]) == 64:
             return True
         return self._named(Reference.parse(ref).with_default_tag()) != identifier
+
+    def has(self, identifier: Digest) -> bool:
+        """Whether there is an image with that id."""
+        return bool(self._database.query("SELECT 1 FROM images WHERE id = ?", str(identifier)))
 
     def ids(self) -> list[Digest]:
         """Return every image's id."""
@@ -211,8 +217,8 @@ class ImageStore:
         *,
         references: Sequence[Reference] = (),
         parent: Digest | None = None,
-    ) -> dict[Reference, Digest]:
-        """Make an image known, durably; return the names that it took from other images, with these.
+    ) -> tuple[Image, dict[Reference, Digest]]:
+        """Make an image known, durably; return it, and the names that it took with whom from.
 
         One that is known already keeps its manifest and layers and gains the names.
         """
@@ -231,8 +237,10 @@ class ImageStore:
                     ],
                 )
             taken = _tag(connection, identifier, references)
+            # Read in here, since it may be removed again as soon as it is there.
+            image = self.get(identifier)
         failpoint("images.after-register")
-        return taken
+        return image, taken
 
     def tag(self, identifier: Digest, reference: Reference) -> Digest | None:
         """Give the image a name; return the image that had it before, if another. Raises NotFound."""
@@ -260,8 +268,6 @@ class ImageStore:
     def forget(self, identifier: Digest) -> None:
         """Remove the image, its names and layers from the tables; its bytes stay until collected."""
         self._database.query("DELETE FROM images WHERE id = ?", str(identifier))
-        with self._lock:
-            self._whole.pop(identifier, None)
 
     def _read(self, identifier: Digest, manifest: str) -> Image:
         made = decode_config(self.config_json(identifier), str(identifier))
@@ -273,7 +279,8 @@ class ImageStore:
             created=made.created,
             platform=made.platform,
             author=made.author,
-            comment=made.comment,
+            # A commit by Docker 28 keeps its message only there.
+            comment=made.comment or (made.history[-1].comment if made.history else ""),
             history=made.history,
         )
 

@@ -18,6 +18,7 @@ from wherry.kernel.calls import Kernel
 Option = tuple[str, str | None]
 """(key, value), or (key, None) for a flag."""
 
+_PLACE = b"/tmp"
 # mount(2) takes one page of options; the kernel counts the terminating NUL.
 _PAGE = 4096
 
@@ -157,6 +158,11 @@ def attach(k: Kernel, tree: int, target: int) -> None:
     k.move_mount(tree, b"", target, b"", flags)
 
 
+# Some kernels are built with these on: an upper layer then holds what no other engine can read
+# (overlayfs.rst, redirect_dir and metacopy), and commit would lose it.
+_PLAIN = (b"redirect_dir", b"metacopy", b"index")
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """An overlay to be mounted; paths are bytes, `lowers` top first; no upper: read-only."""
@@ -188,11 +194,14 @@ def overlay(k: Kernel, wanted: Overlay, *, owner: int = 0) -> int:
         if wanted.upper:
             k.fsconfig(context, abi.FSCONFIG_SET_STRING, b"upperdir", wanted.upper)
             k.fsconfig(context, abi.FSCONFIG_SET_STRING, b"workdir", wanted.work)
+            for key in _PLAIN:
+                k.fsconfig(context, abi.FSCONFIG_SET_STRING, key, b"off")
             if wanted.volatile:
                 k.fsconfig(context, abi.FSCONFIG_SET_FLAG, b"volatile", None)
         with _acting_as(k, owner):
             k.fsconfig(context, abi.FSCONFIG_CMD_CREATE, None, None)
-        return k.fsmount(context, 0)
+        # In a user namespace nobody can make a device, so one in a layer is somebody's trap.
+        return k.fsmount(context, abi.MOUNT_ATTR_NODEV if owner else 0)
     finally:
         os.close(context)
 
@@ -218,9 +227,8 @@ class _acting_as:
 def _overlay_by_page(k: Kernel, wanted: Overlay, owner: int) -> int:
     """The way of kernels before 6.5: mount(2) with one page of options, kept short by descriptors.
 
-    The mount is made on a detached tmpfs that was attached to this process's own root for the moment;
-    a copy of it is returned and the spot is gone again before anyone else can look (the mount
-    namespace of the supervisor is its own).
+    mount(2) needs a place, so the caller visits a mount namespace of its own for the moment; what it
+    takes back is a detached copy, and nobody else ever sees the place.
     """
     held: list[int] = []
 
@@ -228,21 +236,26 @@ def _overlay_by_page(k: Kernel, wanted: Overlay, owner: int) -> int:
         held.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
         return b"/proc/self/fd/%d" % held[-1]
 
-    options = b"lowerdir=" + b":".join(short(lower) for lower in wanted.lowers)
-    if wanted.upper:
-        # upper and work must be seen through one mount, so they are not shortened.
-        options += b",upperdir=" + wanted.upper + b",workdir=" + wanted.work
-        options += b",volatile" if wanted.volatile else b""
-    spot = b"/mnt"
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if len(options) >= _PAGE:
-            raise OSError(errno.E2BIG, f"{len(wanted.lowers)} layers need Linux 6.5 or newer")
-        with _acting_as(k, owner):
-            k.mount(b"overlay", spot, b"overlay", 0, options)
+        k.unshare(abi.CLONE_NEWNS)
         try:
-            return clone_tree(k, spot)
+            k.mount(None, b"/", None, abi.MS_REC | abi.MS_PRIVATE, None)
+            # Opened here: the kernel takes layers of the present mount namespace only.
+            options = b"lowerdir=" + b":".join(short(lower) for lower in wanted.lowers)
+            if wanted.upper:
+                # upper and work must be seen through one mount, so they are not shortened.
+                options += b",upperdir=" + wanted.upper + b",workdir=" + wanted.work
+                options += b"".join(b",%s=off" % key for key in _PLAIN)
+                options += b",volatile" if wanted.volatile else b""
+            if len(options) >= _PAGE:
+                raise OSError(errno.E2BIG, f"{len(wanted.lowers)} layers need Linux 6.5 or newer")
+            with _acting_as(k, owner):
+                flags = abi.MS_NODEV if owner else 0
+                k.mount(b"overlay", _PLACE, b"overlay", flags, options)
+            return clone_tree(k, _PLACE)
         finally:
-            k.umount2(spot, abi.MNT_DETACH)
+            k.setns(home, abi.CLONE_NEWNS)
     finally:
-        for fd in held:
+        for fd in (*held, home):
             os.close(fd)

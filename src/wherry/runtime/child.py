@@ -32,6 +32,7 @@ from wherry.runtime.user import Identity, identify
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HIGHEST_CAPABILITY = 40
 _SYS_ADMIN = 1 << 21
+_NOT_RUN = 255
 _HOME = b"/tmp"
 """Where the slot's tmpfs is mounted, in the slot's view of the host: every host has it, anyone may enter."""
 
@@ -267,7 +268,10 @@ def become(
     try:
         os.execve(path, [os.fsencode(word) for word in process.argv], environment)
     except OSError as error:
-        raise _exec_failure(process.argv[0], error) from error
+        # As with runc, what was found and cannot be run is the container's own failure: a program for
+        # another machine, a script whose interpreter is missing.
+        os.write(2, f"exec {process.argv[0]}: {(error.strerror or '').lower()}\n".encode())
+        os._exit(_NOT_RUN)
 
 
 def _environment(process: Process, who: Identity) -> dict[bytes, bytes]:
@@ -408,9 +412,3 @@ def _check_executable(path: bytes, name: str) -> None:
         raise StartFailed(f'exec: "{name}": is a directory', exit_code=126)
     if not found.st_mode & 0o111 or not os.access(path, os.X_OK):
         raise StartFailed(f'exec: "{name}": permission denied', exit_code=126)
-
-
-def _exec_failure(name: str, error: OSError) -> StartFailed:
-    text = (error.strerror or "").lower()
-    code = 127 if error.errno == errno.ENOENT else 126
-    return StartFailed(f"exec {name}: {text}", exit_code=code, errno=error.errno or 0)

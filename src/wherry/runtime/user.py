@@ -75,6 +75,8 @@ def identify(user: User, passwd: str | None = None, group: str | None = None) ->
                 groups.add(member_gid)
     for name in user.additional_groups:
         groups.add(_look_up_group(name, group))
+    # Docker puts the primary group among the supplementary ones too (CVE-2022-36109).
+    groups.add(gid)
     return Identity(uid, gid, tuple(sorted(groups)), home)
 
 

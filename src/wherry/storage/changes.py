@@ -119,7 +119,8 @@ class _Comparison:
         return below
 
     def _entry(self, fd: int, name: bytes, path: bytes, status: os.stat_result) -> None:
-        lower = self._lower.open(path)
+        parent = self._found.get(path.rpartition(b"/")[0])
+        lower = None if parent is ChangeKind.ADDED else self._lower.open(path)
         if lower is None:
             self._add(path, ChangeKind.ADDED)
             return

@@ -19,6 +19,7 @@ from wherry.model.ids import Digest
 from wherry.storage.changes import Change, read_changes
 from wherry.storage.durable import full
 from wherry.storage.layers.merge import merge
+from wherry.storage.placement import spread
 from wherry.storage.trees import LayerTrees, read_usage
 
 _PRIVATE: Final = 0o700
@@ -101,6 +102,7 @@ class DirectorySnapshotter:
         self._trees = LayerTrees(root)
         self._containers = root / "containers"
         self._containers.mkdir(mode=_PRIVATE, exist_ok=True)
+        spread(self._containers)
         self.layer_path = self._trees.layer_path
         self.has_layer = self._trees.has_layer
         self.parent_paths = self._trees.parent_paths

@@ -25,6 +25,7 @@ from wherry.kernel.paths import (
 from wherry.model.errors import NotFound
 from wherry.model.ids import Digest
 from wherry.storage.durable import commit_tree, full
+from wherry.storage.placement import spread
 
 _ALGORITHM: Final = "sha256"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,6 +43,7 @@ class LayerTrees:
         self._trash = root / "trash"
         for directory in (self._layers, self._making, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread(self._making)
         for leftover in (*self._making.iterdir(), *self._trash.iterdir()):
             remove_path(leftover)
 

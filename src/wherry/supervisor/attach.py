@@ -58,6 +58,11 @@ class Client:
                 continue
         self._watch()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the client is gone."""
+        return self._socket.fileno() < 0
+
     def belong(self, owner: Owner) -> None:
         """Report to `owner` from here on."""
         self._owner = owner
@@ -80,7 +85,7 @@ class Client:
 
     def pump(self) -> None:
         """Send what there is, as far as the client takes it."""
-        if self._socket.fileno() < 0 or self._blocked:
+        if self.closed or self._blocked:
             return
         if self._output is not None:
             try:
@@ -108,12 +113,16 @@ class Client:
 
     def close(self) -> None:
         """Shut the connection down and close it; the owner is told."""
-        if self._socket.fileno() < 0:
+        if self.closed:
             return
         self._reactor.unwatch(self._socket.fileno())
         try:
             # Others may hold the socket open too: only a shutdown ends the stream for the client.
             self._socket.shutdown(socket.SHUT_RDWR)
+            # Closed with unread input, the connection is reset, and its client sees an error
+            # instead of the end (unix(7), RFC 2525 2.17).
+            while self._socket.recv(_TYPED):
+                pass
         except OSError:
             pass
         self._socket.close()
@@ -137,7 +146,7 @@ class Client:
     def _ready(self, mask: int) -> None:
         if mask & READ and self._reading:
             self._read()
-            if self._socket.fileno() < 0:
+            if self.closed:
                 return
         if mask & GONE and not self._reading:
             self.close()
@@ -145,7 +154,7 @@ class Client:
         if mask & WRITE and self._blocked:
             self._blocked = False
             self.pump()
-            if self._socket.fileno() >= 0 and not self._blocked:
+            if not self.closed and not self._blocked:
                 self._watch()
 
     def _read(self) -> None:
@@ -191,13 +200,13 @@ class Client:
         sink.when_room(self._resume)
 
     def _resume(self) -> None:
-        if self._socket.fileno() >= 0 and self._sink is not None:
+        if not self.closed and self._sink is not None:
             self._reading = True
             self._watch()
 
     def _end_input(self) -> None:
         self._reading = False
-        if self._socket.fileno() >= 0:
+        if not self.closed:
             self._watch()
         if self._sink is not None:
             self._sink = None

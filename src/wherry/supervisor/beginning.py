@@ -137,7 +137,7 @@ class ExecStart:
     def connect(self) -> None:
         """Start.connect."""
         assert self._process is not None
-        if self._client is None:
+        if self._client is None or self._client.closed:
             self._process.run()
         else:
             self._process.connect(self._client, self._launch)

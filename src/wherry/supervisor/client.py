@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
-import wherry
 from wherry.model.errors import Unavailable, WherryError
 from wherry.supervisor import boot, protocol
 from wherry.supervisor.detach import parse_keys
@@ -48,6 +47,7 @@ __all__ = [
 OnExit = Callable[[Exit], Awaitable[None]]
 
 _log = logging.getLogger("wherry.supervisor")
+_SOURCE = str(Path(boot.__file__).parents[2])
 _PATIENCE = 30.0
 _PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -93,8 +93,7 @@ class SupervisorClient:
 
         `program` replaces the supervisor's argument vector. Raises Unavailable.
         """
-        source = str(Path(wherry.__file__).parents[1])
-        program = program or boot.plan_supervisor(source, str(exec_root), str(data_root))
+        program = program or boot.plan_supervisor(_SOURCE, str(exec_root), str(data_root))
         self = cls(exec_root, program, spawn, on_exit)
         try:
             await self._connect(_PATIENCE)
@@ -341,12 +340,11 @@ class SupervisorClient:
     async def _start_keeper(self) -> None:
         os.makedirs(self._exec_root, mode=0o711, exist_ok=True)
         path = os.path.join(self._exec_root, "supervisor.log")
-        source = str(Path(wherry.__file__).parents[1])
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log = os.open(path, flags, 0o600)
         try:
             process = await asyncio.create_subprocess_exec(
-                *boot.plan_boot(source, self._exec_root, self._program),
+                *boot.plan_boot(_SOURCE, self._exec_root, self._program),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

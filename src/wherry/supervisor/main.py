@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 
 from wherry.supervisor.keeping import Keeping
@@ -28,7 +29,7 @@ class Supervisor:
 
     def __init__(self, keeper: int, listener: int, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._reactor = Reactor(launcher.refill)
+        self._reactor = Reactor(self._idle)
         self._keeping = Keeping(socket.socket(fileno=keeper))
         listening = socket.socket(fileno=listener)
         self._server = Server(self._reactor, listening, self._shut_down, self._change_program)
@@ -38,7 +39,11 @@ class Supervisor:
     def run(self) -> None:
         """Take over, serve, leave."""
         for kept in self._keeping.take_over():
-            self._table.adopt(kept)
+            try:
+                self._table.adopt(kept)
+            except Exception:
+                # One that cannot be read is left with the keeper: the others matter more.
+                _report(f"{kept.key} could not be taken over")
         self._reactor.watch(self._keeping.fileno(), READ, self._keeper_ready)
         self._server.serve(self._table)
         self._keeping.now_serving()
@@ -50,13 +55,23 @@ class Supervisor:
         finally:
             self._launcher.close()
 
+    def _idle(self) -> bool:
+        """A quiet moment: another warm slot, or the garbage of those that ended."""
+        if self._launcher.refill():
+            return True
+        gc.collect()
+        return False
+
     def _report(self, outcome: Exit) -> None:
         self._server.report(outcome)
 
     def _keeper_ready(self, mask: int) -> None:
         seen = self._keeping.receive()
         if seen is not None:
-            self._table.exited(seen)
+            try:
+                self._table.exited(seen)
+            except Exception:
+                _report(f"the end of {seen.key} could not be handled")
             return
         self._reactor.unwatch(self._keeping.fileno())
         if self._leaving:
@@ -64,7 +79,7 @@ class Supervisor:
                 answer(True)
         else:
             print("supervisor: the keeper is gone", file=sys.stderr, flush=True)
-            self._table.kill_everything()
+            self._table.end_everything()
         self._reactor.stop()
 
     def _shut_down(self, answer: Callable[[bool], None]) -> None:
@@ -79,6 +94,12 @@ class Supervisor:
         """Have the keeper start `argv`, and make room for it: nothing is lost by leaving."""
         self._keeping.set_program(argv)
         self._reactor.stop()
+
+
+def _report(what: str) -> None:
+    print(f"supervisor: {what}", file=sys.stderr)
+    traceback.print_exc()
+    sys.stderr.flush()
 
 
 def serve(arguments: list[str], make_launcher: MakeLauncher) -> None:

@@ -18,6 +18,7 @@ from wherry.supervisor.reactor import READ, Reactor
 
 LONGEST_FRAME = 256 << 10
 _SMALL = 64 << 10
+_BURST = 1 << 20
 _HEADER = struct.Struct(">BxxxI")
 
 
@@ -127,12 +128,17 @@ class PipeOutput:
         return bool(self._left)
 
     def pump(self, to: socket.socket) -> bool:
-        """Send what there is."""
+        """Send what there is, up to a burst: a process that never pauses must not hold up the others."""
+        burst = _BURST
         try:
             while True:
                 while self._left:
                     self._left = self._left[to.send(self._left) :]
+                if burst <= 0:
+                    self._watch(True)
+                    return False
                 self._left = self._read()
+                burst -= len(self._left)
                 if not self._left:
                     break
         except BlockingIOError:

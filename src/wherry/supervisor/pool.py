@@ -40,7 +40,7 @@ class PoolConfig:
     """Where the engine keeps its data and how many slots it holds ready."""
 
     data_root: str
-    size: int = 2
+    size: int = 1
 
 
 class Pool:

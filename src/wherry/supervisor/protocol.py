@@ -81,12 +81,12 @@ def receive(channel: socket.socket) -> tuple[Wire, list[int]]:
         )
     except ConnectionError as error:
         raise Closed from error
-    if not data:
-        raise Closed
     fds: list[int] = []
     for _, kind, body in control:
         if kind == socket.SCM_RIGHTS:
             fds += struct.unpack(f"{len(body) // 4}i", body[: len(body) // 4 * 4])
+    if not data and not fds:
+        raise Closed
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise Invalid("malformed message: too long")

@@ -28,7 +28,7 @@ from wherry.supervisor.messages import (
 from wherry.supervisor.reactor import READ, WRITE, Reactor
 from wherry.supervisor.table import Table
 
-_MOST_UNSENT = 100_000
+_MOST_UNSENT = 10_000
 
 
 class Connection:
@@ -191,7 +191,12 @@ class Server:
             case "attach":
                 wanted = Attachment.from_wire(request.table("attachment"))
                 key = request.key("key")
-                table.attach(key, self._client(request, fds, wanted.stdin), wanted)
+                client = self._client(request, fds, wanted.stdin)
+                try:
+                    table.attach(key, client, wanted)
+                except BaseException:
+                    client.close()
+                    raise
             case "signal":
                 table.signal(request.key("key"), request.number("signal"))
             case "resize":

@@ -95,7 +95,7 @@ def make_terminal(master: int, slave: int, *, kept: bool) -> Stdio:
 
 def set_size(master: int, rows: int, columns: int) -> None:
     """Set a terminal's size; its foreground processes get SIGWINCH."""
-    size = struct.pack("4H", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0)
+    size = struct.pack("4H", *(max(0, min(n, 0xFFFF)) for n in (rows, columns, 0, 0)))
     fcntl.ioctl(master, termios.TIOCSWINSZ, size)
 
 

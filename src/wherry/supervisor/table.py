@@ -2,11 +2,12 @@
 
 A start that fails is undone before it is answered: the child is killed and reaped, and what it held is
 released. One that a dying supervisor left half-way is undone by the next, unless the child has
-exec'd already.
+exec'd already. (One room for start, end and take-over: they are three views of the same two tables.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -30,6 +31,8 @@ from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Sta
 from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
 from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.waiting import Waiting
+
+_PATIENCE = 3.0
 
 
 @dataclass(slots=True)
@@ -127,13 +130,24 @@ class Table:
             if p.meta.running
         ]
 
-    def kill_everything(self) -> None:
-        """The keeper is gone, and with it every exit code to come: leave nothing behind that runs."""
+    def end_everything(self) -> None:
+        """The keeper is gone, and with it every exit code to come: leave nothing that runs behind.
+
+        What was written is logged, and what was held is released.
+        """
         for process in self._processes.values():
-            try:
+            with contextlib.suppress(NotFound, OSError):
                 process.signal(signal.SIGKILL)
-            except (NotFound, OSError):
-                continue
+        deadline = time.monotonic() + _PATIENCE
+        for process in self._processes.values():
+            if PIDFD in process.fds:
+                left = max(0.0, deadline - time.monotonic())
+                select.select([process.fds[PIDFD]], [], [], left)
+            try:
+                process.drain()
+            except Exception:
+                traceback.print_exc()
+            self._release(process)
 
     # -- a start -----------------------------------------------------------------------------
 
@@ -154,19 +168,16 @@ class Table:
             raise
         failpoint("supervisor.before-store")
         process.meta.facts = self._launcher.facts(slot)
+        # Before the process can be: one that ends at once must not have ended before it started.
+        process.meta.started_at = time.time_ns()
         process.store()
         failpoint("supervisor.after-store")
         self._processes[start.key] = process
         beginning = self._beginnings[start.key] = _Beginning(start, slot, answer)
         try:
             start.begin(self._launcher, slot, streams)
-        except WherryError as error:
-            self._fail(start.key, beginning, error)
-            return
         except Exception as error:
-            traceback.print_exc()
-            failure = Internal(f"starting {start.key}: {type(error).__name__}: {error}")
-            self._fail(start.key, beginning, failure)
+            self._fail(start.key, beginning, _as_ours(start.key, error))
             return
         finally:
             streams.close_child()
@@ -182,8 +193,8 @@ class Table:
         self._reactor.unwatch(process.fds[SOCKET])
         try:
             self._launcher.finish(beginning.slot)
-        except WherryError as error:
-            self._fail(key, beginning, error)
+        except Exception as error:
+            self._fail(key, beginning, _as_ours(key, error))
             return
         failpoint("supervisor.after-exec")
         del self._beginnings[key]
@@ -195,7 +206,6 @@ class Table:
 
     def _now_runs(self, process: Process) -> None:
         process.meta.running = True
-        process.meta.started_at = time.time_ns()
         process.let_go(SOCKET)
         self._keeping.update(process.key, process.meta.to_wire())
 
@@ -308,6 +318,13 @@ def _has_execed(process: Process) -> bool:
             return False
         except OSError:
             return True
+
+
+def _as_ours(key: str, error: Exception) -> WherryError:
+    if isinstance(error, WherryError):
+        return error
+    traceback.print_exc()
+    return Internal(f"starting {key}: {type(error).__name__}: {error}")
 
 
 def _nobody(result: Started | WherryError) -> None:

@@ -60,7 +60,7 @@ class ContainerRoutes:
             raise Invalid("config cannot be empty in order to create a container: no image named")
         if platform := request.text("platform"):
             spec = replace(spec, platform=platform)
-        made = await self._containers.create(spec, request.text("name").removeprefix("/"))
+        made = await self._containers.create(spec, request.text("name"))
         return json_answer({"Id": made.id, "Warnings": list(made.warnings)}, 201)
 
     async def start(self, request: Request) -> Response:

@@ -78,7 +78,7 @@ class FileRoutes:
 
 
 def _path(request: Request) -> str:
-    path = request.text("path")
+    path = request.file_name("path")
     if not path:
         raise Invalid("bad parameter: path cannot be empty")
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from wherry.api.messages import Request, Response
 from wherry.api.versions import Version
@@ -54,14 +54,3 @@ def progress_answer(lines: AsyncIterator[Progress]) -> Response:
             yield render_failure(error)
 
     return Response(200, render(), JSON)
-
-
-def first_then(first: bytes, more: Callable[[], Awaitable[bytes | None]]) -> AsyncIterator[bytes]:
-    """Yield `first` and then what `more` gives until it gives None."""
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield first
-        while (piece := await more()) is not None:
-            yield piece
-
-    return pieces()

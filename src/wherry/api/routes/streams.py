@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
 
 from wherry.api.messages import HIJACKED, Answer, Request, Response
@@ -61,7 +61,7 @@ class StreamRoutes:
         if tty:
             options = replace(options, multiplexed=False)
         fd, initial = await request.hijack(stream_type(request.version, tty=tty))
-        with _second(fd) as second:
+        with _another(fd) as second:
             try:
                 await self._containers.attach(container.id, options, fd, initial)
             except WherryError as error:
@@ -93,7 +93,7 @@ class StreamRoutes:
             )
             return Response(200)
         fd, initial = await request.hijack(stream_type(request.version, tty=tty))
-        with _second(fd) as second:
+        with _another(fd) as second:
             try:
                 await self._containers.exec_start(
                     exec_id, detach=False, tty=tty, console_size=size, fd=fd, initial=initial
@@ -192,17 +192,14 @@ def _tail(text: str) -> int:
     return int(text) if text.isdecimal() else -1
 
 
-class _second(contextlib.AbstractContextManager[int]):
-    """A second descriptor of a connection that is given away, to say why nothing came of it."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-
-    def __enter__(self) -> int:
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+@contextlib.contextmanager
+def _another(fd: int) -> Generator[int]:
+    """Yield another descriptor of a connection that is given away, to say why nothing came of it."""
+    other = os.dup(fd)
+    try:
+        yield other
+    finally:
+        os.close(other)
 
 
 def _send_error(fd: int, message: str, *, tty: bool) -> None:

@@ -67,8 +67,7 @@ class SystemRoutes:
     async def events(self, request: Request) -> Response:
         """GET /events: what was, and what comes until the client goes or `until` is there."""
         filters = parse_filters(request.text("filters"), EVENTS)
-        since = parse_time(request.text("since"), "since")
-        until = parse_time(request.text("until"), "until")
+        since, until = _bound(request, "since"), _bound(request, "until")
         if since and until and until < since:
             raise Invalid(f"`since` time ({since}) cannot be after `until` time ({until})")
         events = self._services.events.subscribe(since=since, until=until, filters=filters)
@@ -114,3 +113,9 @@ class SystemRoutes:
         if "build-cache" in kinds:
             answer["BuildCache"] = []
         return json_answer(answer)
+
+
+def _bound(request: Request, name: str) -> int:
+    """Return a bound in nanoseconds, 0 where none is given: `since=0` is the epoch, so everything."""
+    text = request.text(name)
+    return max(parse_time(text, name), 1) if text else 0

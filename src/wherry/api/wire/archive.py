@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from wherry.api.wire.codec import render_time
+from wherry.api.wire.codec import render_instant
 from wherry.model.views import PathStat
 
 
@@ -16,7 +16,7 @@ def render_path_stat(stat: PathStat) -> str:
         "name": stat.name,
         "size": stat.size,
         "mode": stat.mode,
-        "mtime": render_time(stat.mtime),
+        "mtime": render_instant(stat.mtime),
         "linkTarget": stat.link_target,
     }
     try:

@@ -69,8 +69,11 @@ def _clean(value: object) -> object:
 
 def render_time(nanoseconds: int) -> str:
     """Return RFC 3339 with as many fractional digits as there are, in UTC; 0 is Go's zero time."""
-    if nanoseconds == 0:
-        return ZERO_TIME
+    return render_instant(nanoseconds) if nanoseconds else ZERO_TIME
+
+
+def render_instant(nanoseconds: int) -> str:
+    """Do the same where 0 is the epoch rather than "never"."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     fraction = f".{rest:09d}".rstrip("0") if rest else ""

@@ -20,6 +20,7 @@ from wherry.cli.template.values import MISSING, OPTIONAL, Map, Row, show, true
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from wherry.cli.template.functions import Function
@@ -82,7 +83,8 @@ class _Run:
     def insert(self, part: Insert, dot: Any, scope: list[tuple[str, Any]]) -> None:
         body = self.template.defined.get(part.name)
         if body is None:
-            raise TemplateError(f'template: :1: template "{part.name}" not defined')
+            source = f'{{{{template "{part.name}"}}}}'
+            raise self.fail(part.at, source, f'template "{part.name}" not defined')
         value = self.pipeline(part.pipeline, dot, scope) if part.pipeline else None
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -126,7 +128,7 @@ class _Run:
             finally:
                 del scope[mark:]
 
-    def pairs(self, part: Branch, value: Any) -> list[tuple[Any, Any]]:
+    def pairs(self, part: Branch, value: Any) -> Iterable[tuple[Any, Any]]:
         if value is None or value is MISSING:
             return []
         if isinstance(value, dict):
@@ -135,7 +137,7 @@ class _Run:
         if isinstance(value, (list, tuple)):
             return list(enumerate(value))  # pyright: ignore
         if isinstance(value, int) and not isinstance(value, bool):
-            return [(i, i) for i in range(value)]
+            return ((i, i) for i in range(value)) if value > 0 else []
         call = part.pipeline.commands[-1]
         raise self.fail(call.at, call.source, f"range can't iterate over {show(value, False)}")
 
@@ -170,7 +172,9 @@ class _Run:
                 raise self.fail(call.at, call.source, what) from None
         if given:
             what = f"can't give argument to non-function {call.head.source}"
-            raise self.fail(call.at, call.source, what)
+            if isinstance(call.head, Path):
+                what = f"{_last_name(call)} is not a method but has arguments"
+            raise self.fail(call.at, call.head.source, what)
         return value
 
     def function(
@@ -185,7 +189,7 @@ class _Run:
         if len(given) < least or (most is not None and len(given) > most):
             want = f"at least {least}" if most is None else f"{least}"
             what = f"wrong number of args for {name}: want {want} got {len(given)}"
-            raise self.fail(call.at, call.source, what)
+            raise self.fail(call.at, name, what)
         try:
             return self.functions[name](*given)
         except ValueError as error:
@@ -218,8 +222,9 @@ class _Run:
         if isinstance(node, Call):
             return self.command(node, dot, scope, _NOTHING)
         value = dot if node.base is None else self.node(node.base, dot, scope, at)
-        for i, name in enumerate(node.fields):
-            where = node.at + sum(len(field) + 1 for field in node.fields[:i])
+        # Go knows a chain of fields by the place of its second.
+        where = node.at + (len(node.fields[0]) + 1 if len(node.fields) > 1 else 0)
+        for name in node.fields:
             value = self.field(value, name, where, node)
         return value
 
@@ -241,8 +246,7 @@ class _Run:
         if value is None or value is MISSING:
             raise self.fail(at, node.source, f"nil pointer evaluating interface {{}}.{name}")
         what = f"can't evaluate field {name} in type interface {{}}"
-        before = node.fields[node.fields.index(name) - 1] if len(node.fields) > 1 else ""
-        raise self.fail(at - len(before) - 1, node.source, what)
+        raise self.fail(at, node.source, what)
 
 
 def _last_name(call: Call) -> str:

@@ -42,7 +42,7 @@ def _split(text: Any, separator: Any) -> list[str]:
 def _title(text: Any) -> str:
     out, before = "", " "
     for c in _text(text):
-        out += c.upper() if not (before.isalnum() or before in "_'") else c
+        out += c.upper() if not (before.isalnum() or before == "_") else c
         before = c
     return out
 
@@ -53,7 +53,8 @@ def _pad(text: Any, before: Any, after: Any) -> str:
 
 
 def _truncate(text: Any, length: Any) -> str:
-    return _text(text)[: max(length, 0)]
+    # Docker's client counts bytes.
+    return _text(text).encode("utf-8", "surrogateescape")[: max(length, 0)].decode("utf-8", "replace")
 
 
 def _index(item: Any, *keys: Any) -> Any:

@@ -147,13 +147,13 @@ def _token(text: str, at: int, c: str) -> tuple[Token, int]:
         if follower.isdigit():
             end = _word_end(text, at + 1, extra=".")
             return Token(NUMBER, text[at:end], at, line), end
-        end = _word_end(text, at + 1)
+        end = _checked_end(text, at + 1, line)
         return Token(FIELD, text[at + 1 : end], at, line), end
     if c == "$":
-        end = _word_end(text, at + 1)
+        end = _checked_end(text, at + 1, line)
         return Token(VARIABLE, text[at:end], at, line), end
     if c.isalpha() or c == "_":
-        end = _word_end(text, at + 1)
+        end = _checked_end(text, at + 1, line)
         return Token(NAME, text[at:end], at, line), end
     if text.startswith(":=", at):
         return Token(SIGN, ":=", at, line), at + 2
@@ -161,7 +161,16 @@ def _token(text: str, at: int, c: str) -> tuple[Token, int]:
         return Token(SIGN, c, at, line), at + 1
     if c in "{}" or not c.isprintable():
         raise bad(line, f"bad character U+{ord(c):04X} '{c}'")
-    raise bad(line, f"unexpected bad character U+{ord(c):04X} '{c}' in command")
+    raise bad(line, f'unexpected "{c}" in command')
+
+
+def _checked_end(text: str, at: int, line: int) -> int:
+    """The end of a word, which only some characters may follow."""
+    end = _word_end(text, at)
+    follower = text[end : end + 1]
+    if follower and follower not in " \t\r\n.,|:)(" and not text.startswith("}}", end):
+        raise bad(line, f"bad character U+{ord(follower):04X} '{follower}'")
+    return end
 
 
 def _has_exponent(text: str, at: int) -> bool:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_WIDEST = 1_000_000
+
+
 def sprint(*items: Any) -> str:
     """Return the items together, a space between two that are both no text."""
     out = ""
@@ -35,9 +38,15 @@ def sprintf(form: str, items: tuple[Any, ...]) -> str:
             flags += form[end]
             end += 1
         width_text, end = _digits(form, end)
+        if int(width_text or 0) > _WIDEST:
+            out += "%!(BADWIDTH)"
+            width_text = ""
         precision_text: str | None = None
         if end < len(form) and form[end] == ".":
             precision_text, end = _digits(form, end + 1)
+            if int(precision_text or 0) > _WIDEST:
+                out += "%!(BADPREC)"
+                precision_text = None
         if end >= len(form):
             return out + "%!(NOVERB)"
         verb = form[end]
@@ -50,6 +59,8 @@ def sprintf(form: str, items: tuple[Any, ...]) -> str:
             continue
         text = _verb(verb, items[used], flags, precision_text)
         used += 1
+        if " " in flags and verb == "d" and not text.startswith(("-", "+")):
+            text = f" {text}"
         out += _padded(text, flags, int(width_text or 0), verb)
     if used < len(items):
         extra = ", ".join(f"{_type(item)}={show(item, False)}" for item in items[used:])

@@ -116,11 +116,12 @@ class Jump:
 class Insert:
     """`template "name" pipeline`."""
 
-    __slots__ = ("name", "pipeline")
+    __slots__ = ("at", "name", "pipeline")
 
-    def __init__(self, name: str, pipeline: Pipeline | None) -> None:
+    def __init__(self, name: str, pipeline: Pipeline | None, at: int) -> None:
         self.name = name
         self.pipeline = pipeline
+        self.at = at
 
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ class Template:
 def parse(text: str) -> Template:
     """Return the tree of `text`. Raises TemplateError with Go's words."""
     parser = _Parser(text)
-    body, _ = parser.parts(())
+    try:
+        body, _ = parser.parts(())
+    except RecursionError:
+        raise bad(1, "max expression depth exceeded") from None
     return Template(body, parser.defined)
 
 
@@ -214,17 +218,17 @@ class _Parser:
             empty = token is not None and token.kind == CLOSE
             pipeline = None if empty else self.pipeline("template clause")
             self.close("template clause")
-            return Insert(name, pipeline)
+            return Insert(name.text, pipeline, name.at)
         pipeline = self.pipeline("command")
         self.close("command")
         return pipeline
 
-    def name_of_template(self, word: str) -> str:
+    def name_of_template(self, word: str) -> Token:
         self.skip_space()
         token = self.take()
         if token.kind != STRING:
             raise bad(token.line, f'unexpected "{token.text}" in {word} clause')
-        return token.text
+        return token
 
     def definition(self, word: str) -> Part | None:
         name = self.name_of_template(word)
@@ -232,10 +236,10 @@ class _Parser:
         pipeline = self.pipeline("block clause") if word == "block" else None
         self.close(f"{word} clause")
         outer, self.variables = self.variables, ["$"]
-        self.defined[name], _ = self.parts(("end",))
+        self.defined[name.text], _ = self.parts(("end",))
         self.variables = outer
         self.close("end")
-        return Insert(name, pipeline) if word == "block" else None
+        return Insert(name.text, pipeline, name.at) if word == "block" else None
 
     def close(self, context: str) -> None:
         self.skip_space()
@@ -278,6 +282,10 @@ class _Parser:
             if token is None or token.text != "|" or token.kind != SIGN:
                 break
             self.next += 1
+            self.skip_space()
+            after = self.peek()
+            if after is not None and after.kind == CLOSE:
+                break
         return Pipeline(commands, names, declares, self.source(start))
 
     def source(self, start: int) -> str:
@@ -302,8 +310,10 @@ class _Parser:
                     for name in names:
                         self.known(name, token.line)
                 return names, sign.text == ":="
-            if sign.text != "," or context != "range" or len(names) > 1:
+            if sign.text != "," or context != "range":
                 break
+            if len(names) > 1:
+                raise bad(sign.line, "too many declarations in range")
             self.next += 1
             self.skip_space()
         self.next = mark
@@ -318,8 +328,13 @@ class _Parser:
         token = self.peek()
         if token is None:
             raise bad(self.text.count("\n") + 1, "unclosed action")
-        if token.kind == CLOSE or token.text in ("|", ")"):
-            raise bad(token.line, f"missing value for {context}")
+        if token.kind == CLOSE:
+            unclosed = context == "parenthesized pipeline"
+            raise bad(token.line, "unclosed left paren" if unclosed else f"missing value for {context}")
+        if token.kind == SIGN and token.text == ")":
+            raise bad(token.line, "unexpected right paren")
+        if token.kind == SIGN and token.text != "(":
+            raise bad(token.line, f'unexpected "{token.text}" in {context}')
         head: Node | str
         if token.kind == NAME and token.text not in ("true", "false", "nil"):
             if token.text not in NAMES:

@@ -85,8 +85,10 @@ def show(value: Any, top: bool = True) -> str:
         return "<no value>" if top else "<nil>"
     if value is MISSING:
         return "<no value>"
-    if isinstance(value, (int, float)):
-        return number(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return show_float(value)
     if isinstance(value, Map):
         return "map[" + " ".join(f"{k}:{show(value[k], False)}" for k in sorted(value)) + "]"
     if isinstance(value, dict):
@@ -96,6 +98,18 @@ def show(value: Any, top: bool = True) -> str:
     if isinstance(value, Row):
         return "{" + " ".join(show(item, False) for item in value.values().values()) + "}"
     return str(value)
+
+
+def show_float(value: float) -> str:
+    """Return a float as Go's %v prints it: shortest, with an exponent below 1e-4 and from 1e6 on."""
+    if value != 0 and abs(value) < 1e21 and not 1e-4 <= abs(value) < 1e6:
+        mantissa, _, exponent = f"{value:.16e}".partition("e")
+        for digits in range(17):
+            mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+            if float(f"{mantissa}e{exponent}") == value:
+                break
+        return f"{mantissa}e{exponent[0]}{exponent[1:].rjust(2, '0')}"
+    return number(value)
 
 
 def true(value: Any) -> bool:

@@ -36,6 +36,9 @@ def _attach(session: Session, options: Options, arguments: list[str]) -> int:
             handlers.proxy_to(identifier)
         wait = session.another_engine().open("POST", f"/containers/{identifier}/wait")
         attachment.open()
+        if config["Tty"] and os.isatty(1):
+            # A size that does not change makes no program draw itself anew: send another first.
+            handlers.resize(f"/containers/{identifier}/resize", more=1)
         if not attachment.run(handlers):
             raise Failure("read escape sequence")
         return exit_status(wait)

@@ -50,7 +50,7 @@ def _exec(session: Session, options: Options, arguments: list[str]) -> int:
         session.engine.call("POST", f"/exec/{identifier}/start", None, start)
         return 0
     if not _attached(session, options, identifier, start, stdin):
-        raise Failure("exec attach failed: read escape sequence")
+        raise Failure("read escape sequence")
     facts: Object = session.engine.get(f"/exec/{identifier}/json")
     return facts.get("ExitCode") or 0
 

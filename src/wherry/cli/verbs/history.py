@@ -40,7 +40,7 @@ def _row(layer: Object, human: bool, truncate: bool) -> Row:
             "ID": lambda: identifier.removeprefix("sha256:")[:12] if truncate else identifier,
             # Images built to be reproducible have no time of making.
             "CreatedSince": lambda: ago(created) if created > 0 else "N/A",
-            "CreatedAt": lambda: rfc3339(created) if created > 0 else "N/A",
+            "CreatedAt": lambda: rfc3339(created),
             "CreatedBy": lambda: ellipsis(command, 45) if truncate else command,
             "Size": lambda: human_size(layer["Size"], 3) if human else str(layer["Size"]),
             "Comment": lambda: layer["Comment"],

@@ -68,7 +68,7 @@ def _names(image: Object, digests: bool) -> list[tuple[str, str, str]]:
         shown = found if digests and found else [_NONE]
         out += [(repository, tag, digest) for tag in names for digest in shown]
     for repository, found in known.items():
-        shown = found if digests else [_NONE]
+        shown = found if digests else [""]
         out += [(repository, _NONE, digest) for digest in shown]
     return out or [(_NONE, _NONE, _NONE)]
 

@@ -47,7 +47,7 @@ def _settle_streams(session: Session, options: Options, body: Object, detach: bo
     if detach:
         if options.given("attach"):
             what = "conflicting options: cannot specify both --attach and --detach"
-            raise explained(session.path, what, NOT_RUN)
+            raise Failure(what)
         body["AttachStdin"] = body["AttachStdout"] = body["AttachStderr"] = False
         body["StdinOnce"] = False
     elif body["AttachStdin"] and body["Tty"] and not os.isatty(0):

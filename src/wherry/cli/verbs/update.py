@@ -27,7 +27,7 @@ def _update(session: Session, options: Options, arguments: list[str]) -> int:
 
     code = for_each(session, arguments, act)
     for warning in warnings:
-        session.error(warning)
+        session.line(warning)
     return code
 
 

@@ -14,6 +14,7 @@ from wherry.images.store import ImageStore, StoredLayer
 from wherry.images.unpack import LayerBlob, LayerProgress, Unpacker
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest, Reference
+from wherry.model.images import Image
 from wherry.model.views import Progress
 from wherry.storage.layers import Readable
 
@@ -24,7 +25,7 @@ _STEP = 512 << 10
 class Loaded:
     """An image that was loaded; `taken` tells which images lost a name to it."""
 
-    id: Digest
+    image: Image
     references: tuple[Reference, ...]
     taken: dict[Reference, Digest]
 
@@ -60,14 +61,14 @@ class Loader:
         else:
             plain = [stored.layer for stored in layers]
             manifest = put_manifest(intake, identifier, len(found.config), plain)
-        taken = self._store.register(
+        image, taken = self._store.register(
             identifier,
             manifest,
             layers,
             references=found.references,
             parent=self._known(found.parent),
         )
-        return Loaded(identifier, found.references, taken)
+        return Loaded(image, found.references, taken)
 
     def _known(self, parent: Digest | None) -> Digest | None:
         if parent is None:

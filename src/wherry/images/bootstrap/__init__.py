@@ -28,9 +28,15 @@ class Bootstrapper:
         self._scratch = scratch
 
     def bootstrap(
-        self, name: str, options: Mapping[str, str], report: Callable[[Progress], None]
+        self,
+        name: str,
+        options: Mapping[str, str],
+        report: Callable[[Progress], None],
+        check: Callable[[], None],
     ) -> tuple[Image, Reference]:
         """Make `busybox` or `DISTRIBUTION:SUITE[-slim]` and return it with the name that it got.
+
+        `check` is asked now and then, and raises to end it.
 
         Raises Invalid, Unsupported for another name or missing programs, Unavailable where the
         mirror does not answer, Full.
@@ -46,7 +52,7 @@ class Bootstrapper:
             self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             image = self._maker.make(
                 None,
-                lambda out: run_mmdebstrap(wanted, self._scratch, out, report),
+                lambda out: run_mmdebstrap(wanted, self._scratch, out, report, check),
                 wanted.new,
                 progress,
             )

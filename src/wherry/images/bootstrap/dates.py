@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
-import urllib.request
-from email.utils import parsedate_to_datetime
 
 from wherry.images.bootstrap.sources import Source
 
@@ -24,11 +21,15 @@ def read_release_date(source: Source) -> int:
     today = int(time.time()) // _DAY * _DAY
     if not source.uri.startswith(("http://", "https://")):
         return today
+    # Here, since these load ssl, http.client and email: megabytes that an idle daemon can do without.
+    import urllib.request
+    from email.utils import parsedate_to_datetime
+
     url = f"{source.uri.rstrip('/')}/dists/{source.suite}/InRelease"
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
             match = _DATE.search(answer.read(_ENOUGH))
         return int(parsedate_to_datetime(match[1].decode()).timestamp()) if match else today
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError):
         # mmdebstrap meets the same problem and says what it is.
         return today

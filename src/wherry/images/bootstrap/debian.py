@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,7 @@ _STEPS = (
 )
 _LINES_KEPT = 12
 _CHUNK = 1 << 20
+_CHECK_MS = 200
 _SECOND = 10**9
 
 
@@ -140,11 +142,12 @@ def run_mmdebstrap(
     scratch: Path,
     out: Callable[[bytes], object],
     report: Callable[[Progress], None],
+    check: Callable[[], None],
 ) -> None:
     """Run it; the archive goes to `out`, a line for each of its steps to `report`.
 
-    Raises Unavailable with its last lines where it fails. Whatever `out` or `report` raises ends it
-    and everything that it started.
+    Raises Unavailable with its last lines where it fails. Whatever `out`, `report` or `check` (asked
+    several times a second) raises ends it and everything that it started.
     """
     folder = tempfile.mkdtemp(prefix="bootstrap-", dir=scratch)
     environment = os.environ | {
@@ -167,7 +170,7 @@ def run_mmdebstrap(
             reader = threading.Thread(target=log.read, args=(process.stderr,), daemon=True)
             reader.start()
             try:
-                _copy(process.stdout, out, log)
+                _copy(process.stdout, out, lambda: (log.check(), check()))
                 status = process.wait()
             finally:
                 # unshare passes its death on to the namespace's first process, and that to all.
@@ -218,10 +221,18 @@ class _Log:
                 self._problem = problem
 
 
-def _copy(stream: IO[bytes], out: Callable[[bytes], object], log: _Log) -> None:
+def _copy(stream: IO[bytes], out: Callable[[bytes], object], check: Callable[[], object]) -> None:
+    """Copy to the end. For most of a minute nothing comes, and `check` must be asked all the same."""
     descriptor = stream.fileno()
-    while data := os.read(descriptor, _CHUNK):
-        log.check()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while True:
+        check()
+        if not poll.poll(_CHECK_MS):
+            continue
+        data = os.read(descriptor, _CHUNK)
+        if not data:
+            return
         out(data)
 
 

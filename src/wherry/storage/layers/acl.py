@@ -29,14 +29,16 @@ _MOST_ENTRIES: Final = 8191  # what fits an xattr of 64 KiB
 def parse_acl(text: bytes) -> bytes:
     """Return the xattr value of an ACL such as `user::rwx,user:502:r-x,group::r-x,mask::r-x`.
 
-    Entries end at a comma or a new line; `#` starts a comment. A named user or group needs its
-    number, as the name or as a fourth field. Raises ValueError.
+    Entries end at a comma or a new line; `#` starts a comment. A user or group that is given by
+    name alone, as GNU tar does, is left out: whose name it is only the machine knew that wrote
+    it, and who is left out has no more rights than others. Raises ValueError.
     """
     entries: list[tuple[int, int, int]] = []
     for line in text.replace(b",", b"\n").split(b"\n"):
         item = line.partition(b"#")[0].strip()
-        if item:
-            entries.append(_parse_entry(item))
+        entry = _parse_entry(item) if item else None
+        if entry is not None:
+            entries.append(entry)
     if len(entries) > _MOST_ENTRIES:
         raise ValueError("an ACL has too many entries")
     # The kernel refuses entries that are not in ascending order of tag and id (EINVAL).
@@ -44,13 +46,13 @@ def parse_acl(text: bytes) -> bytes:
     return _VERSION + b"".join(_ENTRY.pack(*entry) for entry in entries)
 
 
-def _parse_entry(item: bytes) -> tuple[int, int, int]:
+def _parse_entry(item: bytes) -> tuple[int, int, int] | None:
     fields = item.split(b":")
     tags = _TAGS.get(fields[0])
-    if tags is None or len(fields) not in (2, 3, 4):
+    if tags is not None and len(fields) == 2 and tags[0] == tags[1]:
+        fields.insert(1, b"")  # mask:rwx and other:rwx, as Solaris and old stars write them
+    if tags is None or len(fields) not in (3, 4):
         raise ValueError(f"not an ACL entry: {item[:60]!r}")
-    if len(fields) == 2:  # mask:rwx and other:rwx, as Solaris and old stars write them
-        fields.insert(1, b"")
     permissions = 0
     for character in fields[2]:
         if character not in _BITS:
@@ -59,6 +61,6 @@ def _parse_entry(item: bytes) -> tuple[int, int, int]:
     if not fields[1]:
         return tags[0], permissions, _NO_ID
     number = fields[3] if len(fields) == 4 else fields[1]
-    if not number.isdigit() or int(number) >= _NO_ID or tags[0] == tags[1]:
-        raise ValueError(f"an ACL entry names an id without its number: {item[:60]!r}")
-    return tags[1], permissions, int(number)
+    if tags[0] == tags[1] or (number.isdigit() and int(number) >= _NO_ID):
+        raise ValueError(f"an ACL entry of no possible id: {item[:60]!r}")
+    return (tags[1], permissions, int(number)) if number.isdigit() else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from wherry.kernel.paths import CONTAINED, open_in_root, remove_tree
-from wherry.model.errors import Forbidden, Full, Invalid, WherryError
+from wherry.model.errors import Forbidden, Full, Internal, Invalid, Unsupported, WherryError
 from wherry.storage.layers.entries import Entry, Kind, OwnerMap, bad_entry, show
 from wherry.storage.layers.xattrs import is_optional, to_set
 
@@ -230,16 +230,18 @@ def failed(entry: Entry, problem: OSError) -> WherryError:
 
 
 def _explained(entry: Entry, problem: OSError, detail: str) -> WherryError:
-    name, reason = entry.name, f"{detail}{os.strerror(problem.errno or 0)}"
+    what = f"archive entry {show(entry.name)}: {detail}{os.strerror(problem.errno or 0)}"
     match problem.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return Full(f"no space left for {show(name)}")
+        case errno.ENOSPC | errno.EDQUOT | errno.EMFILE | errno.ENFILE | errno.ENOMEM:
+            return Full(what)
         case errno.EACCES | errno.EPERM | errno.EROFS | errno.EBUSY:
-            return Forbidden(f"archive entry {show(name)}: {reason}")
-        case errno.EFBIG | errno.EINVAL | errno.ENAMETOOLONG | errno.ELOOP | errno.ENOTDIR:
-            return Invalid(f"archive entry {show(name)}: {reason}")
+            return Forbidden(what)
+        case errno.ENOTSUP:
+            return Unsupported(what, hint="the file system that it goes to cannot hold it")
+        case errno.EIO | errno.EUCLEAN | None:
+            return Internal(what, hint="the disk or its file system is damaged")
         case _:
-            return bad_entry(name, reason)
+            return Invalid(what)
 
 
 def _times(entry: Entry) -> tuple[int, int]:

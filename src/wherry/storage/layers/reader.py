@@ -1,6 +1,7 @@
 """An archive, entry by entry, from a stream: ustar, PAX, GNU, v7. Content in chunks, nothing twice.
 
 Reads only through the stream given. Whatever is malformed raises Invalid and names the entry.
+One long class: all of it moves the same position in the same buffer.
 """
 
 from __future__ import annotations

@@ -36,14 +36,13 @@ from wherry.storage.layers.placing import (
     failed,
 )
 from wherry.storage.layers.reader import TarReader
-from wherry.storage.layers.xattrs import OPAQUE
+from wherry.storage.layers.xattrs import ACLS, OPAQUE
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o700
 _DEFAULT_MODE: Final = 0o755
 # What stands in a directory's way when a later entry put something else there.
 _REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_DEFAULT_ACL: Final = "system.posix_acl_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,8 @@ class _Layer:
 
     def fill(self) -> Unpacked:
         os.fchmod(self._root, _PRIVATE)
-        if _DEFAULT_ACL in os.listxattr(self._root):
-            os.removexattr(self._root, _DEFAULT_ACL)
+        for name in set(os.listxattr(self._root)) & ACLS:
+            os.removexattr(self._root, name)  # handed down by a default ACL of what it lies in
         self._remember(b"", self._implied(b""), os.fstat(self._root))
         size = count = 0
         try:

@@ -13,17 +13,18 @@ from wherry.storage.layers.entries import NO_XATTRS, bad_entry
 OPAQUE: Final = "trusted.overlay.opaque"
 """What overlay reads on a directory that hides the lower layers' one: value `y`."""
 
+ACLS: Final = frozenset({"system.posix_acl_access", "system.posix_acl_default"})
+
 # An overlay's own notes: an image that brings them could redirect a path to any lower file.
 _OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
 # They say something about the machine an archive was made on, and mean nothing on another.
 _OF_ONE_MACHINE: Final = frozenset({"security.selinux", "security.evm"})
-_ACLS: Final = frozenset({"system.posix_acl_access", "system.posix_acl_default"})
 _CAPABILITY: Final = "security.capability"
 # include/uapi/linux/capability.h: revision in the top byte, v3 has a root id behind v2's fields.
 _REVISION_2: Final = 0x02000000
 _REVISION_3: Final = 0x03000000
 _REVISION_MASK: Final = 0xFF000000
-_MUST_WORK: Final = _ACLS | {_CAPABILITY}
+_MUST_WORK: Final = ACLS | {_CAPABILITY}
 
 
 def to_set(name: bytes, xattrs: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
@@ -35,7 +36,7 @@ def to_set(name: bytes, xattrs: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
     for key, value in xattrs.items():
         if key.startswith(_OVERLAY):
             raise bad_entry(name, f"the attribute {key} is reserved for the engine")
-        if key in _OF_ONE_MACHINE or (key.startswith("system.") and key not in _ACLS):
+        if key in _OF_ONE_MACHINE or (key.startswith("system.") and key not in ACLS):
             continue
         wanted.append((key, value))
     return wanted
@@ -91,7 +92,7 @@ def to_archive(found: Mapping[str, bytes]) -> Mapping[str, bytes]:
     for key, value in found.items():
         if key.startswith(_OVERLAY) or key in _OF_ONE_MACHINE:
             continue
-        if key.startswith("system.") and key not in _ACLS:
+        if key.startswith("system.") and key not in ACLS:
             continue
         carried[key] = _portable_capability(value) if key == _CAPABILITY else value
     return carried

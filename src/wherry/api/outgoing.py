@@ -1,0 +1,118 @@
+"""Responses on their way out: framing, and waiting for clients that read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from wherry.api.framing import LAST_CHUNK, encode_chunk
+from wherry.api.head import BODILESS, HeadReader, render_head
+from wherry.api.messages import ClientGone, Response
+from wherry.api.status import error_response
+from wherry.model.errors import WherryError
+
+_BIG = 64 << 10
+"""From here on a copy of the piece costs more than two more writes."""
+
+
+class Outgoing:
+    """The writing side of one connection. `Connection` passes asyncio's flow control on to it."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._drained: asyncio.Future[None] | None = None
+        self.streaming = False
+        """An answer without an end of its own (events, followed logs) is under way."""
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+
+    def resume(self) -> None:
+        """It caught up."""
+        waiting, self._drained = self._drained, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def drain(self) -> None:
+        """Return once there is room again. Raises ClientGone."""
+        if self._drained is not None:
+            await self._drained
+        if self._transport.is_closing():
+            raise ClientGone("the client is gone")
+
+    async def flush(self) -> None:
+        """Return once everything was handed to the kernel. Raises ClientGone."""
+        self._transport.set_write_buffer_limits(high=0)
+        await self.drain()
+
+    async def send(
+        self, response: Response, head: HeadReader, reusable: Callable[[], bool]
+    ) -> bool:
+        """Send one response; return whether the connection can serve another request.
+
+        `reusable` tells whether it could as far as the request's own body goes.
+        """
+        reuse = head.keep_alive and not response.close
+        body = response.body
+        if isinstance(body, bytes):
+            reuse = reuse and reusable()
+            length = "" if response.status in BODILESS else f"Content-Length: {len(body)}\r\n"
+            if not reuse:
+                length += "Connection: close\r\n"
+            start = render_head(response.status, response.content_type, response.headers, length)
+            self._transport.write(start if head.method == "HEAD" else start + body)
+            await self.drain()
+            return reuse
+        try:
+            return await self._send_pieces(response, body, head, reusable)
+        finally:
+            self.streaming = False
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _send_pieces(
+        self,
+        response: Response,
+        body: AsyncIterator[bytes],
+        head: HeadReader,
+        reusable: Callable[[], bool],
+    ) -> bool:
+        first = b""
+        if not response.early:
+            try:
+                first = await anext(body, b"")
+            except WherryError as error:
+                return await self.send(error_response(error), head, reusable)
+        reuse = head.keep_alive and not response.close and head.modern
+        framing = "Transfer-Encoding: chunked\r\n" if head.modern else ""
+        if not reuse:
+            framing += "Connection: close\r\n"
+        self._transport.write(
+            render_head(response.status, response.content_type, response.headers, framing)
+        )
+        if head.method == "HEAD":
+            return reuse and reusable()
+        self.streaming = response.early
+        if first:
+            await self._write_piece(first, chunked=head.modern)
+        async for piece in body:
+            if piece:
+                await self._write_piece(piece, chunked=head.modern)
+        if head.modern:
+            self._transport.write(LAST_CHUNK)
+        return reuse and reusable()
+
+    async def _write_piece(self, piece: bytes, *, chunked: bool) -> None:
+        if not chunked:
+            self._transport.write(piece)
+        elif len(piece) < _BIG:
+            self._transport.write(encode_chunk(piece))
+        else:
+            self._transport.write(b"%x\r\n" % len(piece))
+            self._transport.write(piece)
+            self._transport.write(b"\r\n")
+        await self.drain()
