@@ -184,7 +184,7 @@ class Api:
 @contextmanager
 def serving() -> Iterator[Api]:
     """Serve fakes until left."""
-    with tempfile.TemporaryDirectory(prefix="wapi-") as folder:
+    with tempfile.TemporaryDirectory(prefix="wherry-api-") as folder:
         api = Api(Path(folder) / "api.sock")
         api.start()
         try:

@@ -352,7 +352,7 @@ def test_inspect_is_docker_s(name: str) -> None:
     # Docker's own default of swap, which `containers` fills in before a spec is kept.
     if spec.limits.memory:
         spec = replace(spec, limits=replace(spec.limits, memory_swap=2 * spec.limits.memory))
-    view = view_of(spec, f"wapi-{name}", recorded)
+    view = view_of(spec, f"recorded-{name}", recorded)
     ours = json.loads(encode(render_container(view, Surroundings("json-file", path_of))))
     assert list(ours) == list(docker)
     for part in ("Image", "GraphDriver", "SizeRootFs"):
@@ -373,7 +373,7 @@ def test_list_items_are_docker_s(name: str) -> None:
     recorded = RECORDED[name]
     docker = recorded["item"]
     spec = parse_create(encode(recorded["request"]), number_of)
-    view = replace(view_of(spec, f"wapi-{name}", recorded), size_rw=-1, size_root_fs=-1)
+    view = replace(view_of(spec, f"recorded-{name}", recorded), size_rw=-1, size_root_fs=-1)
     ours = json.loads(encode(render_item(view, 0)))
     ours["ImageID"] = docker["ImageID"]
     key = lambda mount: mount["Destination"]  # noqa: E731 (Docker's order here is a map's)

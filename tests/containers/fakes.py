@@ -90,6 +90,8 @@ class FakeSupervisor:
         self.fail: WherryError | None = None
         self.handles: dict[int, int] = {15: 143}
         self.lifetime: float | None = None
+        self.skew = 0
+        """Nanoseconds between an exit and what the clock is said to have shown then."""
         self._pid = 1 << 24
 
     async def start(self, launch: Launch) -> Started:
@@ -123,7 +125,7 @@ class FakeSupervisor:
         process = self.processes.get(key)
         if process is None or process.exit is not None or (pid and process.pid != pid):
             return
-        process.exit = Exit(key, code, max(time.time_ns(), process.started_at + 1), oom)
+        process.exit = Exit(key, code, time.time_ns() + self.skew, oom)
         self.on_exit(process.exit)
 
     async def attach(self, key: str, attachment: Attachment, fd: int, initial: bytes = b"") -> None:

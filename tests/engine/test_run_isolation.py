@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.boxes import Boxes, Runner, eventually
-from tests.engine.conftest import Either
+from tests.engine.conftest import HOST, Either
 from tests.harness.clients import Client
 
 Inspect = Callable[[str, str], object]
@@ -90,14 +90,14 @@ def test_seccomp_filters(run: Runner) -> None:
         "echo 1 >/proc/sys/kernel/panic",
         "echo b >/proc/sysrq-trigger",
         "hostname other 2>&1",
-        "date -s 2030-01-01 2>&1",
+        "date -s 2030-01-01 2>&1 | grep permitted && exit 1",
         "swapoff -a 2>&1; swapon /etc/passwd 2>&1",
         "chroot / mount -t proc proc /proc 2>&1",
         "ip link set lo down 2>&1",
         "echo 0 >/sys/kernel/profiling",
         "echo -1000 >/proc/1/oom_score_adj",
         "dd if=/dev/mem count=1 2>&1",
-        "mkdir /sys/fs/cgroup/memory/x || mkdir /sys/fs/cgroup/x",
+        "cd /sys/fs/cgroup; [ -d memory ] && cd memory; mkdir x",
     ],
 )
 def test_denied(run: Runner, script: str) -> None:
@@ -126,9 +126,10 @@ def test_masked_paths(run: Runner) -> None:
 
 
 def test_read_only_paths(run: Runner) -> None:
-    script = "for p in bus fs irq sys; do [ -d /proc/$p ] && touch /proc/$p/x 2>&1; done; true"
-    lines = run.sh(script).splitlines()
-    assert lines and all("Read-only file system" in line for line in lines)
+    mounts = {line.split()[1]: line.split()[3] for line in run.sh("cat /proc/mounts").splitlines()}
+    for path in ("bus", "fs", "irq", "sys", "sysrq-trigger"):
+        if Path("/proc", path).exists():
+            assert mounts[f"/proc/{path}"].startswith("ro,"), path
 
 
 def test_no_descriptor_leaks_in(run: Runner) -> None:
@@ -306,10 +307,10 @@ def test_pid_host(run: Runner) -> None:
     assert run.sh(f"test -d /proc/{os.getpid()} && echo seen", "--pid=host") == "seen\n"
 
 
-def test_host_processes_cannot_be_killed_from_a_user_namespace(run: Runner, is_wherry: bool) -> None:
-    flags = ["--pid=host"] if is_wherry else ["--pid=host", "--cap-drop=ALL", "-u", "1234"]
-    done = run(*flags, run.image, "kill", "-0", str(os.getpid()), check=False)
+def test_host_processes_cannot_be_killed_without_the_capability(run: Runner) -> None:
+    done = run("--pid=host", "-u", "1234", run.image, "kill", "-0", str(os.getpid()), check=False)
     assert done.returncode != 0
+    assert "not permitted" in done.stderr
 
 
 def test_network_host(docker: Client, busybox: str) -> None:
@@ -478,7 +479,9 @@ def test_bind_mount_is_recursive_by_default(run: Runner, tmp_path: Path, mounted
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A folder of the host with a tmpfs mounted at `sub`, where both see it."""
+    """A folder of the host with a tmpfs mounted at `sub`."""
+    if HOST:
+        pytest.skip("the other engine may live in a mount namespace of its own")
     (tmp_path / "sub").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "sub"], check=True)
     (tmp_path / "sub/inside").write_text("inside")
@@ -546,8 +549,8 @@ def test_tmpfs_mount_option(run: Runner) -> None:
 
 
 def test_tmpfs_is_full_when_full(run: Runner) -> None:
-    done = run("--tmpfs", "/t:size=1m", run.image, "sh", "-c", "head -c 2000000 /dev/zero >/t/x", check=False)
-    assert "No space left" in done.stderr
+    script = "head -c 2000000 /dev/zero >/t/x; stat -c %s /t/x"
+    assert run.sh(script, "--tmpfs", "/t:size=1m") == "1048576\n"
 
 
 def test_tmpfs_refused_option(run: Runner) -> None:

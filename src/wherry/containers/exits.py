@@ -126,8 +126,9 @@ class Exits:
 
 
 def is_news(container: Container, end: Exit) -> bool:
-    """Return whether `end` is of a run whose end has not been recorded yet."""
-    state = container.state
-    if state.status in ALIVE:
-        return end.at >= state.started_at
-    return end.at > max(state.finished_at, state.started_at, container.created)
+    """Return whether `end` has not been recorded yet.
+
+    Only the last exit may be told again: those before it have been forgotten. Times are compared for
+    equality only. A process may end before its start is noticed, and clocks are set back.
+    """
+    return end.at != container.state.finished_at

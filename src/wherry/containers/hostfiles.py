@@ -141,13 +141,12 @@ def write_files(folder: Path, container: Container, *, host_network: bool) -> Ho
         hosts = render_hosts(spec.extra_hosts, base=_read("/etc/hosts"))
     else:
         hosts = render_hosts(spec.extra_hosts)
-    name = f"{container.hostname}.{spec.domainname}" if spec.domainname else container.hostname
     if host_network and not (spec.dns or spec.dns_search or spec.dns_options):
         resolv = _read("/etc/resolv.conf")
     else:
         resolv = render_resolv_conf(_read("/etc/resolv.conf"), spec, own_network=not host_network)
     _write(files.hosts, hosts)
-    _write(files.hostname, f"{name}\n")
+    _write(files.hostname, f"{container.hostname}\n")
     _write(files.resolv_conf, resolv)
     return files
 

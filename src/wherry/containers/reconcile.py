@@ -143,9 +143,7 @@ class Reconciler:
     async def _lost(self, container: Container) -> None:
         code, at = self._recorded_exit(container.id) or (LOST_CODE, time.time_ns())
         end = Exit(container.id, code, at, False)
-        if not is_news(container, end):
-            end = replace(end, at=time.time_ns())
-        await self._exits(end)
+        await self._exits(end if is_news(container, end) else replace(end, at=time.time_ns()))
 
     def _clear_directories(self) -> None:
         self._trash.sweep()

@@ -7,9 +7,12 @@ bundle's config.json. Source: OCI runtime-spec 1.2, config.md and config-linux.m
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from wherry.model.containers import Pairs
 from wherry.model.resources import Limits
+
+if TYPE_CHECKING:
+    from wherry.model.containers import Pairs
 
 
 @dataclass(frozen=True, slots=True)

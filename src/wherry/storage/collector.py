@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.kernel.failpoints import failpoint
+from wherry.kernel.paths import remove_path
 from wherry.model.ids import Digest
 from wherry.storage.leases import Leases
 
@@ -50,9 +51,8 @@ class LayerShelf(Protocol):
 
     def layers(self) -> Iterator[Digest]: ...
     def has_layer(self, chain: Digest) -> bool: ...
-    def layer_path(self, chain: Digest) -> Path: ...
+    def retire_layer(self, chain: Digest) -> tuple[Path, ...]: ...
     def usage(self, path: Path) -> int: ...
-    def remove_layer(self, chain: Digest) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,28 +101,38 @@ class Collector:
     def _collect_layers(self, candidates: tuple[Digest, ...]) -> tuple[tuple[Digest, ...], int]:
         live = self._live_layers()
         removed: list[Digest] = []
-        space = 0
+        graves: list[Path] = []
         for chain in candidates:
             if chain in live or not self._snapshots.has_layer(chain):
                 continue
-            size = self._snapshots.usage(self._snapshots.layer_path(chain))
-            if self._remove(chain, self._live_layers, self._snapshots.remove_layer):
+            before = len(graves)
+            self._unless_live(
+                chain,
+                self._live_layers,
+                lambda chain: graves.extend(self._snapshots.retire_layer(chain)),
+            )
+            if len(graves) > before:
                 removed.append(chain)
-                space += size
+        # Counted and removed when nobody waits for the lease lock any more: it can take a second.
+        space = 0
+        for grave in graves:
+            space += self._snapshots.usage(grave)
+            remove_path(grave)
         return tuple(removed), space
 
     def _collect_blobs(self, candidates: tuple[Digest, ...]) -> tuple[tuple[Digest, ...], int]:
         live = self._live_blobs()
-        removed: list[Digest] = []
-        space = 0
+        removed: dict[Digest, int] = {}
+
+        def remove(digest: Digest) -> None:
+            if self._content.has(digest):
+                removed[digest] = self._content.size(digest)
+                self._content.remove(digest)
+
         for digest in candidates:
-            if digest in live or not self._content.has(digest):
-                continue
-            size = self._content.size(digest)
-            if self._remove(digest, self._live_blobs, self._content.remove):
-                removed.append(digest)
-                space += size
-        return tuple(removed), space
+            if digest not in live and self._content.has(digest):
+                self._unless_live(digest, self._live_blobs, remove)
+        return tuple(removed), sum(removed.values())
 
     def _live_layers(self) -> set[Digest]:
         return {digest for root in self._layer_roots for digest in root.live_layers()}
@@ -130,20 +140,15 @@ class Collector:
     def _live_blobs(self) -> set[Digest]:
         return {digest for root in self._blob_roots for digest in root.live_blobs()}
 
-    def _remove(
+    def _unless_live(
         self,
         digest: Digest,
         live: Callable[[], set[Digest]],
-        take_away: Callable[[Digest], None],
-    ) -> bool:
-        removed = False
-
-        def unless_live() -> None:
-            nonlocal removed
+        take_away: Callable[[Digest], object],
+    ) -> None:
+        def look_again() -> None:
             if digest not in live():
                 failpoint("collector.before-remove")
                 take_away(digest)
-                removed = True
 
-        self._leases.sweep(digest, unless_live)
-        return removed
+        self._leases.sweep(digest, look_again)

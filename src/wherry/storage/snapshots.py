@@ -86,6 +86,10 @@ class Snapshotter(Protocol):
         """Remove the layer; missing is fine. The caller knows that nothing uses it."""
         ...
 
+    def retire_layer(self, chain: Digest) -> tuple[Path, ...]:
+        """Take the layer away at once; return what of it is to be removed by `remove_path`."""
+        ...
+
     def usage(self, path: Path) -> int:
         """Return the bytes that the tree at `path` takes on disk, hard links once."""
         ...
@@ -124,7 +128,12 @@ class DirectorySnapshotter:
 
     def remove_layer(self, chain: Digest) -> None:
         """Remove the layer; missing is fine. The caller knows that nothing uses it."""
-        self._trees.remove_layer(chain)
+        for grave in self.retire_layer(chain):
+            remove_path(grave)
+
+    def retire_layer(self, chain: Digest) -> tuple[Path, ...]:
+        """Take the layer away at once; return what of it is to be removed by `remove_path`."""
+        return self._trees.bury(self.layer_path(chain))
 
     def usage(self, path: Path) -> int:
         """Return the bytes that the tree at `path` takes on disk, hard links once."""
@@ -167,10 +176,9 @@ class PlainCopySnapshotter(DirectorySnapshotter):
         """Return the view of an existing key. Raises NotFound."""
         return OverlayView((), self._upper(key), None)
 
-    def remove_layer(self, chain: Digest) -> None:
-        """Remove the layer and the copy that `view` made for it."""
-        self._trees.discard(self._merged(chain))
-        super().remove_layer(chain)
+    def retire_layer(self, chain: Digest) -> tuple[Path, ...]:
+        """Take away the layer and the copy that `view` made for it."""
+        return (*self._trees.bury(self._merged(chain)), *super().retire_layer(chain))
 
     def changes(self, key: str, chain: Sequence[Digest]) -> Iterator[Change]:
         """Yield what the copy `key` changed of `chain`, by path. Raises NotFound."""

@@ -100,12 +100,13 @@ class LayerTrees:
             if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
-    def remove_layer(self, chain: Digest) -> None:
-        """Remove the layer; missing is fine. The caller knows that nothing is mounted over it."""
-        self.discard(self.layer_path(chain))
-
     def discard(self, tree: Path) -> None:
-        """Remove `tree`; whatever interrupts this, it is whole or not there under its name.
+        """Remove `tree`; whatever interrupts this, it is whole or not there under its name."""
+        for grave in self.bury(tree):
+            remove_path(grave)
+
+    def bury(self, tree: Path) -> tuple[Path, ...]:
+        """Take `tree` away at once, and return where it waits for being removed; () where it is missing.
 
         Journalling file systems keep the order of a rename and what follows it.
         """
@@ -113,8 +114,8 @@ class LayerTrees:
         try:
             os.rename(tree, grave)
         except FileNotFoundError:
-            return
-        remove_path(grave)
+            return ()
+        return (grave,)
 
 
 def read_usage(path: Path) -> int:

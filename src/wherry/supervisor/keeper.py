@@ -56,10 +56,14 @@ class Keeper:
     socket to the keeper, the listener and the id locks.
     """
 
-    def __init__(self, exec_root: str, listener: int, ids: int, program: list[str]) -> None:
+    def __init__(
+        self, exec_root: str, listener: int, ids: int, image: int, program: list[str]
+    ) -> None:
         self.root = os.open(exec_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.listener = listener
         self.ids = ids
+        self.image = image
+        """The interpreter on a read-only mount; a program that names another one is run by its path."""
         self.program = program
         self.entries: dict[str, Entry] = {}
         self.unknown: dict[int, str] = {}
@@ -126,7 +130,8 @@ class Keeper:
         try:
             for fd in inherited:
                 os.set_inheritable(fd, True)
-            self.supervisor = os.posix_spawn(program[0], program, os.environ, setsigdef=signals)
+            path = f"/proc/self/fd/{self.image}" if program[0] == sys.executable else program[0]
+            self.supervisor = os.posix_spawn(path, program, os.environ, setsigdef=signals)
         except OSError as error:
             os.close(ours)
             self.postpone(error)
@@ -292,10 +297,10 @@ def _has_ended(pidfd: int) -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the keeper: exec root, descriptors of its lock, the listener and the id locks, then the
-    supervisor's argument vector. The lock is held until the end.
+    """Run the keeper: exec root, descriptors of its lock, the listener, the id locks and the interpreter,
+    then the supervisor's argument vector. The lock is held until the end.
     """
-    exec_root, lock, listener, ids, *program = arguments
-    for fd in (int(lock), int(listener), int(ids)):
+    exec_root, lock, listener, ids, image, *program = arguments
+    for fd in (int(lock), int(listener), int(ids), int(image)):
         os.set_inheritable(fd, False)
-    Keeper(exec_root, int(listener), int(ids), program).run()
+    Keeper(exec_root, int(listener), int(ids), int(image), program).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.template.functions import ARITY, FUNCTIONS
 from wherry.cli.template.lexer import TemplateError
-from wherry.cli.template.syntax import (
+from wherry.cli.template.nodes import (
     Branch,
     Call,
     Constant,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.template.functions import Function
-    from wherry.cli.template.syntax import Node, Part
+    from wherry.cli.template.nodes import Node, Part
 
 _DEEPEST = 1000
 _NOTHING: Any = object()

@@ -54,7 +54,9 @@ def _pad(text: Any, before: Any, after: Any) -> str:
 
 def _truncate(text: Any, length: Any) -> str:
     # Docker's client counts bytes.
-    return _text(text).encode("utf-8", "surrogateescape")[: max(length, 0)].decode("utf-8", "replace")
+    return (
+        _text(text).encode("utf-8", "surrogateescape")[: max(length, 0)].decode("utf-8", "replace")
+    )
 
 
 def _index(item: Any, *keys: Any) -> Any:

@@ -65,6 +65,8 @@ def _stat_path(session: Session, container: str, path: str) -> Object | None:
     try:
         response = session.engine.open("HEAD", route, {"path": path})
     except NotFound:
+        # A HEAD has no message: is it the path that is missing, or the container?
+        session.engine.get(f"/containers/{segment(container)}/json")
         return None
     return _stat(response.headers[_STAT])
 
