@@ -83,6 +83,7 @@ def test_the_hot_path_imports_nothing_slow(arguments: list[str], tmp_path: Path)
 def test_host_comes_from_flag_then_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("WHERRY_HOST", raising=False)
     engines = {name: FakeEngine(tmp_path / name) for name in ("flag", "wherry", "docker")}
     try:
         for engine in engines.values():
@@ -131,7 +132,7 @@ path = {socket!r}
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(5)
-print("ready", os.getpid(), flush=True)
+print("ready", *sys.argv[1:], flush=True)
 end = time.monotonic() + 20
 listener.settimeout(0.2)
 while time.monotonic() < end and os.path.exists(path):
@@ -185,8 +186,8 @@ def test_the_engine_is_started_when_none_is_there(fake_daemon, capsys) -> None:
     assert start.run(["ps", "-q"]) == 0
     assert start.run(["ps", "-q"]) == 0
     assert capsys.readouterr() == ("", "")
-    log = (path.parent / "wherryd.log").read_text()
-    assert log.count("ready") == 1
+    log = (path.parent / "wherry" / "wherryd.log").read_text()
+    assert log == f"ready -H unix://{path}\n"
 
 
 @pytest.mark.parametrize("how", ["flag", "environment"])

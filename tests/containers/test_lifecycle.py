@@ -223,6 +223,33 @@ def test_remove_refuses_and_forces(play: Callable[[Play], None]) -> None:
     play(scenario)
 
 
+def test_nothing_starts_what_is_being_removed(play: Callable[[Play], None]) -> None:
+    async def scenario(house: House, service: Any) -> None:
+        made = await service.create(spec("sleep"), "web")
+        await service.start("web")
+        signal = house.supervisor.signal
+        killed: list[int] = []
+
+        async def deaf(key: str, number: int) -> None:
+            killed.append(number)
+
+        house.supervisor.signal = deaf  # type: ignore[method-assign]
+        removal = asyncio.ensure_future(
+            service.remove("web", force=True, volumes=False, link=False)
+        )
+        await until(lambda: killed == [9])
+        with pytest.raises(Conflict, match="marked for removal and cannot be started"):
+            await service.start("web")
+        with pytest.raises(Conflict, match="removal of container web is already in progress"):
+            await service.remove("web", force=True, volumes=False, link=False)
+        house.supervisor.signal = signal  # type: ignore[method-assign]
+        house.supervisor.end(made.id, 137)
+        await removal
+        assert len(house.store) == 0
+
+    play(scenario)
+
+
 def test_restart_policy_counts_and_gives_up(play: Callable[[Play], None]) -> None:
     async def scenario(house: House, service: Any) -> None:
         policy = RestartPolicy("on-failure", 2)
@@ -278,6 +305,8 @@ def test_exec_runs_once_and_tells_its_code(play: Callable[[Play], None]) -> None
         house.supervisor.end(key, 6)
         await until(lambda: not house.execs.get(key).running)
         assert (await service.exec_inspect(key)).exit_code == 6
+        # Its client sees the end only now.
+        await until(lambda: key in house.supervisor.forgotten)
         with pytest.raises(Conflict, match="has already run"):
             await service.exec_start(key, **start)
         with pytest.raises(NotFound, match="No such exec instance: x"):

@@ -193,7 +193,10 @@ def test_without_systemd_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
 def test_notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     assert not notify("READY=1")
-    for address, bound in ((str(tmp_path / "n"), str(tmp_path / "n")), ("@wherry-notify", "\0wherry-notify")):
+    for address, bound in (
+        (str(tmp_path / "n"), str(tmp_path / "n")),
+        ("@wherry-notify", "\0wherry-notify"),
+    ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(bound)
             monkeypatch.setenv("NOTIFY_SOCKET", address)

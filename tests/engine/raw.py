@@ -83,7 +83,8 @@ class Api:
         connection = self.connect(timeout)
         connection.sendall(
             f"POST /v1.47{path} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            + data
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):

@@ -314,7 +314,9 @@ def test_host_processes_cannot_be_killed_without_the_capability(run: Runner) -> 
 
 
 def test_network_host(docker: Client, busybox: str) -> None:
-    out = docker("run", "--rm", "--network", "host", busybox, "readlink", "/proc/self/ns/net").stdout
+    out = docker(
+        "run", "--rm", "--network", "host", busybox, "readlink", "/proc/self/ns/net"
+    ).stdout
     box = docker("run", "--rm", "--network", "host", busybox, "hostname").stdout.strip()
     assert out.startswith("net:[")
     assert box == docker.line("info", "-f", "{{.Name}}")
@@ -347,7 +349,9 @@ def test_cgroup_namespace(boxes: Boxes, inspect: Inspect, mode: str) -> None:
     same = namespaces(inspect(name, ".State.Pid"))["cgroup"] == namespaces("self")["cgroup"]
     assert same == (mode == "host")
     if mode == "private":
-        assert {line.split(":", 2)[2] for line in boxes.exec(name, "cat /proc/1/cgroup").split()} == {"/"}
+        assert {
+            line.split(":", 2)[2] for line in boxes.exec(name, "cat /proc/1/cgroup").split()
+        } == {"/"}
 
 
 # Sharing with another container
@@ -430,7 +434,9 @@ def test_bind_mount_keeps_owners(run: Runner, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     owned.write_text("x")
     os.chown(owned, 1234, 5678)
-    script = "stat -c %u:%g /data/owned; touch /data/new; chown 33:50 /data/new; stat -c %u:%g /data/new"
+    script = (
+        "stat -c %u:%g /data/owned; touch /data/new; chown 33:50 /data/new; stat -c %u:%g /data/new"
+    )
     assert run.sh(script, "-v", f"{tmp_path}:/data").split() == ["1234:5678", "33:50"]
     new = (tmp_path / "new").stat()
     assert (new.st_uid, new.st_gid) == (33, 50)
@@ -438,14 +444,26 @@ def test_bind_mount_keeps_owners(run: Runner, tmp_path: Path) -> None:
 
 def test_bind_mount_as_another_user(run: Runner, tmp_path: Path) -> None:
     os.chown(tmp_path, 1000, 1000)
-    assert run.sh("touch /data/x; stat -c %u /data/x", "-u", "1000:1000", "-v", f"{tmp_path}:/data").strip() == "1000"
+    assert (
+        run.sh(
+            "touch /data/x; stat -c %u /data/x", "-u", "1000:1000", "-v", f"{tmp_path}:/data"
+        ).strip()
+        == "1000"
+    )
     assert (tmp_path / "x").stat().st_uid == 1000
 
 
 def test_bind_mount_read_only(run: Runner, tmp_path: Path) -> None:
     done = run("-v", f"{tmp_path}:/data:ro", run.image, "touch", "/data/x", check=False)
     assert "Read-only file system" in done.stderr
-    done = run("--mount", f"type=bind,src={tmp_path},dst=/data,ro", run.image, "touch", "/data/x", check=False)
+    done = run(
+        "--mount",
+        f"type=bind,src={tmp_path},dst=/data,ro",
+        run.image,
+        "touch",
+        "/data/x",
+        check=False,
+    )
     assert "Read-only file system" in done.stderr
 
 
@@ -468,7 +486,10 @@ def test_mount_refuses_a_missing_source(run: Runner, tmp_path: Path) -> None:
 
 
 def test_bind_mount_makes_its_target(run: Runner, tmp_path: Path) -> None:
-    assert run.sh("ls -d /deep/er/target", "-v", f"{tmp_path}:/deep/er/target").strip() == "/deep/er/target"
+    assert (
+        run.sh("ls -d /deep/er/target", "-v", f"{tmp_path}:/deep/er/target").strip()
+        == "/deep/er/target"
+    )
 
 
 def test_bind_mount_is_recursive_by_default(run: Runner, tmp_path: Path, mounted: Path) -> None:
@@ -543,7 +564,11 @@ def test_tmpfs(run: Runner) -> None:
 
 
 def test_tmpfs_mount_option(run: Runner) -> None:
-    out = run.sh("stat -c %a /t; df -k /t | tail -1", "--mount", "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=700")
+    out = run.sh(
+        "stat -c %a /t; df -k /t | tail -1",
+        "--mount",
+        "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=700",
+    )
     assert out.startswith("700\n")
     assert " 2048 " in out
 

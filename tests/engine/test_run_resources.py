@@ -98,7 +98,10 @@ def test_memory_within_the_limit_is_no_oom(boxes: Boxes, docker: Client, inspect
         (["--cpu-period", "1"], "CPU cfs period can not be less than 1ms"),
         (["--cpu-quota", "10"], "CPU cfs quota can not be less than 1ms"),
         (["-m", "lots"], "invalid argument"),
-        (["--oom-score-adj", "2000"], "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+        (
+            ["--oom-score-adj", "2000"],
+            "Invalid value 2000, range for oom score adj is [-1000, 1000]",
+        ),
         (["--shm-size", "-1"], "invalid argument"),
         (["--ulimit", "nonsense=1"], "invalid ulimit type: nonsense"),
         (["--ulimit", "nofile=10:5"], "ulimit soft limit must be less than or equal to hard limit"),
@@ -129,7 +132,9 @@ def test_cpus_throttle(run: Runner) -> None:
 
 
 def test_ulimits(run: Runner) -> None:
-    out = run.sh("ulimit -Sn; ulimit -Hn; ulimit -c", "--ulimit", "nofile=100:200", "--ulimit", "core=0")
+    out = run.sh(
+        "ulimit -Sn; ulimit -Hn; ulimit -c", "--ulimit", "nofile=100:200", "--ulimit", "core=0"
+    )
     assert out.split() == ["100", "200", "0"]
 
 
@@ -207,7 +212,9 @@ def test_device(run: Runner) -> None:
 
 
 def test_device_without_write(run: Runner) -> None:
-    done = run("--device", "/dev/fuse:/dev/mine:r", run.image, "sh", "-c", "echo x >/dev/mine", check=False)
+    done = run(
+        "--device", "/dev/fuse:/dev/mine:r", run.image, "sh", "-c", "echo x >/dev/mine", check=False
+    )
     assert done.returncode != 0
     assert "not permitted" in done.stderr or "denied" in done.stderr
 
@@ -305,4 +312,6 @@ def test_update_refused(boxes: Boxes, docker: Client) -> None:
 def test_devices_still_work_after_update(boxes: Boxes, docker: Client) -> None:
     name = boxes.sleeper()
     docker("update", "--cpu-shares", "200", name)
-    eventually(lambda: boxes.exec(name, "echo x >/dev/null && head -c2 /dev/zero | wc -c").strip() == "2")
+    eventually(
+        lambda: boxes.exec(name, "echo x >/dev/null && head -c2 /dev/zero | wc -c").strip() == "2"
+    )

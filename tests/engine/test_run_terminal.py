@@ -93,7 +93,9 @@ def test_own_detach_keys(docker: Client, boxes: Boxes) -> None:
 
 def test_part_of_the_detach_keys_reaches_the_process(docker: Client, boxes: Boxes) -> None:
     words = ["run", "-it", "--rm", "--detach-keys", "a,b,c", "--network", "none"]
-    with Terminal(docker, *words, boxes.image, "sh", "-c", "stty raw -echo; echo up; head -c 4") as t:
+    with Terminal(
+        docker, *words, boxes.image, "sh", "-c", "stty raw -echo; echo up; head -c 4"
+    ) as t:
         t.expect("up")
         t.send("abxd")
         t.expect("abxd")

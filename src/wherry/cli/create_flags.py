@@ -24,7 +24,7 @@ class _Section:
 
 _common = _Section("Common")
 _process = _Section("Process")
-_resources = _Section("Resources")
+_resources = _Section("Resource")
 _storage = _Section("Storage")
 _network = _Section("Network")
 _isolation = _Section("Isolation")

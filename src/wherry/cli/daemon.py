@@ -35,14 +35,15 @@ def find_daemon() -> str:
 def start_daemon(address: Address) -> None:
     """Start wherryd, detached, and return when it answers at `address`. Raises Failure."""
     program = find_daemon()
-    directory = os.path.dirname(address.path)
+    # Beside the socket: /run/wherry.sock has its engine's folder in /run/wherry.
+    directory = address.path.removesuffix(".sock")
     os.makedirs(directory, mode=0o711, exist_ok=True)
     log = os.path.join(directory, _LOG_NAME)
     before = os.path.getsize(log) if os.path.exists(log) else 0
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     child = os.posix_spawn(
         program,
-        [program],
+        [program, "-H", str(address)],
         {k: v for k, v in os.environ.items() if k not in ("DOCKER_HOST", "WHERRY_HOST")},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

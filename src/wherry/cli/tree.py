@@ -72,10 +72,18 @@ SYSTEM: dict[str, Entry] = {
     "prune": ("prune:PRUNE_SYSTEM", "Remove unused data"),
 }
 NETWORK: dict[str, Entry] = {
+    "connect": ("elsewhere:CONNECT", "Connect a container to a network"),
+    "create": ("elsewhere:CREATE_NETWORK", "Create a network"),
+    "disconnect": ("elsewhere:DISCONNECT", "Disconnect a container from a network"),
+    "prune": ("elsewhere:PRUNE_NETWORKS", "Remove all unused networks"),
+    "rm": ("elsewhere:REMOVE_NETWORKS", "Remove one or more networks"),
     "ls": ("elsewhere:NETWORKS", "List networks"),
     "inspect": ("inspect:INSPECT_NETWORK", "Display detailed information on networks"),
 }
 VOLUME: dict[str, Entry] = {
+    "create": ("elsewhere:CREATE_VOLUME", "Create a volume"),
+    "prune": ("elsewhere:PRUNE_VOLUMES", "Remove unused local volumes"),
+    "rm": ("elsewhere:REMOVE_VOLUMES", "Remove one or more volumes"),
     "ls": ("elsewhere:VOLUMES", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
 }
@@ -90,6 +98,7 @@ GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
 ALONE: dict[str, Entry] = {
     "completion": ("completion:COMPLETION", "Print a completion script for a shell"),
     "inspect": ("inspect:INSPECT", "Return low-level information on objects"),
+    "search": ("elsewhere:SEARCH", "Search a registry for images"),
     "version": ("version:VERSION", "Show the wherry version information"),
 }
 COMMON = ("run", "exec", "ps", "images", "logs", "pull", "version", "info")
@@ -113,10 +122,12 @@ _SYNONYMS = {
     ("image", "list"): "ls",
     ("image", "remove"): "rm",
     ("network", "list"): "ls",
+    ("network", "remove"): "rm",
+    ("volume", "remove"): "rm",
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "search", "builder", "buildx", "checkpoint", "compose", "context"),
+    *("login", "logout", "builder", "buildx", "checkpoint", "compose", "context"),
     *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 

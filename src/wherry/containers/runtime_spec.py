@@ -15,7 +15,7 @@ from typing import Protocol
 from wherry.containers.hostfiles import HostFiles
 from wherry.containers.merge import process_env
 from wherry.containers.namespaces import Resolved
-from wherry.containers.security import SecurityPlan
+from wherry.containers.security import SeccompProgram, SecurityPlan
 from wherry.model.containers import Container, MountKind, MountSpec, Ulimit
 from wherry.model.errors import Unsupported
 from wherry.model.oci import (
@@ -80,7 +80,7 @@ def build_spec(
     resolved: Resolved,
     owner_maps: tuple[tuple[IdMap, ...], tuple[IdMap, ...]],
     security: SecurityPlan,
-    seccomp: bytes,
+    seccomp: SeccompProgram,
     facts: HostFacts,
     devices: tuple[HostDevice, ...] = (),
 ) -> RuntimeSpec:
@@ -117,7 +117,7 @@ def build_spec(
     uid_maps, gid_maps = owner_maps
     ipc_shm = ""
     if resolved.ipc is not None:
-        ipc_shm = f"/proc/{resolved.ipc.pid}/root/dev/shm"
+        ipc_shm = f"{resolved.ipc.pid}:/dev/shm"
     return RuntimeSpec(
         id=container.id,
         process=process,
@@ -144,7 +144,7 @@ def build_spec(
 
 
 def build_process(
-    container: Container, *, security: SecurityPlan, seccomp: bytes, facts: HostFacts
+    container: Container, *, security: SecurityPlan, seccomp: SeccompProgram, facts: HostFacts
 ) -> Process:
     """Return the first process of `container`."""
     spec = container.spec
@@ -164,7 +164,8 @@ def build_process(
         rlimits=_rlimits(spec.ulimits, facts.default_ulimits),
         no_new_privileges=security.no_new_privileges,
         oom_score_adj=spec.oom_score_adj or None,
-        seccomp=seccomp,
+        seccomp=seccomp.code,
+        seccomp_flags=seccomp.flags,
     )
 
 

@@ -112,7 +112,7 @@ def _check_absent(name: str, value: str) -> None:
 
 
 _profiles: dict[str, seccomp.Profile] = {}
-_programs: dict[tuple[str, int, str, tuple[int, int]], bytes] = {}
+_programs: dict[tuple[str, int, str, tuple[int, int]], SeccompProgram] = {}
 
 
 def parsed_profile(text: str) -> seccomp.Profile:
@@ -131,12 +131,20 @@ def parsed_profile(text: str) -> seccomp.Profile:
     return _profiles[key]
 
 
-def seccomp_program(plan: SecurityPlan, *, arch: str, kernel: tuple[int, int]) -> bytes:
-    """Return the compiled filter (struct sock_filter[]), empty for none; compiled once for each profile."""
+@dataclass(frozen=True, slots=True)
+class SeccompProgram:
+    """A compiled filter (struct sock_filter[], empty for none) and its SECCOMP_FILTER_FLAG_* bits."""
+
+    code: bytes = b""
+    flags: int = 0
+
+
+def seccomp_program(plan: SecurityPlan, *, arch: str, kernel: tuple[int, int]) -> SeccompProgram:
+    """Return the filter that `plan` asks for; compiled once for each profile."""
     if plan.seccomp == "unconfined":
-        return b""
+        return SeccompProgram()
     if plan.seccomp == "default":
-        return seccomp.default_program(plan.capabilities, arch=arch, kernel=kernel)
+        return SeccompProgram(seccomp.default_program(plan.capabilities, arch=arch, kernel=kernel))
     key = (plan.seccomp, plan.capabilities, arch, kernel)
     if key not in _programs:
         if len(_programs) >= _PROGRAMS:
@@ -144,7 +152,6 @@ def seccomp_program(plan: SecurityPlan, *, arch: str, kernel: tuple[int, int]) -
         resolved = seccomp.resolve(
             parsed_profile(plan.seccomp), arch=arch, capabilities=plan.capabilities, kernel=kernel
         )
-        if resolved.flag_bits:
-            raise Unsupported(f"seccomp flags {', '.join(resolved.flags)} are not in this version")
-        _programs[key] = seccomp.compile_filter(resolved, arch=arch)
+        code = seccomp.compile_filter(resolved, arch=arch)
+        _programs[key] = SeccompProgram(code, resolved.flag_bits)
     return _programs[key]

@@ -97,7 +97,7 @@ class Stopper:
             if container.state.status not in ALIVE:
                 return False
             ended = live.next_exit()
-            await self._signals.send(container, number, by_user=False)
+            await self._signals.send(container, number, by_user=True)
         if not await _wait(ended, seconds if seconds >= 0 else None):
             async with live.lock:
                 found = self._store.find(container.id)

@@ -115,11 +115,12 @@ NR_CLOSE_RANGE = 436
 NR_MOUNT_SETATTR = 442
 
 _OTHERS = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
+    "x86_64": {"rt_sigaction": 13, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
+    "aarch64": {"rt_sigaction": 134, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
 _HERE = _OTHERS.get(os.uname().machine, _OTHERS["x86_64"])
 NR_PIVOT_ROOT = _HERE["pivot_root"]
+NR_RT_SIGACTION = _HERE["rt_sigaction"]
 NR_KEYCTL = _HERE["keyctl"]
 NR_SECCOMP = _HERE["seccomp"]
 NR_BPF = _HERE["bpf"]

@@ -45,10 +45,14 @@ _mount_setattr = _system_call(c_int, c_char_p, c_uint, c_void_p, c_ulong)
 _pivot_root = _system_call(c_char_p, c_char_p)
 _close_range = _system_call(c_uint, c_uint, c_uint)
 _seccomp = _system_call(c_uint, c_uint, c_void_p)
+_rt_sigaction = _system_call(c_int, c_void_p, c_void_p, c_ulong)
 _keyctl = _system_call(c_int, c_char_p)
 _clone3 = ctypes.PYFUNCTYPE(c_long, c_long, c_void_p, c_ulong)(("syscall", _LIBC_LOCKED))
 _after_fork_child = ctypes.pythonapi.PyOS_AfterFork_Child
 _after_fork_child.restype = None
+
+
+_SIGNALS = 64
 
 
 class _CloneArgs(ctypes.Structure):
@@ -203,12 +207,18 @@ class Linux:
         if _capset(ctypes.addressof(header), ctypes.addressof(data)) < 0:
             raise _failed()
 
-    def seccomp_filter(self, program: bytes) -> None:
+    def seccomp_filter(self, program: bytes, flags: int = 0) -> None:
         buffer = ctypes.create_string_buffer(program, len(program))
         filter_ = _FilterProgram(len(program) // 8, ctypes.addressof(buffer))
         pointer = ctypes.addressof(filter_)
-        if _seccomp(abi.NR_SECCOMP, abi.SECCOMP_SET_MODE_FILTER, 0, pointer) < 0:
+        if _seccomp(abi.NR_SECCOMP, abi.SECCOMP_SET_MODE_FILTER, flags, pointer) < 0:
             raise _failed()
+
+    def default_signals(self) -> None:
+        # struct kernel_sigaction: handler, flags, restorer, mask; all zero is SIG_DFL. 9 and 19 cannot be set.
+        action = ctypes.create_string_buffer(32)
+        for number in range(1, _SIGNALS + 1):
+            _rt_sigaction(abi.NR_RT_SIGACTION, number, ctypes.addressof(action), None, 8)
 
     def setfsuid(self, uid: int) -> None:
         _setfsuid(uid)

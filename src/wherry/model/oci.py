@@ -59,6 +59,8 @@ class Process:
     oom_score_adj: int | None = None
     seccomp: bytes = b""
     """A compiled filter (struct sock_filter[]); empty for none."""
+    seccomp_flags: int = 0
+    """SECCOMP_FILTER_FLAG_* for seccomp(2)."""
     create_cwd: bool = True
     """Docker creates a missing working directory; the OCI specification does not."""
 
@@ -156,7 +158,7 @@ class RuntimeSpec:
     readonly_paths: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     shm_source: str = ""
-    """A path such as /proc/PID/root/dev/shm when ipc is shared with another container; empty for a tmpfs of its own."""
+    """`PID:/dev/shm` when ipc is shared with the container of that process; empty for a tmpfs of its own."""
     root_propagation: str = "rprivate"
     writable_sys: bool = False
     """--privileged: /sys and cgroups are writable."""

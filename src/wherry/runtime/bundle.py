@@ -135,10 +135,11 @@ def parse_process(data: Json, linux: Json) -> Process:
         return mask_of(sets.get(name) or ())
 
     size: Json = data.get("consoleSize") or {}
-    program = b""
+    program, flags = b"", 0
     if linux.get("seccomp"):
         machine = os.uname().machine
-        program = seccomp.compile_filter(seccomp.parse_oci(linux["seccomp"]), arch=machine)
+        wanted = seccomp.parse_oci(linux["seccomp"])
+        program, flags = seccomp.compile_filter(wanted, arch=machine), wanted.flag_bits
     return Process(
         argv=tuple(data["args"]),
         env=tuple(data.get("env") or ()),
@@ -164,6 +165,7 @@ def parse_process(data: Json, linux: Json) -> Process:
         no_new_privileges=bool(data.get("noNewPrivileges", False)),
         oom_score_adj=data.get("oomScoreAdj"),
         seccomp=program,
+        seccomp_flags=flags,
         create_cwd=False,
     )
 

@@ -92,9 +92,7 @@ def _forget_the_parent(k: Kernel, keep: int) -> None:
     # A process of the container must not read the supervisor's memory through /proc (ptrace(2)).
     k.prctl(abi.PR_SET_DUMPABLE, 0)
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
+    k.default_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -250,9 +248,8 @@ def become(
         os.chdir(process.cwd)
     _stay_inside(process.cwd)
     os.umask(0o022 if process.user.umask is None else process.user.umask)
-    # Python ignores these two, and what is ignored stays so across execve.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    # What is ignored stays so across execve, and Python ignores SIGPIPE and SIGXFSZ.
+    k.default_signals()
     progress.step = "find the command"
     path = find_command(process.argv[0], environment)
     if wait is not None:
@@ -260,10 +257,10 @@ def become(
     progress.step = f"exec {process.argv[0]}"
     if process.seccomp and process.no_new_privileges:
         _finish_capabilities(k, process)
-        k.seccomp_filter(process.seccomp)
+        k.seccomp_filter(process.seccomp, process.seccomp_flags)
     else:
         if process.seccomp:
-            k.seccomp_filter(process.seccomp)
+            k.seccomp_filter(process.seccomp, process.seccomp_flags)
         _finish_capabilities(k, process)
     try:
         os.execve(path, [os.fsencode(word) for word in process.argv], environment)

@@ -158,7 +158,7 @@ def plan_slot(profile: SlotProfile) -> tuple[AnyStep, ...]:
     else:
         out.append(steps.Filesystem("mqueue", "/dev/mqueue", ("nosuid", "noexec", "nodev")))
         if profile.shm_source:
-            out.append(steps.BindHost(profile.shm_source, "/dev/shm", ("bind",)))
+            out.append(steps.AttachTree(1, "/dev/shm", profile.shm_source))
         else:
             out.append(shm(SHM_SIZE))
     out += [steps.Link(path, target) for path, target in DEVICE_LINKS]

@@ -164,13 +164,17 @@ def _join_and_fork(
 
 
 def _receive_joined(ours: int) -> tuple[int, int]:
+    pidfd = _descriptor_from(ours)
+    return pid_of(pidfd), pidfd
+
+
+def _descriptor_from(ours: int) -> int:
     message = handshake.receive(ours)
     if message is None:
         raise StartFailed("the joining process ended without a word")
     if message.kind == handshake.FAILED:
         raise handshake.failure(message.body)
-    pidfd = message.descriptors[0]
-    return pid_of(pidfd), pidfd
+    return message.descriptors[0]
 
 
 def spawn_joining(
@@ -215,6 +219,38 @@ def spawn_joining(
         os.close(ours)
         raise
     return Slot(pid, inner, ours, ready=True, exec_root=True)
+
+
+def borrow_tree(k: Kernel, pid: int, path: str) -> int:
+    """Return a copy of the mount at `path` as process `pid` sees it. Raises OSError, StartFailed.
+
+    A mount can be copied from within its own mount namespace only, so a process goes there for it.
+    The other container is hostile: what it put at `path` is its own to share.
+    """
+    ours, theirs = handshake.pair()
+    pidfd = os.pidfd_open(pid)
+
+    def visit() -> NoReturn:
+        try:
+            child.close_all_but(k, theirs, pidfd)
+            k.setns(pidfd, abi.CLONE_NEWNS)
+            tree = mount.clone_tree(k, path.encode())
+            handshake.send(theirs, _JOINED, b"", (tree,))
+        except OSError as error:
+            body = handshake.describe_failure(error, f"open {path} of the other container")
+            handshake.send(theirs, handshake.FAILED, body)
+        os._exit(0)
+
+    try:
+        try:
+            _, visitor = _fork(k, abi.CLONE_PARENT, visit)
+        finally:
+            os.close(theirs)
+            os.close(pidfd)
+        os.close(visitor)
+        return _descriptor_from(ours)
+    finally:
+        os.close(ours)
 
 
 def map_ids(slot: Slot, uid_maps: tuple[IdMap, ...], gid_maps: tuple[IdMap, ...]) -> None:

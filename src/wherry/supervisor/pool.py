@@ -151,13 +151,21 @@ class Pool:
         elif user != HOST:
             slot.owner = slots.outside(0, slots.read_maps(slot.pid, "uid_map"))
             slot.group = slots.outside(0, slots.read_maps(slot.pid, "gid_map"))
-        trees: tuple[int, ...] = ()
-        if profile.furnished:
-            slots.furnish_dev(self._k, slot)
-            trees = (slot.dev,)
         if user != HOST:
             slots.open_data(self._k, slot, self._config.data_root)
-        handshake.send(slot.socket, handshake.GO, b"", trees)
+        if profile.furnished:
+            slots.furnish_dev(self._k, slot)
+            trees = [slot.dev]
+        else:
+            trees = []
+        if profile.shm_source:
+            pid, _, path = profile.shm_source.partition(":")
+            trees.append(slots.borrow_tree(self._k, int(pid), path))
+        try:
+            handshake.send(slot.socket, handshake.GO, b"", tuple(trees))
+        finally:
+            for tree in trees[1:]:
+                os.close(tree)
 
     def _discard(self, slot: Slot) -> None:
         os.close(slot.socket)

@@ -46,12 +46,19 @@ def _version(session: Session, options: Options, _arguments: list[str]) -> int:
     if form:
         from wherry.cli.listing import show_value
 
-        session.write(show_value({"Client": client, "Server": server}, form))
+        names = (lambda part: part) if form == "json" else _named
+        session.write(show_value({"Client": names(client), "Server": names(server)}, form))
     else:
         session.write(_text(session, client, server))
     if problem is not None:
         raise problem
     return 0
+
+
+def _named(part: Object | None) -> Object | None:
+    """Return `part` with the name that templates know beside the one that JSON has: docker's own
+    templates read a Go field, `APIVersion`, whose JSON name is `ApiVersion`."""
+    return part and {**part, "APIVersion": part.get("ApiVersion", "")}
 
 
 def _text(session: Session, client: Object, server: Object | None) -> str:
