@@ -29,7 +29,7 @@ def opened() -> Iterator[list[Listener]]:
     ("text", "host"),
     [
         ("unix:///a/b.sock", Host("unix", "/a/b.sock")),
-        ("unix://", Host("unix", "/run/wherry/wherry.sock")),
+        ("unix://", Host("unix", "/run/wherry.sock")),
         ("tcp://1.2.3.4:5", Host("tcp", "1.2.3.4", 5)),
         ("tcp://", Host("tcp", "127.0.0.1", 2375)),
         ("tcp://:80", Host("tcp", "0.0.0.0", 80)),
@@ -63,14 +63,14 @@ def test_a_unix_socket_is_for_root_and_its_group(tmp_path: Path, opened: list[Li
     assert not (tmp_path / "deep" / "api.sock").exists()
 
 
-def test_the_default_is_in_the_exec_root(tmp_path: Path, opened: list[Listener]) -> None:
-    opened += open_listeners((), tmp_path, "")
-    assert opened[0].host == Host("unix", f"{tmp_path}/wherry.sock")
+def test_the_default_is_beside_the_exec_root(tmp_path: Path, opened: list[Listener]) -> None:
+    opened += open_listeners((), tmp_path / "run", "")
+    assert opened[0].host == Host("unix", f"{tmp_path}/run.sock")
 
 
 def test_a_group_may_be_named(tmp_path: Path, opened: list[Listener]) -> None:
-    opened += open_listeners((), tmp_path, "daemon")
-    assert os.stat(tmp_path / "wherry.sock").st_gid == grp.getgrnam("daemon").gr_gid
+    opened += open_listeners((), tmp_path / "run", "daemon")
+    assert os.stat(tmp_path / "run.sock").st_gid == grp.getgrnam("daemon").gr_gid
 
 
 def test_an_unknown_group_is_an_error(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Daemon:
 
     def __init__(self, root: Path, *options: str, env: dict[str, str] | None = None) -> None:
         self.root = root
-        self.socket = root / "run" / "wherry.sock"
+        self.socket = root / "run.sock"
         self.log = root / "log"
         self.roots = ["--data-root", str(root / "data"), "--exec-root", str(root / "run")]
         with self.log.open("ab") as log:

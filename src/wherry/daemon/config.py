@@ -28,7 +28,7 @@ class Config:
     data_root: Path = Path("/var/lib/wherry")
     exec_root: Path = Path("/run/wherry")
     hosts: tuple[str, ...] = ()
-    """Empty: the sockets that systemd hands over, else `wherry.sock` in the exec-root."""
+    """Empty: the sockets that systemd hands over, else the exec-root's path with `.sock` behind it."""
     pidfile: Path = Path("/run/wherry/wherryd.pid")
     group: str = ""
     """Empty: the group called `wherry` where there is one."""

@@ -16,7 +16,7 @@ from wherry.model.errors import Conflict, Forbidden, Invalid, Unavailable
 FIRST_INHERITED = 3
 DEFAULT_PORT = 2375
 GROUP = "wherry"
-SOCKET_NAME = "wherry.sock"
+DEFAULT_SOCKET = "/run/wherry.sock"
 _LONGEST_PATH = 107
 
 
@@ -42,7 +42,7 @@ def parse_host(text: str) -> Host:
         scheme, rest = "tcp", text.strip()
     match scheme:
         case "unix":
-            path = rest or f"/run/wherry/{SOCKET_NAME}"
+            path = rest or DEFAULT_SOCKET
             if not path.startswith("/"):
                 raise Invalid(f"invalid host {text!r}: the path must be absolute")
             if len(os.fsencode(path)) > _LONGEST_PATH:
@@ -96,7 +96,7 @@ def open_listeners(hosts: Sequence[str], exec_root: Path, group: str) -> list[Li
     """
     inherited = take_inherited()
     if not hosts:
-        hosts = ("fd://",) if inherited else (f"unix://{exec_root / SOCKET_NAME}",)
+        hosts = ("fd://",) if inherited else (f"unix://{exec_root}.sock",)
     opened: list[Listener] = []
     try:
         for host in [parse_host(text) for text in hosts]:

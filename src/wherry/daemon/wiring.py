@@ -7,6 +7,7 @@ brought together > services
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.kernel.probe import user_namespaces
 from wherry.model.containers import LogConfig
-from wherry.model.errors import NotFound
+from wherry.model.errors import NotFound, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import EngineFacts
 from wherry.runtime import capabilities, seccomp
@@ -129,8 +130,15 @@ async def build(config: Config) -> Wired:
             events=events,
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
         ),
-        (storage.database.close, supervisor.close, assembly.close),
+        (storage.database.close, lambda: _leave(supervisor), assembly.close),
     )
+
+
+async def _leave(supervisor: SupervisorClient) -> None:
+    """Disconnect; where nothing runs, supervisor and keeper end with the daemon."""
+    with contextlib.suppress(WherryError):
+        await supervisor.shutdown()
+    await supervisor.close()
 
 
 def _open_storage(data: Path) -> _Storage:

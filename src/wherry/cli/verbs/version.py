@@ -46,8 +46,10 @@ def _version(session: Session, options: Options, _arguments: list[str]) -> int:
     if form:
         from wherry.cli.listing import show_value
 
-        names = (lambda part: part) if form == "json" else _named
-        session.write(show_value({"Client": names(client), "Server": names(server)}, form))
+        parts: Object = {"Client": client, "Server": server}
+        if form != "json":
+            parts = {name: _named(part) for name, part in parts.items()}
+        session.write(show_value(parts, form))
     else:
         session.write(_text(session, client, server))
     if problem is not None:
