@@ -20,7 +20,7 @@ from wherry.model.containers import (
     RestartPolicy,
     Status,
 )
-from wherry.model.errors import Conflict, NotFound, StartFailed
+from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.events import Event
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer
@@ -368,6 +368,23 @@ class FakeContainers:
         exec_id = new_id()
         self.execs[exec_id] = Exec(self.find(ref).id, spec)
         return exec_id
+
+    async def exec_check(self, exec_id: str) -> None:
+        found = await self.exec_inspect(exec_id)
+        if found.running or found.exit_code is not None:
+            state = "has already run" if found.exit_code is not None else "is already running"
+            raise Conflict(f"exec command {exec_id} {state}")
+        status = self.find(found.container_id).state.status
+        if status == "paused":
+            raise Conflict(
+                f"container {found.container_id} is paused, unpause the container before exec"
+            )
+        if status != "running":
+            raise Conflict(f"container {found.container_id} is not running")
+        if found.spec.user == "nobody-of-that-name":
+            raise Invalid(
+                "unable to find user nobody-of-that-name: no matching entries in passwd file"
+            )
 
     async def exec_start(
         self,

@@ -395,6 +395,15 @@ def test_a_hijacked_connection_outlives_the_server(api: Api) -> None:
         assert raw.exactly(10) == b"still here"
 
 
+def test_an_exec_s_unknown_user_is_told_by_the_status(api: Api) -> None:
+    container = api.made("sleep")
+    api.ask("POST", f"/containers/{container}/start")
+    wanted = {"Cmd": ["true"], "User": "nobody-of-that-name"}
+    made = api.ask("POST", f"/containers/{container}/exec", wanted).json["Id"]
+    refused = api.ask("POST", f"/exec/{made}/start", {})
+    assert (refused.status, refused.message[:20]) == (400, "unable to find user ")
+
+
 def test_a_failed_exec_says_why_in_the_stream(api: Api) -> None:
     container = api.made("sleep")
     api.ask("POST", f"/containers/{container}/start")
@@ -403,7 +412,8 @@ def test_a_failed_exec_says_why_in_the_stream(api: Api) -> None:
     with raw:
         data = raw.rest()
         assert data[:4] == b"\x01\0\0\0"
-        assert b'OCI runtime exec failed: exec: "nosuch": executable file not found' in data
+        assert data[8:].startswith(b"OCI runtime exec failed: exec failed: unable to start")
+        assert b'process: exec: "nosuch": executable file not found' in data
     assert api.ask("GET", f"/exec/{made}/json").json["ExitCode"] == 127
     again = api.ask("POST", f"/exec/{made}/start", {})
     assert again.status == 409 and "has already run" in again.message

@@ -77,24 +77,28 @@ def test_no_two_routes_are_the_same(api: Api) -> None:
         ("POST", "/build"),
         ("POST", "/session"),
         ("POST", "/networks/create"),
-        ("GET", "/networks/x"),
         ("POST", "/volumes/create"),
         ("POST", "/images/a/b:c/push"),
         ("GET", "/images/search?term=x"),
         ("POST", "/auth"),
-        ("GET", "/swarm"),
-        ("GET", "/nodes"),
-        ("GET", "/services"),
-        ("GET", "/plugins"),
+        ("POST", "/swarm/init"),
+        ("POST", "/plugins/pull"),
         ("GET", "/distribution/a/b/json"),
         ("GET", "/containers/x/attach/ws"),
-        ("GET", "/v1.40/tasks/x/logs"),
+        ("POST", "/v1.40/swarm/join"),
     ],
 )
 def test_what_comes_later_is_501(api: Api, method: str, path: str) -> None:
     reply = api.ask(method, path)
     assert reply.status == 501
     assert "is not in this version of wherry" in reply.message
+
+
+def test_one_network_is_found_by_name_and_by_id(api: Api) -> None:
+    network = api.ask("GET", "/networks/none").json
+    assert (network["Name"], network["Driver"]) == ("none", "null")
+    assert api.ask("GET", f"/networks/{network['Id']}").json == network
+    assert api.ask("GET", f"/networks/{network['Id'][:12]}").json == network
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,18 @@ def test_what_comes_later_is_501(api: Api, method: str, path: str) -> None:
         ("GET", "/images/no/such/json", 404, "No such image: no/such:latest"),
         ("POST", "/containers/nosuch/start", 404, "No such container: nosuch"),
         ("GET", "/exec/nosuch/json", 404, "No such exec instance: nosuch"),
+        ("GET", "/networks/nosuch", 404, "network nosuch not found"),
+        ("DELETE", "/networks/nosuch", 404, "network nosuch not found"),
+        ("DELETE", "/networks/host", 403, "host is a pre-defined network and cannot be removed"),
+        ("GET", "/volumes/nosuch", 404, "get nosuch: no such volume"),
+        ("DELETE", "/volumes/nosuch", 404, "get nosuch: no such volume"),
+        ("GET", "/plugins/nosuch/json", 404, 'plugin "nosuch" not found'),
+        ("GET", "/swarm", 503, "This node is not a swarm manager."),
+        ("GET", "/nodes/nosuch", 503, "This node is not a swarm manager."),
+        ("GET", "/services/nosuch", 503, "This node is not a swarm manager."),
+        ("GET", "/secrets/nosuch", 503, "This node is not a swarm manager."),
+        ("GET", "/configs/nosuch", 503, "This node is not a swarm manager."),
+        ("GET", "/v1.40/tasks/x/logs", 503, "This node is not a swarm manager."),
         (
             "GET",
             "/containers/json?filters=%7B%22foo%22%3A%5B%22x%22%5D%7D",

@@ -171,7 +171,14 @@ def test_json_is_indented_as_pythons(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1.0, "1"), (1.5, "1.5"), (1e20, "100000000000000000000"), (1e21, "1e+21"), (1e-7, "1e-07")],
+    [
+        (1.0, "1"),
+        (1.5, "1.5"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (1e-7, "1e-07"),
+        (6.381362888496485e-06, "0.000006381362888496485"),
+    ],
 )
 def test_numbers_are_gos(value: float, text: str) -> None:
     assert gojson.number(value) == text

@@ -20,7 +20,7 @@ from wherry.kernel.inotify import Inotify
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.model.containers import Container, ContainerSpec, LogConfig, Namespaces
-from wherry.model.errors import Conflict, NotFound, StartFailed, WherryError
+from wherry.model.errors import Conflict, NotFound, StartFailed, Unavailable, WherryError
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import Image, ImageConfig, Layer
 from wherry.model.resources import Limits
@@ -197,6 +197,8 @@ class FakeImages:
 
     image: Image = field(default_factory=make_image)
     made: list[Any] = field(default_factory=list[Any])
+    released: list[Any] = field(default_factory=list[Any])
+    refuses: bool = False
 
     def resolve(self, ref: str) -> Image:
         if ref not in ("bb", "bb:latest"):
@@ -217,6 +219,11 @@ class FakeImages:
     async def make(self, base: Any, write_layer: Any, new: Any) -> Image:
         self.made.append(new)
         return self.image
+
+    async def let_go(self, image: Digest, chain: Sequence[Digest]) -> None:
+        if self.refuses:
+            raise Unavailable("the disk is gone")
+        self.released.append((image, tuple(chain)))
 
 
 class FakeCgroups:
@@ -300,6 +307,7 @@ class House:
             remove_tree=remove_path,
             watch=Inotify,
             recorded_exit=self.recorded.get,
+            let_go=self.images.let_go,
         )
         settings = Settings(
             root=self.root,

@@ -243,6 +243,22 @@ def test_refused(
     assert message in refused.value.message
 
 
+def test_a_volume_where_something_is_mounted_is_none(
+    tmp_path: Path, create: Callable[..., Created]
+) -> None:
+    mounts = (
+        legacy(f"{tmp_path}:/data"),
+        MountSpec(MountKind.TMPFS, "/x", legacy_tmpfs=True),
+    )
+    create(spec("true", image_volumes=("/data", "/x/"), mounts=mounts))
+    with pytest.raises(Unsupported, match="volume /other is not in"):
+        create(spec("true", image_volumes=("/data", "/other"), mounts=mounts))
+    house = House(tmp_path)
+    house.images.image = make_image(volumes=("/data", "/kept"))
+    made = create(spec("true", mounts=mounts), house=house)
+    assert [w[:34] for w in made.warnings] == ["The image declares volumes (/kept)"]
+
+
 def test_nothing_is_left_of_what_was_refused(
     tmp_path: Path, create: Callable[..., Created]
 ) -> None:

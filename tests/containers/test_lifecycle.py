@@ -204,6 +204,21 @@ def _use_own_pid(house: House) -> None:
     house.supervisor.start = started  # type: ignore[method-assign]
 
 
+def test_a_removed_container_lets_its_image_go(play: Callable[[Play], None]) -> None:
+    async def scenario(house: House, service: Any) -> None:
+        made = await service.create(spec("true"), "web")
+        image = house.images.image
+        assert house.images.released == []
+        await service.remove("web", force=False, volumes=False, link=False)
+        await until(lambda: house.images.released == [(image.id, image.chain)])
+        assert house.store.find(made.id) is None
+        house.images.refuses = True
+        await service.create(spec("true"), "web")
+        await service.remove("web", force=False, volumes=False, link=False)
+
+    play(scenario)
+
+
 def test_remove_refuses_and_forces(play: Callable[[Play], None]) -> None:
     async def scenario(house: House, service: Any) -> None:
         await service.create(spec("sleep"), "web")
@@ -316,6 +331,36 @@ def test_exec_runs_once_and_tells_its_code(play: Callable[[Play], None]) -> None
             "exec_start: sh -c x",
             "exec_die",
         ]
+
+    play(scenario)
+
+
+def test_no_freeze_while_an_exec_is_half_way(play: Callable[[Play], None]) -> None:
+    async def scenario(house: House, service: Any) -> None:
+        await service.create(spec("sleep"), "web")
+        _use_own_pid(house)
+        await service.start("web")
+        key = await service.exec_create("web", ExecSpec(("true",)))
+        execute = house.supervisor.execute
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*words: Any) -> Any:
+            arrived.set()
+            await go_on.wait()
+            assert not house.cgroups.frozen
+            return await execute(*words)
+
+        house.supervisor.execute = slow  # type: ignore[method-assign]
+        running = asyncio.ensure_future(
+            service.exec_start(key, detach=True, tty=False, console_size=(0, 0), fd=-1, initial=b"")
+        )
+        await arrived.wait()
+        pausing = asyncio.ensure_future(service.pause("web"))
+        await asyncio.sleep(0.05)
+        assert not house.cgroups.frozen
+        go_on.set()
+        await asyncio.gather(running, pausing)
+        assert house.cgroups.frozen
 
     play(scenario)
 

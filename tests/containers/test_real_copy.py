@@ -140,6 +140,39 @@ def test_what_cannot_be_copied(
     docker("rm", locked)
 
 
+def test_mounts_are_not_replaced(docker: Client, busybox: str, tmp_path: Path) -> None:
+    """Unlinking a mount point from outside its mount namespace takes the mount away: it must not come to that."""
+    bound = tmp_path / "bound"
+    bound.write_text("bound\n")
+    name = docker.line(
+        *("run", "-d", "--network", "none", "-v", f"{bound}:/etc/bound", busybox, "sleep", "1000")
+    )
+    try:
+        for target in ("bound", "hosts"):
+            done = docker.raw("cp", "-", f"{name}:/etc", stdin=archive(target), check=False)
+            assert done.returncode == 1 and b"busy" in done.stderr
+        done = docker.raw("cp", "-", f"{name}:/", stdin=archive("proc"), check=False)
+        assert done.returncode == 1
+        assert docker("exec", name, "cat", "/etc/bound").stdout == "bound\n"
+        assert "localhost" in docker("exec", name, "cat", "/etc/hosts").stdout
+        assert docker("exec", name, "cat", "/proc/1/comm").stdout == "sleep\n"
+    finally:
+        docker("rm", "-f", name)
+
+
+def test_a_container_of_rm_can_be_restarted_and_keeps_its_layer(
+    docker: Client, busybox: str
+) -> None:
+    """Its overlay is mounted `volatile`, which leaves a mark that overlay refuses to mount over."""
+    name = docker.line(
+        *("run", "-d", "--rm", "--network", "none", busybox),
+        *("sh", "-c", "echo x >> /f; sleep 1000"),
+    )
+    docker("restart", "-t", "0", name)
+    docker("exec", name, "sh", "-c", "while [ $(wc -l < /f) -lt 2 ]; do sleep 0.01; done")
+    docker("rm", "-f", name)
+
+
 def test_export_leaves_mounts_out(docker: Client, container: str) -> None:
     docker("exec", container, "sh", "-c", "echo x > /t/secret; rm /bin/vi")
     with tarfile.open(fileobj=io.BytesIO(docker.raw("export", container).stdout)) as tar:

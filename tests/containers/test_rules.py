@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,14 +14,14 @@ from hypothesis import strategies as st
 
 from tests.containers.fakes import make_container, spec
 from wherry.containers import filters, hostfiles, restart, words
-from wherry.containers.inside import go_mode, parse_path
+from wherry.containers.inside import go_mode, parse_path, read_user
 from wherry.containers.log_settings import LogPolicy, parse_log_config
 from wherry.containers.merge import merge_env, process_env
 from wherry.containers.roots import find_bind, hidden_mounts
 from wherry.containers.runtime_spec import plan_mount
 from wherry.containers.signals import check_known, parse_signal
 from wherry.containers.stats import parse_proc_stat
-from wherry.containers.top import parse_ps
+from wherry.containers.top import parse_ps, read_processes
 from wherry.model.containers import (
     ContainerSpec,
     ContainerState,
@@ -27,7 +31,7 @@ from wherry.model.containers import (
     RestartPolicy,
     Status,
 )
-from wherry.model.errors import Invalid
+from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import check_container_name
 from wherry.model.oci import Mount
 
@@ -242,6 +246,36 @@ def test_ps_is_filtered_by_pid() -> None:
         parse_ps("CMD\nx\n", [1])
     with pytest.raises(Invalid, match="PID"):
         parse_ps("", [1])
+
+
+@pytest.mark.parametrize("args", ["-o pid,comm", "-eo pid,comm", "o pid,comm"])
+def test_ps_shows_what_has_no_terminal_or_another(args: str) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            titles, rows = asyncio.run(read_processes(args, [process.pid]))
+        finally:
+            process.kill()
+    assert titles[0] == "PID"
+    assert [row[0] for row in rows] == [str(process.pid)]
+
+
+def test_users_are_those_of_the_container(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("app:x:7:8::/home/app:/bin/sh\n")
+    os.symlink("/etc/../../groups", tmp_path / "etc/group")
+    (tmp_path / "groups").write_text("crew:x:9:app\n")
+    root = os.open(tmp_path, os.O_PATH)
+    try:
+        who = read_user(root, "app")
+        assert (who.uid, who.gid, who.groups) == (7, 8, (8, 9))
+        with pytest.raises(StartFailed, match="unable to find user root: no matching entries"):
+            read_user(root, "root")
+        (tmp_path / "groups").unlink()
+        os.mkfifo(tmp_path / "groups")
+        with pytest.raises(StartFailed, match="unable to find group crew"):
+            read_user(root, "app:crew")
+    finally:
+        os.close(root)
 
 
 def test_proc_stat() -> None:

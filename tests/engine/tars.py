@@ -62,7 +62,8 @@ def busybox_entries(*without: str) -> list[Put]:
     passwd = b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n"
     group = b"root:x:0:\nwww-data:x:33:\nstaff:x:50:www-data\n"
     entries = [directory(n, 0o1777 if n == "tmp" else 0o755) for n in folders if n not in without]
-    entries += [file("etc/passwd", passwd), file("etc/group", group)]
+    files = {"etc/passwd": passwd, "etc/group": group}
+    entries += [file(name, data) for name, data in files.items() if name not in without]
     entries.append(file("bin/busybox", program, 0o755))
     entries += [symlink(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
     return entries

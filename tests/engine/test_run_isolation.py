@@ -87,20 +87,21 @@ def test_seccomp_filters(run: Runner) -> None:
         "unshare -m true 2>&1",
         "reboot -f 2>&1",
         "mount -o remount,rw /sys 2>&1",
-        "echo 1 >/proc/sys/kernel/panic",
-        "echo b >/proc/sysrq-trigger",
+        ": >>/proc/sys/kernel/panic",
+        ": >>/proc/sysrq-trigger",
         "hostname other 2>&1",
-        "date -s 2030-01-01 2>&1 | grep permitted && exit 1",
-        "swapoff -a 2>&1; swapon /etc/passwd 2>&1",
+        "date -s @$(date +%s) 2>&1 | grep permitted && exit 1",
+        "swapon /etc/passwd 2>&1",
         "chroot / mount -t proc proc /proc 2>&1",
         "ip link set lo down 2>&1",
-        "echo 0 >/sys/kernel/profiling",
+        ": >>/sys/kernel/profiling",
         "echo -1000 >/proc/1/oom_score_adj",
         "dd if=/dev/mem count=1 2>&1",
         "cd /sys/fs/cgroup; [ -d memory ] && cd memory; mkdir x",
     ],
 )
 def test_denied(run: Runner, script: str) -> None:
+    # Nothing here would change the host if it worked: files are opened, not written.
     done = run(run.image, "sh", "-c", script, check=False)
     assert done.returncode != 0
     assert re.search(
@@ -295,7 +296,8 @@ def test_sysctl(run: Runner) -> None:
 
 @pytest.mark.parametrize("name", ["kernel.panic", "vm.swappiness", "fs.file-max"])
 def test_sysctl_of_the_host(run: Runner, name: str) -> None:
-    done = run("--sysctl", f"{name}=1", run.image, "true", check=False)
+    value = Path("/proc/sys", name.replace(".", "/")).read_text().strip()
+    done = run("--sysctl", f"{name}={value}", run.image, "true", check=False)
     assert done.returncode != 0
     assert name in done.stderr
 

@@ -36,8 +36,12 @@ def number(value: int | float) -> str:
     if value.is_integer() and abs(value) < 1e21:
         return str(int(value))
     if 1e-6 <= abs(value) < 1e21:
-        text = repr(value)
-        return text if "e" not in text else f"{value:.20f}".rstrip("0")
+        mantissa, _, exponent = repr(value).partition("e-")
+        if not exponent:
+            return mantissa
+        sign = "-" if value < 0 else ""
+        digits = mantissa.lstrip("-").replace(".", "")
+        return f"{sign}0.{'0' * (int(exponent) - 1)}{digits}"
     mantissa, _, exponent = repr(value).partition("e")
     sign = exponent[:1] if exponent[:1] in "+-" else "+"
     return f"{mantissa.removesuffix('.0')}e{sign}{exponent.lstrip('+-').lstrip('0').rjust(2, '0')}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +38,8 @@ from wherry.containers.trash import Trash
 from wherry.containers.update import Updater
 from wherry.containers.waits import Waiter
 from wherry.kernel.calls import Kernel
-from wherry.model.containers import LogConfig
+from wherry.model.containers import Container, LogConfig
+from wherry.model.ids import Digest
 from wherry.model.oci import RuntimeSpec
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Exit
@@ -98,6 +99,8 @@ class Needs:
     remove_tree: Callable[[Path], None]
     watch: Callable[[], logs.Watch]
     recorded_exit: Callable[[str], tuple[int, int] | None]
+    let_go: Callable[[Digest, Sequence[Digest]], Awaitable[None]]
+    """Removes what only a container kept of its image (the id, the chain) once the image is gone too."""
 
 
 class Assembly:
@@ -107,6 +110,7 @@ class Assembly:
         self._tasks = Tasks()
         self._lives = Lives()
         self._trash = Trash(settings.root / "trash", needs.remove_tree)
+        self._release_layers = needs.let_go
         store, events, supervisor = needs.store, needs.events, needs.supervisor
         lives, host = self._lives, settings.host
         folders = settings.root / "containers"
@@ -122,6 +126,7 @@ class Assembly:
             execs=needs.execs,
             events=events,
             folder=folder,
+            let_go=self._let_go_soon,
         )
         starter = starting.Starter(
             store=store,
@@ -137,6 +142,7 @@ class Assembly:
         executor = execute.Executor(
             store=store,
             execs=needs.execs,
+            lives=lives,
             supervisor=supervisor,
             events=events,
             facts=host,
@@ -240,6 +246,15 @@ class Assembly:
             await self._exits(end)
         except Exception:
             log.exception("the exit of %s could not be recorded", end.key)
+
+    def _let_go_soon(self, gone: Container) -> None:
+        self._tasks.spawn(self._let_go(gone))
+
+    async def _let_go(self, gone: Container) -> None:
+        try:
+            await self._release_layers(gone.image_id, gone.chain)
+        except Exception:
+            log.exception("the layers of removed container %s could not be let go", gone.id)
 
     async def open(self) -> None:
         """Bring rows and processes together, and start what policies want, in the background."""

@@ -9,7 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from wherry.containers.events import Recorder, container_event
-from wherry.containers.inside import NoSuchPath, Wanted, open_path, parse_path, stat_path
+from wherry.containers.inside import (
+    NoSuchPath,
+    Wanted,
+    open_path,
+    parse_path,
+    read_user,
+    stat_path,
+)
 from wherry.containers.live import Lives
 from wherry.containers.roots import OwnerMap, Root, Roots
 from wherry.containers.store import ContainerStore
@@ -18,14 +25,9 @@ from wherry.images.bridge import Flow, bytes_from, in_thread
 from wherry.kernel.paths import open_in_root
 from wherry.model.containers import Container
 from wherry.model.errors import Conflict, Invalid, StartFailed, Unavailable
-from wherry.model.oci import User
 from wherry.model.views import ByteSource, PathStat
-from wherry.runtime.user import identify
 from wherry.storage.layers import extract, pack
 from wherry.storage.layers.compression import decompressed
-
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-_LARGEST_TABLE = 16 << 20
 
 
 class Copier:
@@ -197,23 +199,11 @@ def _check_directory(root: Root, wanted: Wanted, ref: str) -> None:
 
 def _all_to(root: Root, container: Container) -> OwnerMap:
     """Return the map that gives everything to the container's user (docker cp -a)."""
-    text = container.user
     try:
-        who = identify(User(name=text), _table(root, "etc/passwd"), _table(root, "etc/group"))
+        who = read_user(root.fd, container.user)
     except StartFailed as error:
         raise Conflict(error.message) from error
     uid, gid = who.uid, who.gid
     if root.to_disk is not None:
         uid, gid = root.to_disk(uid, gid)
     return lambda _uid, _gid: (uid, gid)
-
-
-def _table(root: Root, path: str) -> str:
-    try:
-        fd = open_in_root(root.fd, path, _READ)
-    except OSError:
-        return ""
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return file.read(_LARGEST_TABLE).decode(errors="surrogateescape")

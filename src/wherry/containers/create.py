@@ -14,7 +14,7 @@ from wherry.containers.checks import check_spec
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.log_settings import parse_log_config, shown
 from wherry.containers.merge import merge
-from wherry.containers.mount_checks import check_mounts
+from wherry.containers.mount_checks import check_mounts, uncovered
 from wherry.containers.namespaces import referenced
 from wherry.containers.security import plan_security
 from wherry.containers.store import ContainerStore
@@ -122,8 +122,8 @@ class Creator:
             lease.add(*image.chain)
             container = self._make(spec, name, image)
             self._store.add(container)
-        if image.config.volumes:
-            warnings.append(IMAGE_VOLUMES.format(", ".join(image.config.volumes)))
+        if volumes := uncovered(image.config.volumes, spec.mounts):
+            warnings.append(IMAGE_VOLUMES.format(", ".join(volumes)))
         self._events.record(container_event(container, "create"))
         return Created(container.id, tuple(warnings))
 

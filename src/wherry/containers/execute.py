@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from typing import Protocol
 
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.exec_store import Exec, ExecStore
+from wherry.containers.inside import read_user
+from wherry.containers.live import Lives
 from wherry.containers.runtime_spec import HostFacts, base_env, build_process, user_of
 from wherry.containers.security import plan_security, seccomp_program
 from wherry.containers.start import Platform, in_host_user_namespace
@@ -38,6 +41,7 @@ class Executor:
         *,
         store: ContainerStore,
         execs: ExecStore,
+        lives: Lives,
         supervisor: Supervisor,
         events: Recorder,
         facts: HostFacts,
@@ -45,6 +49,7 @@ class Executor:
     ) -> None:
         self._store = store
         self._execs = execs
+        self._lives = lives
         self._supervisor = supervisor
         self._events = events
         self._facts = facts
@@ -67,6 +72,25 @@ class Executor:
         self._tell(container, entry, "exec_create")
         return entry.id
 
+    async def check(self, exec_id: str) -> None:
+        """Raise what is known to keep it from starting, while the client can still be answered.
+
+        NotFound, Conflict where it ran or the container does not, Invalid for an unknown user.
+        """
+        entry = self._execs.get(exec_id)
+        container = self._container_of(entry)
+        user = entry.spec.user or container.user
+        if not all(part.isdecimal() for part in user.split(":") if part):
+            await asyncio.to_thread(_check_user, container, user)
+
+    def _container_of(self, entry: Exec) -> Container:
+        if entry.started:
+            state = "has already run" if entry.code is not None else "is already running"
+            raise Conflict(f"exec command {entry.id} {state}")
+        container = self._store.get(entry.container_id)
+        check_exec(container)
+        return container
+
     async def start(
         self,
         exec_id: str,
@@ -82,28 +106,36 @@ class Executor:
         """
         try:
             entry = self._execs.get(exec_id)
-            if entry.started:
-                state = "has already run" if entry.code is not None else "is already running"
-                raise Conflict(f"exec command {exec_id} {state}")
-            container = self._store.get(entry.container_id)
-            check_exec(container)
-            launch = self._launch(container, entry, detach, console_size)
-        except BaseException:
+            # Held until it runs: a container must not be frozen with a process half-way inside.
+            async with self._lives.get(entry.container_id).lock:
+                container, launch = self._prepare(exec_id, detach, console_size)
+                given, fd = fd, -1
+                await self._run(container, launch, given, initial)
+        finally:
             if fd >= 0:
                 os.close(fd)
-            raise
+
+    def _prepare(
+        self, exec_id: str, detach: bool, console_size: tuple[int, int]
+    ) -> tuple[Container, ExecLaunch]:
+        entry = self._execs.get(exec_id)
+        container = self._container_of(entry)
+        return container, self._launch(container, entry, detach, console_size)
+
+    async def _run(self, container: Container, launch: ExecLaunch, fd: int, initial: bytes) -> None:
+        entry = self._execs.get(launch.exec_id)
         self._execs.update(replace(entry, started=True))
         self._tell(container, entry, "exec_start")
         try:
             started = await self._supervisor.execute(launch, fd, initial)
         except BaseException as error:
             code = error.exit_code if isinstance(error, StartFailed) else 126
-            if self._execs.knows(exec_id):
+            if self._execs.knows(entry.id):
                 self._execs.update(replace(entry, started=True, code=code))
             raise
         # The end may have been told already, or the container removed.
-        if self._execs.knows(exec_id):
-            self._execs.update(replace(self._execs.get(exec_id), pid=started.pid))
+        if self._execs.knows(entry.id):
+            self._execs.update(replace(self._execs.get(entry.id), pid=started.pid))
 
     def knows(self, exec_id: str) -> bool:
         """Return whether there is such an exec."""
@@ -180,3 +212,18 @@ class Executor:
     def _tell(self, container: Container, entry: Exec, action: str) -> None:
         words = f"{entry.spec.argv[0]} {' '.join(entry.spec.argv[1:])}"
         self._events.record(container_event(container, f"{action}: {words}", execID=entry.id))
+
+
+def _check_user(container: Container, user: str) -> None:
+    try:
+        root = os.open(
+            f"/proc/{container.state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        )
+    except OSError as error:
+        raise Conflict(f"container {container.id} is not running") from error
+    try:
+        read_user(root, user)
+    except StartFailed as error:
+        raise Invalid(error.message) from None
+    finally:
+        os.close(root)

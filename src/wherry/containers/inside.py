@@ -14,8 +14,11 @@ from dataclasses import dataclass
 
 from wherry.kernel.paths import open_in_root
 from wherry.model.errors import Invalid, NotFound
+from wherry.model.oci import User
 from wherry.model.views import PathStat
+from wherry.runtime.user import LARGEST, Identity, identify
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_LINKS = 40  # as the kernel's own MAXSYMLINKS
 # os.FileMode of Go: the permission bits, and these above them.
 _GO_KINDS = {
@@ -96,6 +99,23 @@ def go_mode(mode: int) -> int:
     kind = _GO_KINDS.get(stat.S_IFMT(mode), 0)
     bits = sum(go for bit, go in _GO_BITS if mode & bit)
     return kind | bits | (mode & 0o777)
+
+
+def read_user(root_fd: int, text: str, groups: tuple[str, ...] = ()) -> Identity:
+    """Return who the user `text` is by the container's own tables. Raises StartFailed in Docker's words."""
+    user = User(name=text, additional_groups=groups)
+    return identify(user, _read_table(root_fd, "etc/passwd"), _read_table(root_fd, "etc/group"))
+
+
+def _read_table(root_fd: int, path: str) -> str:
+    try:
+        fd = open_in_root(root_fd, path, _READ)
+    except OSError:
+        return ""
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return file.read(LARGEST).decode(errors="surrogateescape")
 
 
 def follow_links(root_fd: int, path: str) -> str:

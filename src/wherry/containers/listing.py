@@ -100,8 +100,8 @@ class Lister:
         try:
             found = self._snapshots.changes(container.id, container.chain)
             return visible_changes([Change(item.path, item.kind.number) for item in found])
-        except NotFound:
-            # It has no layer of its own before it is started or copied into.
+        except (NotFound, FileNotFoundError):
+            # It has no layer of its own before it is started or copied into; or it was just removed.
             return []
 
     async def _view(self, container: Container, *, size: bool, layers: bool) -> ContainerView:
@@ -111,7 +111,7 @@ class Lister:
         if size:
             size_rw = 0
             if view is not None and view.upper is not None:
-                size_rw = await asyncio.to_thread(self._snapshots.usage, Path(view.upper))
+                size_rw = await asyncio.to_thread(read_size, self._snapshots, view)
             size_root = size_rw + self._image_size(container)
         return ContainerView(
             container=container,
@@ -142,6 +142,22 @@ class Lister:
             return self._images.size(container.image_id)
         except NotFound:
             return 0
+
+
+class Measure(Protocol):
+    """What measures a tree."""
+
+    def usage(self, path: Path) -> int: ...
+
+
+def read_size(snapshots: Measure, view: View) -> int:
+    """Return the bytes of a container's own layer; 0 where it has none or has just been removed."""
+    if view.upper is None:
+        return 0
+    try:
+        return snapshots.usage(Path(view.upper))
+    except FileNotFoundError:
+        return 0
 
 
 def mount_points(container: Container) -> Iterable[MountPoint]:

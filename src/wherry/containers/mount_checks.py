@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from wherry.model.containers import ContainerSpec, MountKind, MountSpec
@@ -28,13 +28,22 @@ def check_mounts(spec: ContainerSpec) -> tuple[MountSpec, ...]:
         raise Unsupported(
             f"--volumes-from {spec.volumes_from[0]} is not in this version", hint=_LATER
         )
-    if spec.image_volumes:
-        raise Unsupported(f"volume {spec.image_volumes[0]} is not in this version", hint=_LATER)
     if spec.volume_driver:
         raise Unsupported(f"volume driver {spec.volume_driver} is not in this version", hint=_LATER)
     checked = tuple(_check(mount) for mount in spec.mounts)
     _check_targets(checked)
+    if wanted := uncovered(spec.image_volumes, checked):
+        raise Unsupported(f"volume {wanted[0]} is not in this version", hint=_LATER)
     return checked
+
+
+def uncovered(volumes: Sequence[str], mounts: Sequence[MountSpec]) -> tuple[str, ...]:
+    """Return those of `volumes` (targets) that no mount takes the place of.
+
+    docker-py names the target of every bind among a container's volumes too.
+    """
+    taken = {posixpath.normpath(mount.target) for mount in mounts}
+    return tuple(volume for volume in volumes if posixpath.normpath(volume) not in taken)
 
 
 def _check(mount: MountSpec) -> MountSpec:

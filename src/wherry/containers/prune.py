@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.containers.filters import compile_prune_filters
+from wherry.containers.listing import read_size
 from wherry.containers.live import Lives
 from wherry.containers.remove import Remover
 from wherry.containers.runtime_spec import View
@@ -62,10 +63,11 @@ class Pruner:
 
     def _size(self, container: Container) -> int:
         try:
-            upper = self._snapshots.view_of(container.id, container.chain).upper
+            return read_size(
+                self._snapshots, self._snapshots.view_of(container.id, container.chain)
+            )
         except NotFound:
             return 0
-        return self._snapshots.usage(Path(upper)) if upper is not None else 0
 
 
 def _idle(container: Container) -> bool:

@@ -52,7 +52,9 @@ class Remover:
         execs: Execs,
         events: Recorder,
         folder: Callable[[str], Path],
+        let_go: Callable[[Container], None],
     ) -> None:
+        """`let_go` is told of every container that is gone, and returns at once."""
         self._store = store
         self._lives = lives
         self._signals = signals
@@ -61,6 +63,7 @@ class Remover:
         self._execs = execs
         self._events = events
         self._folder = folder
+        self._let_go = let_go
 
     async def remove(self, ref: str, *, force: bool, link: bool = False) -> None:
         """Remove the container that `ref` names; `force` kills it first.
@@ -106,5 +109,6 @@ class Remover:
         self._trash.throw(self._folder(container.id))
         self._events.record(container_event(container, "destroy"))
         live.tell_removed(outcome or exited(container))
+        self._let_go(container)
         if live.attached:
             await self._supervisor.forget(container.id)

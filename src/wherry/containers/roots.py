@@ -20,7 +20,7 @@ from typing import Protocol
 
 from wherry.containers.inside import Wanted
 from wherry.containers.runtime_spec import View
-from wherry.containers.start import parse_map
+from wherry.containers.start import clear_volatile, parse_map
 from wherry.containers.transitions import ALIVE
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
@@ -95,6 +95,7 @@ class Roots:
                 yield root
             return
         view = self._snapshots.prepare(container.id, container.chain)
+        clear_volatile(view)
         with self._mounted(view, writable=True) as fd:
             yield Root(fd, wanted.path)
 

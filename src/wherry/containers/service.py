@@ -84,6 +84,7 @@ class ContainerService:
         self.read_archive = rooms.copier.read
         self.export = rooms.copier.export
         self.exec_create = rooms.executor.create
+        self.exec_check = rooms.executor.check
         self.exec_inspect = rooms.executor.inspect
         self.exec_resize = rooms.executor.resize
         self.logs = rooms.logs.logs

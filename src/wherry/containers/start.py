@@ -18,6 +18,7 @@ from wherry.containers.runtime_spec import HostFacts, View, build_spec, read_dev
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
+from wherry.kernel.paths import remove_path
 from wherry.model.containers import Container, LogConfig, Status
 from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
 from wherry.model.ids import Digest
@@ -148,6 +149,8 @@ class Starter:
         security = self.security(container, resolved)
         create_missing_sources(spec.mounts)
         view = self._snapshots.prepare(container.id, container.chain)
+        if spec.auto_remove:
+            clear_volatile(view)
         return build_spec(
             container,
             view=view,
@@ -197,6 +200,16 @@ class Starter:
             hostname=other.hostname,
             domainname=other.spec.domainname,
         )
+
+
+def clear_volatile(view: View) -> None:
+    """Take away the mark of an earlier `volatile` mount, which overlay refuses to mount over (EINVAL).
+
+    It stands for what a crash of the machine may have lost; a container of --rm does not outlive one.
+    Source: Documentation/filesystems/overlayfs, "Volatile mount".
+    """
+    if view.work is not None:
+        remove_path(Path(view.work) / "work" / "incompat" / "volatile")
 
 
 def _maps_of(owner: Joined | None) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:

@@ -40,10 +40,37 @@ class Top:
             words = shlex.split(ps_args or DEFAULT_ARGS)
         except ValueError as error:
             raise Invalid(f"ps: {error}") from None
-        output = await _run_ps(words)
-        found = parse_ps(output, pids)
+        found = parse_ps(await _ask_ps(words, pids), pids)
         self._events.record(container_event(container, "top"))
         return found
+
+
+async def _ask_ps(words: list[str], pids: list[int]) -> str:
+    """Ask about `pids` alone: ps(1) by itself selects only what has the caller's terminal.
+
+    Where the arguments select already, -q is refused and they have to do. Raises Invalid.
+    """
+    try:
+        return await _run_ps([*words, "-q", ",".join(map(str, pids))])
+    except Invalid:
+        return await _run_ps(words)
+
+
+async def read_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
+    """Return titles and rows of ps(1) about `pids`. Raises Invalid for bad arguments, Unavailable.
+
+    It is asked about these alone, for by itself it selects only what has the caller's terminal. Where
+    the arguments select already it refuses -q, and they have to do.
+    """
+    try:
+        words = shlex.split(ps_args or DEFAULT_ARGS)
+    except ValueError as error:
+        raise Invalid(f"ps: {error}") from None
+    try:
+        output = await _run_ps([*words, "-q", ",".join(map(str, pids))])
+    except Invalid:
+        output = await _run_ps(words)
+    return parse_ps(output, pids)
 
 
 async def _run_ps(words: list[str]) -> str:

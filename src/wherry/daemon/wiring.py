@@ -212,6 +212,7 @@ async def _open_containers(
         remove_tree=remove_path,
         watch=Inotify,
         recorded_exit=lambda key: read_recorded_exit(config.exec_root, key),
+        let_go=images.let_go,
     )
     settings = Settings(
         root=config.data_root,

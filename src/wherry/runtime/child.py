@@ -16,6 +16,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -30,7 +31,7 @@ from wherry.runtime.steps import CgroupMount, Stage, Step, place
 from wherry.runtime.user import Identity, identify
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HIGHEST_CAPABILITY = 40
+_MOST_CAPABILITIES = 64
 _SYS_ADMIN = 1 << 21
 _NOT_RUN = 255
 _HOME = b"/tmp"
@@ -54,7 +55,8 @@ def run_slot(
         if go is None:
             os._exit(0)
         stage = _prepare(k, profile, hierarchies, go.descriptors, progress)
-        handshake.send(end, handshake.READY)
+        if go.body == handshake.TELL:
+            handshake.send(end, handshake.READY)
         message = handshake.receive(end)
         if message is None:
             os._exit(0)
@@ -68,12 +70,15 @@ def run_exec(k: Kernel, end: int) -> NoReturn:
     """Wait for a process to run in a container that was joined already, and exec it."""
     progress = _Progress()
     try:
+        _forget_signals(k)
         message = handshake.receive(end)
         if message is None:
             os._exit(0)
         become_root(k)
         process = _decoded_process(json.loads(message.body))
         _take_stdio(k, message.descriptors[:3], process)
+        _join_keyring(k)
+        _close_between(k, 0, 1, 2, end)
         become(k, process, progress)
     except BaseException as error:
         _report(end, error, progress.step)
@@ -91,19 +96,27 @@ def _forget_the_parent(k: Kernel, keep: int) -> None:
     close_all_but(k, keep)
     # A process of the container must not read the supervisor's memory through /proc (ptrace(2)).
     k.prctl(abi.PR_SET_DUMPABLE, 0)
+    _forget_signals(k)
+
+
+def _forget_signals(k: Kernel) -> None:
     signal.set_wakeup_fd(-1)
     k.default_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def close_all_but(k: Kernel, *keep: int) -> None:
-    """Close every descriptor that is not in `keep`, all above 2; the first three become the null device."""
+def _close_between(k: Kernel, *keep: int) -> None:
     last = -1
     for fd in sorted(keep):
         if fd > last + 1:
             k.close_range(last + 1, fd - 1)
         last = fd
     k.close_range(last + 1, 0x7FFFFFFF)
+
+
+def close_all_but(k: Kernel, *keep: int) -> None:
+    """Close every descriptor that is not in `keep`, all above 2; the first three become the null device."""
+    _close_between(k, *keep)
     # Numbers 0 to 2 stay taken until the container's own streams come.
     while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) < 2:
         pass
@@ -185,8 +198,10 @@ def _launch(stage: Stage, end: int, message: handshake.Message, progress: _Progr
     if process.terminal:
         progress.step = "show the terminal as /dev/console"
         _attach_console(stage)
-    with contextlib.suppress(OSError):  # EDQUOT, ENOSYS: a keyring of its own is a nicety
-        k.join_session_keyring()
+    _join_keyring(k)
+    # CVE-2024-21626: what stays open until execve has a name in /proc/self/fd, and the working directory
+    # comes from the image. /proc/sys as it was before it became read-only is among it.
+    _close_between(k, 0, 1, 2, end, *((gate,) if gate >= 0 else ()))
 
     def wait_at_gate() -> None:
         progress.step = "wait at the gate"
@@ -195,6 +210,14 @@ def _launch(stage: Stage, end: int, message: handshake.Message, progress: _Progr
         select.select([gate], [], [])
 
     become(k, process, progress, wait_at_gate if gate >= 0 else None)
+
+
+def _join_keyring(k: Kernel) -> None:
+    # The supervisor's session keyring would be the process's otherwise, with a possessor's rights.
+    with contextlib.suppress(
+        OSError
+    ):  # EDQUOT, ENOSYS: kernels without keys have none to give away
+        k.join_session_keyring()
 
 
 def _attach_console(stage: Stage) -> None:
@@ -251,7 +274,7 @@ def become(
     # What is ignored stays so across execve, and Python ignores SIGPIPE and SIGXFSZ.
     k.default_signals()
     progress.step = "find the command"
-    path = find_command(process.argv[0], environment)
+    path = find_command(process.argv[0] if process.argv else "", environment)
     if wait is not None:
         wait()
     progress.step = f"exec {process.argv[0]}"
@@ -330,25 +353,26 @@ def _set_rlimit(name: str, soft: int, hard: int) -> None:
 def _own_stdio(who: Identity) -> None:
     """Give pipes and the terminal to the user, so that /dev/stdout can be opened again by name.
 
-    The null device is shared with everyone and keeps its owner.
+    Files and devices that were handed in keep their owner.
     """
     for fd in (0, 1, 2):
         found = os.fstat(fd)
-        if found.st_rdev == os.makedev(1, 3) or found.st_uid == who.uid:
+        if found.st_uid == who.uid or not (stat.S_ISFIFO(found.st_mode) or os.isatty(fd)):
             continue
-        # EPERM, EINVAL, EROFS: an inherited descriptor of a file that is not ours to give.
+        # EPERM, EINVAL: a terminal of the host's that was handed in.
         with contextlib.suppress(OSError):
             os.fchown(fd, who.uid, -1)
 
 
 def _change_identity(k: Kernel, process: Process, who: Identity) -> None:
-    for capability in range(_HIGHEST_CAPABILITY + 1):
+    for capability in range(_MOST_CAPABILITIES):
         if not process.bounding >> capability & 1:
             try:
                 k.prctl(abi.PR_CAPBSET_DROP, capability)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # newer than this kernel
+                if error.errno != errno.EINVAL:
                     raise
+                break  # the kernel's last one was before it; it may know more than this program
     k.prctl(abi.PR_SET_KEEPCAPS, 1)
     try:
         os.setgroups(who.groups)
@@ -370,7 +394,7 @@ def _finish_capabilities(k: Kernel, process: Process) -> None:
     # A user other than root gets its capabilities at execve from the ambient set alone, as with Docker.
     permitted = process.permitted
     k.capset(process.effective & permitted, permitted, process.inheritable)
-    for capability in range(_HIGHEST_CAPABILITY + 1):
+    for capability in range(_MOST_CAPABILITIES):
         if process.ambient >> capability & 1:
             k.prctl(abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_RAISE, capability)
 

@@ -35,19 +35,26 @@ def make_dev(k: Kernel, owner: int, group: int) -> int:
     tree = mount.new_filesystem(k, "tmpfs", options, attributes)
     mask = os.umask(0)
     try:
-        for name, major, minor in _DEFAULT_NODES:
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
-            if owner:
-                os.chown(name, owner, group, dir_fd=tree)
-        for name in _FOLDERS:
-            os.mkdir(name, 0o755, dir_fd=tree)
-            if owner:
-                os.chown(name, owner, group, dir_fd=tree)
-        if owner:
-            os.chown(".", owner, group, dir_fd=tree)
+        _fill(tree, owner, group)
+    except BaseException:
+        os.close(tree)
+        raise
     finally:
         os.umask(mask)
     return tree
+
+
+def _fill(tree: int, owner: int, group: int) -> None:
+    for name, major, minor in _DEFAULT_NODES:
+        os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=tree)
+        if owner:
+            os.chown(name, owner, group, dir_fd=tree)
+    for name in _FOLDERS:
+        os.mkdir(name, 0o755, dir_fd=tree)
+        if owner:
+            os.chown(name, owner, group, dir_fd=tree)
+    if owner:
+        os.chown(".", owner, group, dir_fd=tree)
 
 
 def add_device(tree: int, device: Device, owner: int, group: int) -> None:
@@ -67,7 +74,10 @@ def add_device(tree: int, device: Device, owner: int, group: int) -> None:
         )
     parent, _, name = device.path.removeprefix("/dev").strip("/").rpartition("/")
     holder = paths.make_dirs_in_root(tree, parent, owner=(owner, group))
-    folder = os.open(f"/proc/self/fd/{holder}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder = os.open(f"/proc/self/fd/{holder}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(holder)
     try:
         try:
             os.unlink(name, dir_fd=folder)
@@ -79,7 +89,6 @@ def add_device(tree: int, device: Device, owner: int, group: int) -> None:
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=folder)
     finally:
         os.close(folder)
-        os.close(holder)
 
 
 def host_devices() -> Iterator[Device]:

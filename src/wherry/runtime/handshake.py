@@ -2,7 +2,7 @@
 
     child born            > supervisor writes the id maps, attaches cgroups
     supervisor GO [dev]   > child enters its cgroup namespace, becomes root, furnishes the slot
-    child READY           > (the slot is warm)
+    child READY           > where GO asked for it: the slot is warm, or someone wants a terminal of it
     supervisor PLAN [root, trees…, stdin, stdout, stderr] > child performs the steps
     child execs           > its end of the socket closes: success
     child FAILED {step, errno, message, exit_code} > and exits
@@ -14,17 +14,21 @@ from __future__ import annotations
 
 import _socket as socket
 import array
+import errno
 import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import StartFailed
 
 GO = b"G"
 READY = b"R"
 PLAN = b"P"
 FAILED = b"F"
+TELL = b"1"
+"""GO's body: say READY when furnished."""
 LARGEST = 4 << 20
 MOST_DESCRIPTORS = 250
 """SCM_MAX_FD is 253."""
@@ -71,12 +75,22 @@ def send(fd: int, kind: bytes, body: bytes = b"", descriptors: tuple[int, ...] =
         end.detach()
 
 
-def receive(fd: int) -> Message | None:
-    """Return the next message, None at the end. The descriptors are close-on-exec and the caller's."""
+def receive(fd: int, seconds: float | None = None) -> Message | None:
+    """Return the next message, None at the end. The descriptors are close-on-exec and the caller's.
+
+    Raises TimeoutError where `seconds` are given and nothing has come by then, OSError; no descriptor
+    is left open then.
+    """
+    if seconds is not None and not wait_readable(fd, seconds):
+        raise TimeoutError(errno.ETIMEDOUT, "nothing was said in time")
     room = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
     end = _socket_of(fd)
     try:
-        data, ancillary, _, _ = end.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, flags, _ = end.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # Told once, of a peer that ended without having read all; what it said is still to be read.
+            data, ancillary, flags, _ = end.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
     finally:
         end.detach()
     found: list[int] = []
@@ -85,8 +99,12 @@ def receive(fd: int) -> Message | None:
             numbers = array.array("i")
             numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
             found += numbers
-    if not data:
-        return None
+    if not data or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        for number in found:
+            os.close(number)
+        if not data:
+            return None
+        raise OSError(errno.EMFILE, "a message came without all of its descriptors")
     return Message(data[:1], data[1:], tuple(found))
 
 

@@ -6,34 +6,44 @@ the slot's child. The supervisor's pool and `command` both start containers thro
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import struct
+import stat
 
-from wherry.kernel import abi, mount, paths
+from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
 from wherry.model.errors import StartFailed
 from wherry.model.oci import OverlayRoot, PathRoot, Process
 from wherry.runtime import handshake, wire
 from wherry.runtime.devices import add_device
 from wherry.runtime.plan import Plan, Tree
-from wherry.runtime.slots import Slot
+from wherry.runtime.slots import PATIENCE, Slot, borrow_pty, open_pty_in
 from wherry.runtime.steps import CgroupMount, settle
 
 
 class Host:
     """Performs the host's part of plans; layers lie below `data_root`."""
 
-    def __init__(self, k: Kernel, data_root: str) -> None:
+    def __init__(self, k: Kernel, data_root: str, patience: float | None = PATIENCE) -> None:
+        """`patience` are the seconds to wait for a child; None for a caller that serves nobody else."""
         self._k = k
         self._data_root = data_root
+        self._patience = patience
+
+    def go(self, slot: Slot, trees: tuple[int, ...], *, tell: bool) -> None:
+        """Have the slot's child furnish itself; with `tell` `await_ready` waits for it. Raises OSError.
+
+        Without, whatever fails is told at `finish`, and nobody waits: a container whose namespaces the
+        child has joined may stop it.
+        """
+        handshake.send(slot.socket, handshake.GO, handshake.TELL if tell else b"", trees)
+        slot.ready = not tell
 
     def await_ready(self, slot: Slot) -> None:
         """Return when the slot's child is furnished. Raises StartFailed."""
         if slot.ready:
             return
-        message = handshake.receive(slot.socket)
+        message = self._receive(slot)
         if message is None:
             raise StartFailed("the container's first process ended before it was ready")
         if message.kind == handshake.FAILED:
@@ -75,6 +85,8 @@ class Host:
                 )
             handshake.send(slot.socket, handshake.PLAN, json.dumps(body).encode(), descriptors)
         except OSError as error:
+            if said := self.told(slot):
+                raise said from error
             where = f" {os.fsdecode(error.filename)}" if error.filename else ""
             text = (error.strerror or str(error)).lower()
             raise StartFailed(
@@ -94,21 +106,49 @@ class Host:
             body = json.dumps(wire.encode(process)).encode()
             handshake.send(slot.socket, handshake.PLAN, body, stdio)
         except OSError as error:
+            if said := self.told(slot):
+                raise said from error
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"cannot start the process: {text}") from error
 
     def finish(self, slot: Slot) -> None:
         """The slot's socket is readable: return when the child has exec'd. Raises StartFailed."""
-        message = handshake.receive(slot.socket)
+        message = self._receive(slot)
         if message is not None and message.kind == handshake.FAILED:
             raise handshake.failure(message.body)
+
+    def _receive(self, slot: Slot) -> handshake.Message | None:
+        try:
+            return handshake.receive(slot.socket, self._patience)
+        except OSError as error:
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"the container's first process is held up: {text}") from error
+
+    def told(self, slot: Slot) -> StartFailed | None:
+        """Return what the child has said of its own failure, None where it said nothing; does not wait.
+
+        Its end shows here first as EPIPE or ESRCH of something that was done to it.
+        """
+        try:
+            message = handshake.receive(slot.socket, 0)
+        except OSError:
+            return None
+        if message is None or message.kind != handshake.FAILED:
+            return None
+        return handshake.failure(message.body)
 
     def _open_root(self, slot: Slot, plan: Plan) -> int:
         match plan.root:
             case PathRoot(path=path):
                 tree = mount.clone_tree(self._k, os.fsencode(path), recursive=True)
-                if slot.userns >= 0:
-                    mount.idmap(self._k, tree, slot.userns)
+                try:
+                    if slot.userns >= 0:
+                        mount.idmap(self._k, tree, slot.userns)
+                    # A copy of a shared mount is its peer: /proc would be mounted on the host's side too.
+                    mount.change(self._k, tree, propagation=abi.MS_PRIVATE, recursive=True)
+                except BaseException:
+                    os.close(tree)
+                    raise
                 return tree
             case OverlayRoot() as root:
                 wanted = mount.Overlay(
@@ -137,6 +177,8 @@ class Host:
             ):
                 # Something below cannot be idmapped (procfs, a network file system): the top alone, or as it is.
                 mount.idmap(self._k, tree, slot.userns)
+            if not options.propagation:
+                mount.change(self._k, tree, propagation=abi.MS_PRIVATE, recursive=options.recursive)
             settle(self._k, tree, options)
         except BaseException:
             os.close(tree)
@@ -156,40 +198,31 @@ class Host:
             ) from error
 
     def own(self, slot: Slot, stdio: tuple[int, int, int], console: int) -> None:
-        """Pipes and the terminal become the container's root's; the child hands them on to its user."""
+        """Pipes and the terminal become the container's root's; the child hands them on to its user.
+
+        Files that were handed in (`wherry-runtime run > file`) keep their owner.
+        """
         if not slot.owner:
             return
-        for fd in {*stdio, console}:
-            if fd >= 0 and os.fstat(fd).st_rdev != os.makedev(1, 3):
-                os.fchown(fd, slot.owner, slot.group + 5 if fd == console else slot.group)
+        for fd in {*stdio, console} - {-1}:
+            if fd == console:
+                os.fchown(fd, slot.owner, slot.group + 5)
+            elif stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, slot.owner, slot.group)
 
     def open_pty(self, slot: Slot) -> tuple[int, int]:
         """Return (master, slave) of a new pseudo-terminal of the container's own devpts. Raises StartFailed."""
         self.await_ready(slot)
         if not slot.profile.furnished:
             return os.openpty()
-        folder = f"/proc/{slot.pid}/root/{'' if slot.exec_root else 'tmp/'}"
-        root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        flags = os.O_RDWR | os.O_NOCTTY
-        resolve = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
         try:
-            master = paths.open_in_root(root, b"dev/pts/ptmx", flags, resolve=resolve)
+            if slot.exec_root:
+                return borrow_pty(self._k, slot)
+            return open_pty_in(self._k, f"/proc/{slot.pid}/root/tmp")
         except OSError as error:
             raise StartFailed(
                 f"cannot open a terminal: {(error.strerror or '').lower()}"
             ) from error
-        finally:
-            os.close(root)
-        try:
-            # CVE-2025-52565: what the container mounted there in our stead is refused.
-            if self._k.statfs_magic(master) != abi.DEVPTS_SUPER_MAGIC:
-                raise StartFailed("the container's /dev/pts/ptmx is not a terminal multiplexer")
-            fcntl.ioctl(master, abi.TIOCSPTLCK, struct.pack("i", 0))
-            slave = fcntl.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        except BaseException:
-            os.close(master)
-            raise
-        return master, slave
 
 
 def cgroup_mounts(mountinfo: str) -> tuple[CgroupMount, ...]:
@@ -204,7 +237,10 @@ def cgroup_mounts(mountinfo: str) -> tuple[CgroupMount, ...]:
         words = tuple(
             word
             for word in options.split(",")
-            if kind == "cgroup" and word not in ("rw", "ro", "xattr", "clone_children")
+            if kind == "cgroup"
+            and word not in ("rw", "ro", "xattr", "clone_children")
+            # release_agent=: who may not choose it may not repeat it, EINVAL.
+            and ("=" not in word or word.startswith("name="))
         )
         if any(word.startswith("name=") for word in words):
             words = ("none", *(word for word in words if word.startswith("name=")))

@@ -24,11 +24,10 @@ from typing import Any
 from wherry.kernel import abi
 from wherry.kernel.calls import Kernel
 from wherry.model.errors import Conflict, Invalid, StartFailed
-from wherry.model.oci import HOST, Process
+from wherry.model.oci import Process
 from wherry.runtime import slots
 from wherry.runtime.bundle import Json, parse_process, parse_spec, read_config
 from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
-from wherry.runtime.handshake import GO, send
 from wherry.runtime.host import Host, cgroup_mounts
 from wherry.runtime.plan import Plan, plan_launch
 from wherry.runtime.slots import Slot
@@ -53,6 +52,7 @@ class Runtime:
     def __init__(self, k: Kernel, states: States) -> None:
         self._k = k
         self._states = states
+        self._host = Host(k, "/", None)
 
     def create(
         self, identifier: str, bundle: str, terminal: Terminal, pid_file: str, *, own: bool = False
@@ -116,9 +116,8 @@ class Runtime:
         try:
             if plan.profile.uid_maps:
                 slots.map_ids(slot, plan.profile.uid_maps, plan.profile.gid_maps)
-            if plan.profile.namespaces.user != HOST:
-                slot.userns = os.open(f"/proc/{slot.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            send(slot.socket, GO)
+            # A bundle's files have the owners that its maps say already: nothing is idmapped (config.md).
+            self._host.go(slot, (), tell=True)
         except BaseException:
             self._kill(slot, driver, handle)
             raise
@@ -126,7 +125,7 @@ class Runtime:
 
     def _perform(self, plan: Plan, slot: Slot, gate: int, terminal: Terminal) -> None:
         """Have the child perform the plan up to the gate."""
-        host = Host(self._k, "/")
+        host = self._host
         master = console = -1
         if plan.process.terminal:
             master, console = host.open_pty(slot)
@@ -218,7 +217,7 @@ class Runtime:
             entrances.close()
             os.close(pidfd)
         slot.owner, slot.group = state.facts["owner"]
-        host = Host(self._k, "/")
+        host = self._host
         console = master = -1
         if process.terminal:
             master, console = host.open_pty(slot)

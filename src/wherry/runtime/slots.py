@@ -6,12 +6,16 @@ the fork. Processes are made with CLONE_PARENT, so that the keeper is their pare
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import signal
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from wherry.kernel import abi, mount
+from wherry.kernel import abi, mount, paths
 from wherry.kernel.calls import Kernel
 from wherry.model.errors import StartFailed
 from wherry.model.oci import HOST, PRIVATE, IdMap
@@ -21,7 +25,10 @@ from wherry.runtime.devices import add_device, host_devices, make_dev
 from wherry.runtime.plan import SlotProfile
 from wherry.runtime.steps import CgroupMount
 
+PATIENCE = 5.0
+"""Seconds that anyone waits for a process that a container could hold up."""
 _JOINED = b"J"
+_FILES = {"mount": "mnt", "network": "net"}
 _FLAGS = (
     ("user", abi.CLONE_NEWUSER),
     ("pid", abi.CLONE_NEWPID),
@@ -54,6 +61,8 @@ class Slot:
     warm: bool = False
     ready: bool = False
     exec_root: bool = False
+    namespaces: int = 0
+    """CLONE_NEW* of the container that an exec's child has joined."""
 
     def close(self) -> None:
         """Close everything but pidfd and socket, which belong to whoever took the slot."""
@@ -79,9 +88,13 @@ def namespace_flags(profile: SlotProfile) -> int:
 
 
 def _fork(
-    k: Kernel, flags: int, body: Callable[[], NoReturn], entrances: Entrances | None = None
+    k: Kernel,
+    flags: int,
+    end: int,
+    body: Callable[[], NoReturn],
+    entrances: Entrances | None = None,
 ) -> tuple[int, int]:
-    """clone3; the child enters the cgroups, runs `body` and never comes back.
+    """clone3; the child enters the cgroups, runs `body` and never comes back. It tells failures on `end`.
 
     A process that moves itself costs 0.2 ms; being moved by another makes the kernel wait for RCU,
     10 ms when the machine was idle.
@@ -92,6 +105,10 @@ def _fork(
             if entrances:
                 entrances.enter()
             body()
+        except OSError as error:
+            handshake.send(
+                end, handshake.FAILED, handshake.describe_failure(error, "enter the container")
+            )
         finally:
             os._exit(128)
     return pid, pidfd
@@ -109,41 +126,47 @@ def spawn_slot(
 
     With the default `parent` the caller's parent is the child's; with 0 the caller itself.
     """
-    ours, theirs = handshake.pair()
     spaces = profile.namespaces
     new = sum(
         flag
         for name, flag in _FLAGS
         if getattr(spaces, name) == PRIVATE and flag != abi.CLONE_NEWCGROUP
     )
-    joins = [
-        os.open(getattr(spaces, name), os.O_RDONLY | os.O_CLOEXEC)
-        for name, _ in _FLAGS
-        if getattr(spaces, name) not in (PRIVATE, HOST)
-    ]
+    with contextlib.ExitStack() as undo:
+        joins: list[int] = []
+        for name, _ in _FLAGS:
+            if getattr(spaces, name) not in (PRIVATE, HOST):
+                joins.append(_open_namespace(name, getattr(spaces, name)))
+                undo.callback(os.close, joins[-1])
+        ours, theirs = handshake.pair()
+        failed = undo.enter_context(contextlib.ExitStack())
+        failed.callback(os.close, ours)
 
-    def run() -> NoReturn:
-        child.run_slot(k, theirs, profile, hierarchies)
+        def run() -> NoReturn:
+            child.run_slot(k, theirs, profile, hierarchies)
 
-    def middle() -> NoReturn:
-        _join_and_fork(k, theirs, new, joins, run)
+        def middle() -> NoReturn:
+            _join_and_fork(k, theirs, new, joins, run)
 
-    try:
         try:
             flags = parent | (0 if joins else new)
-            pid, pidfd = _fork(k, flags, middle if joins else run, entrances)
+            pid, pidfd = _fork(k, flags, theirs, middle if joins else run, entrances)
         finally:
             os.close(theirs)
         if joins:
-            os.close(pidfd)
-            pid, pidfd = _receive_joined(ours)
-    except BaseException:
-        os.close(ours)
-        raise
-    finally:
-        for fd in joins:
-            os.close(fd)
+            pid, pidfd = _receive_joined(ours, pidfd)
+        failed.pop_all()
     return Slot(pid, pidfd, ours, profile)
+
+
+def _open_namespace(name: str, path: str) -> int:
+    """Return the namespace at `path`, which must not be this process's own. Raises OSError, StartFailed."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # A pid that was used again may be a host's process by now: to be its neighbour was never asked for.
+    if os.path.samestat(os.fstat(fd), os.stat(f"/proc/self/ns/{_FILES.get(name, name)}")):
+        os.close(fd)
+        raise StartFailed(f"the {name} namespace {path} to be joined is the host's own")
+    return fd
 
 
 def _join_and_fork(
@@ -152,10 +175,11 @@ def _join_and_fork(
     """In a process of its own: join the namespaces of others, fork what stays, and tell its pidfd."""
     try:
         child.close_all_but(k, theirs, *joins)
+        k.prctl(abi.PR_SET_DUMPABLE, 0)
         for fd in joins:
             k.setns(fd, 0)
         child.become_root(k)
-        _, pidfd = _fork(k, new | abi.CLONE_PARENT, run)
+        _, pidfd = _fork(k, new | abi.CLONE_PARENT, theirs, run)
         handshake.send(theirs, _JOINED, b"", (pidfd,))
     except OSError as error:
         body = handshake.describe_failure(error, "join the other container's namespaces")
@@ -163,18 +187,40 @@ def _join_and_fork(
     os._exit(0)
 
 
-def _receive_joined(ours: int) -> tuple[int, int]:
-    pidfd = _descriptor_from(ours)
-    return pid_of(pidfd), pidfd
+def _receive_joined(ours: int, middle: int) -> tuple[int, int]:
+    """Return pid and pidfd of what the process in the middle (a pidfd, closed here) has forked."""
+    (pidfd,) = _receive_from(ours, middle, 1)
+    pid = pid_of(pidfd)
+    if pid <= 0:
+        os.close(pidfd)
+        raise StartFailed("the container's first process ended before it was ready")
+    return pid, pidfd
 
 
-def _descriptor_from(ours: int) -> int:
-    message = handshake.receive(ours)
+def _receive_from(ours: int, helper: int, count: int) -> tuple[int, ...]:
+    """Return the `count` descriptors that a process which visits hostile namespaces sends.
+
+    Its pidfd `helper` is closed here. Raises StartFailed; a helper that is held up is killed, so that
+    the supervisor is not.
+    """
+    try:
+        message = handshake.receive(ours, PATIENCE)
+    except OSError as error:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(helper, signal.SIGKILL)
+        text = (error.strerror or str(error)).lower()
+        raise StartFailed(f"cannot enter the container: {text}") from error
+    finally:
+        os.close(helper)
     if message is None:
         raise StartFailed("the joining process ended without a word")
     if message.kind == handshake.FAILED:
         raise handshake.failure(message.body)
-    return message.descriptors[0]
+    if len(message.descriptors) != count:
+        for fd in message.descriptors:
+            os.close(fd)
+        raise StartFailed("the joining process sent something else than was asked for")
+    return message.descriptors
 
 
 def spawn_joining(
@@ -187,22 +233,29 @@ def spawn_joining(
 ) -> Slot:
     """Return a slot whose child is inside the container that `pidfd` is of, waiting for a process to run.
 
-    The process in the middle enters the container's cgroups before it forks.
+    Only the child enters the container's cgroups. The caller waits for the process in the middle: were
+    it frozen or throttled with the container, the caller would be.
     """
     ours, theirs = handshake.pair()
+    kept = (*entrances.tasks, entrances.unified) if entrances else ()
 
     def run() -> NoReturn:
+        if entrances:
+            entrances.close()
+        # Last, since a cgroup namespace forbids to place a process outside of it (nsdelegate).
+        if namespaces & abi.CLONE_NEWCGROUP:
+            k.setns(pidfd, abi.CLONE_NEWCGROUP)
         os.close(pidfd)
         child.run_exec(k, theirs)
 
     def middle() -> NoReturn:
         step = "join the container's namespaces"
         try:
-            child.close_all_but(k, theirs, pidfd)
+            child.close_all_but(k, theirs, pidfd, *(fd for fd in kept if fd >= 0))
             k.prctl(abi.PR_SET_DUMPABLE, 0)
-            if namespaces:
-                k.setns(pidfd, namespaces)
-            _, inner = _fork(k, abi.CLONE_PARENT, run)
+            if others := namespaces & ~abi.CLONE_NEWCGROUP:
+                k.setns(pidfd, others)
+            _, inner = _fork(k, abi.CLONE_PARENT, theirs, run, entrances)
             handshake.send(theirs, _JOINED, b"", (inner,))
         except OSError as error:
             handshake.send(theirs, handshake.FAILED, handshake.describe_failure(error, step))
@@ -210,15 +263,50 @@ def spawn_joining(
 
     try:
         try:
-            _, middle_fd = _fork(k, parent, middle, entrances)
+            _, middle_fd = _fork(k, parent, theirs, middle)
         finally:
             os.close(theirs)
-        os.close(middle_fd)
-        pid, inner = _receive_joined(ours)
+        pid, inner = _receive_joined(ours, middle_fd)
     except BaseException:
         os.close(ours)
         raise
-    return Slot(pid, inner, ours, ready=True, exec_root=True)
+    return Slot(pid, inner, ours, ready=True, namespaces=namespaces, exec_root=True)
+
+
+def _visit(
+    k: Kernel,
+    pidfd: int,
+    namespaces: int,
+    what: str,
+    errand: Callable[[], tuple[int, ...]],
+    count: int,
+) -> tuple[int, ...]:
+    """Return the descriptors that `errand` opens inside another process's namespaces. Raises OSError, StartFailed.
+
+    Paths there are hostile: a file system of the container's own may never answer. The process that
+    goes there can be given up on, the supervisor cannot.
+    """
+    ours, theirs = handshake.pair()
+
+    def visit() -> NoReturn:
+        try:
+            child.close_all_but(k, theirs, pidfd)
+            k.prctl(abi.PR_SET_DUMPABLE, 0)
+            if namespaces:
+                k.setns(pidfd, namespaces)
+            handshake.send(theirs, _JOINED, b"", errand())
+        except (OSError, StartFailed) as error:
+            handshake.send(theirs, handshake.FAILED, handshake.describe_failure(error, what))
+        os._exit(0)
+
+    try:
+        try:
+            _, visitor = _fork(k, abi.CLONE_PARENT, theirs, visit)
+        finally:
+            os.close(theirs)
+        return _receive_from(ours, visitor, count)
+    finally:
+        os.close(ours)
 
 
 def borrow_tree(k: Kernel, pid: int, path: str) -> int:
@@ -227,30 +315,51 @@ def borrow_tree(k: Kernel, pid: int, path: str) -> int:
     A mount can be copied from within its own mount namespace only, so a process goes there for it.
     The other container is hostile: what it put at `path` is its own to share.
     """
-    ours, theirs = handshake.pair()
+
+    def errand() -> tuple[int, ...]:
+        return (mount.clone_tree(k, path.encode()),)
+
     pidfd = os.pidfd_open(pid)
-
-    def visit() -> NoReturn:
-        try:
-            child.close_all_but(k, theirs, pidfd)
-            k.setns(pidfd, abi.CLONE_NEWNS)
-            tree = mount.clone_tree(k, path.encode())
-            handshake.send(theirs, _JOINED, b"", (tree,))
-        except OSError as error:
-            body = handshake.describe_failure(error, f"open {path} of the other container")
-            handshake.send(theirs, handshake.FAILED, body)
-        os._exit(0)
-
     try:
-        try:
-            _, visitor = _fork(k, abi.CLONE_PARENT, visit)
-        finally:
-            os.close(theirs)
-            os.close(pidfd)
-        os.close(visitor)
-        return _descriptor_from(ours)
+        what = f"open {path} of the other container"
+        return _visit(k, pidfd, abi.CLONE_NEWNS, what, errand, 1)[0]
     finally:
-        os.close(ours)
+        os.close(pidfd)
+
+
+def borrow_pty(k: Kernel, slot: Slot) -> tuple[int, int]:
+    """Return (master, slave) of a new terminal of the running container that `slot` has joined.
+
+    Raises OSError, StartFailed.
+    """
+
+    def errand() -> tuple[int, ...]:
+        return open_pty_in(k, "/")
+
+    spaces = slot.namespaces & (abi.CLONE_NEWUSER | abi.CLONE_NEWNS)
+    master, slave = _visit(k, slot.pidfd, spaces, "open a terminal", errand, 2)
+    return master, slave
+
+
+def open_pty_in(k: Kernel, folder: str) -> tuple[int, int]:
+    """Return (master, slave) of a new terminal of the devpts below `folder`. Raises OSError, StartFailed."""
+    root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_RDWR | os.O_NOCTTY
+    resolve = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
+    try:
+        master = paths.open_in_root(root, b"dev/pts/ptmx", flags, resolve=resolve)
+    finally:
+        os.close(root)
+    try:
+        # CVE-2025-52565: what the container mounted there in our stead is refused.
+        if k.statfs_magic(master) != abi.DEVPTS_SUPER_MAGIC:
+            raise StartFailed("the container's /dev/pts/ptmx is not a terminal multiplexer")
+        fcntl.ioctl(master, abi.TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(master)
+        raise
+    return master, slave
 
 
 def map_ids(slot: Slot, uid_maps: tuple[IdMap, ...], gid_maps: tuple[IdMap, ...]) -> None:

@@ -18,6 +18,10 @@ from wherry.kernel import abi, mount, paths
 from wherry.kernel.calls import Kernel
 from wherry.runtime.wire import registered
 
+_PLAIN_PATH = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
+# CVE-2019-19921, CVE-2023-27561: where these lie is relied upon by masks and sysctls.
+_TRUSTED = frozenset({"proc", "sysfs"})
+
 
 @dataclass(frozen=True, slots=True)
 class CgroupMount:
@@ -57,15 +61,16 @@ class Step(Protocol):
         ...
 
 
-def place(stage: Stage, target: str, *, directory: bool) -> int:
+def place(stage: Stage, target: str, *, directory: bool, resolve: int = paths.CONTAINED) -> int:
     """Return an O_PATH descriptor of `target`, made where missing: a directory or an empty file."""
     wanted = os.fsencode(target)
     try:
-        return paths.open_in_root(stage.root, wanted, os.O_PATH)
+        return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
     except FileNotFoundError:
         pass
     if directory:
-        return paths.make_dirs_in_root(stage.root, wanted)
+        os.close(paths.make_dirs_in_root(stage.root, wanted))
+        return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
     parent, _, name = wanted.rstrip(b"/").rpartition(b"/")
     holder = paths.make_dirs_in_root(stage.root, parent)
     try:
@@ -83,8 +88,8 @@ def is_directory(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
-def _attach(stage: Stage, tree: int, target: str) -> None:
-    spot = place(stage, target, directory=is_directory(tree))
+def _attach(stage: Stage, tree: int, target: str, resolve: int = paths.CONTAINED) -> None:
+    spot = place(stage, target, directory=is_directory(tree), resolve=resolve)
     try:
         mount.attach(stage.k, tree, spot)
     finally:
@@ -124,8 +129,9 @@ class Filesystem:
         copy_up = ("tmpcopyup", None)
         options = tuple(option for option in wanted.data if option != copy_up)
         tree = mount.new_filesystem(stage.k, self.kind, options, wanted.set_, self.source)
+        resolve = _PLAIN_PATH if self.kind in _TRUSTED else paths.CONTAINED
         try:
-            _attach(stage, tree, self.target)
+            _attach(stage, tree, self.target, resolve)
         finally:
             os.close(tree)
 
@@ -203,7 +209,7 @@ class MoveFurnished:
                 stage.root,
                 name,
                 os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY,
-                resolve=paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS,
+                resolve=_PLAIN_PATH,
             )
         except FileNotFoundError:
             spot = paths.make_dirs_in_root(stage.root, name)
@@ -290,7 +296,12 @@ class KeepSysctls:
 
     def perform(self, stage: Stage) -> None:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        stage.sysctls = paths.open_in_root(stage.root, b"proc/sys", flags)
+        found = paths.open_in_root(stage.root, b"proc/sys", flags)
+        # CVE-2025-52881: what a volume put in its place is not written to.
+        if stage.k.statfs_magic(found) != abi.PROC_SUPER_MAGIC:
+            os.close(found)
+            raise OSError(errno.EINVAL, "not a proc file system", "/proc/sys")
+        stage.sysctls = found
 
 
 @registered
@@ -307,7 +318,9 @@ class Sysctl:
 
     def perform(self, stage: Stage) -> None:
         try:
-            fd = paths.open_in_root(stage.sysctls, self.key.replace(".", "/"), os.O_WRONLY)
+            resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS | paths.RESOLVE_NO_XDEV
+            name = self.key.replace(".", "/")
+            fd = paths.open_in_root(stage.sysctls, name, os.O_WRONLY, resolve=resolve)
         except OSError:
             if self.optional:
                 return

@@ -7,6 +7,7 @@ more than `LARGEST` bytes are read. Rules and words are Docker's (docker run --u
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,11 +29,15 @@ class Identity:
 
 
 def _read(path: str) -> str:
+    # An image may have anything here: a FIFO without a writer, a terminal, a device.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, flags)
     except OSError:
         return ""
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
         return os.read(fd, LARGEST).decode(errors="surrogateescape")
     except OSError:
         return ""
@@ -48,7 +53,8 @@ def _rows(text: str, width: int) -> Iterator[list[str]]:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() else None
+    # Longer ones are no ids; int() raises ValueError from 4300 digits on.
+    return int(text) if len(text) < 20 and text.isascii() and text.isdecimal() else None
 
 
 def identify(user: User, passwd: str | None = None, group: str | None = None) -> Identity:
@@ -56,6 +62,14 @@ def identify(user: User, passwd: str | None = None, group: str | None = None) ->
 
     Raises StartFailed with Docker's words where a name has no entry or a number is out of range.
     """
+    who = _identify(user, passwd, group)
+    # (uid_t) -1 means "leave it" to setresuid(2): an entry with 4294967295 would stay root.
+    if not all(0 <= number <= _HIGHEST for number in (who.uid, who.gid, *who.groups)):
+        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
+    return who
+
+
+def _identify(user: User, passwd: str | None, group: str | None) -> Identity:
     if not user.name and not user.additional_groups:
         if passwd is None:
             passwd = _read("/etc/passwd")
@@ -99,8 +113,6 @@ def _look_up_user(wanted: str, user: User, passwd: str) -> tuple[int, int, str, 
         raise StartFailed(
             f"unable to find user {wanted}: no matching entries in passwd file", exit_code=125
         )
-    if number > _HIGHEST:
-        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
     return number, user.gid, "/", ""
 
 
@@ -114,6 +126,4 @@ def _look_up_group(wanted: str, group: str) -> int:
         raise StartFailed(
             f"unable to find group {wanted}: no matching entries in group file", exit_code=125
         )
-    if number > _HIGHEST:
-        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
     return number

@@ -31,7 +31,6 @@ _ALGORITHM: Final = "sha256"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | RESOLVE_NO_XDEV
 _VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)
-_BLOCK: Final = 512  # the unit of st_blocks, whatever the file system's own is: stat(2)
 
 
 class LayerTrees:
@@ -119,14 +118,15 @@ class LayerTrees:
 
 
 def read_usage(path: Path) -> int:
-    """Return the bytes that the tree takes on disk, hard links once, as du(1) counts.
+    """Return the bytes that the tree's files hold: their sizes, hard links once, folders as nothing.
 
-    What vanishes meanwhile does not count; neither do other mounts.
+    That is what `docker ps --size` and an image's size tell. What vanishes meanwhile does not count;
+    neither do other mounts.
     """
     seen: set[tuple[int, int]] = set()
     top = os.open(path, _DIRECTORY)
     try:
-        blocks = os.fstat(top).st_blocks
+        total = 0
         pending = [b""]
         while pending:
             below = pending.pop()
@@ -140,16 +140,17 @@ def read_usage(path: Path) -> int:
                 for name, status in _statuses(fd):
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(below + b"/" + name if below else name)
-                    elif status.st_nlink > 1:
+                        continue
+                    if status.st_nlink > 1:
                         if (status.st_dev, status.st_ino) in seen:
                             continue
                         seen.add((status.st_dev, status.st_ino))
-                    blocks += status.st_blocks
+                    total += status.st_size
             finally:
                 os.close(fd)
     finally:
         os.close(top)
-    return blocks * _BLOCK
+    return total
 
 
 def _statuses(fd: int) -> Iterator[tuple[bytes, os.stat_result]]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+
+from wherry.model.errors import Invalid
 
 _FILE = "engine-id"
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
 def engine_id(data_root: str) -> str:
-    """Return the engine's id, a UUID kept in the data root; made when there is none."""
+    """Return the engine's id, a UUID kept in the data root; made when there is none.
+
+    Raises Invalid for a file with something else: the engine's cgroups are named by it, and what is
+    found below that name is taken for its own.
+    """
     path = os.path.join(data_root, _FILE)
     try:
-        with open(path, encoding="ascii") as file:
-            found = file.read().strip()
-        if found:
-            return found
+        return _read(path)
     except FileNotFoundError:
         pass
     fresh = f"{path}.{os.getpid()}"
@@ -27,8 +32,17 @@ def engine_id(data_root: str) -> str:
     except FileExistsError:
         pass
     os.unlink(fresh)
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
+    return _read(path)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        found = file.read(64).strip()
+    if not _UUID.fullmatch(found):
+        raise Invalid(
+            f"{path} does not hold a UUID: {found!r}", hint="remove it; a new one is made"
+        )
+    return found
 
 
 def cgroup_parent(data_root: str) -> str:

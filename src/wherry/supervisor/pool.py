@@ -8,8 +8,9 @@ release after the exit: cgroups and the id range are given back
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
+import signal
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,10 +19,11 @@ from typing import Any
 from wherry.kernel.bpf import load_device_program
 from wherry.kernel.calls import Kernel
 from wherry.kernel.linux import LINUX
-from wherry.model.errors import StartFailed, WherryError
+from wherry.kernel.processes import wait_readable
+from wherry.model.errors import NotFound, StartFailed, WherryError
 from wherry.model.oci import HOST, PRIVATE, Process
 from wherry.model.resources import DEFAULT_DEVICES, Limits
-from wherry.runtime import handshake, slots
+from wherry.runtime import slots
 from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
 from wherry.runtime.host import Host, cgroup_mounts
 from wherry.runtime.plan import Plan, SlotProfile
@@ -31,7 +33,7 @@ from wherry.supervisor.identity import cgroup_parent
 from wherry.supervisor.ranges import IdRanges, maps
 
 _WARM = SlotProfile()
-_EXIT_PATIENCE_MS = 2_000
+_EXIT_PATIENCE = 2.0
 _OWN = "slot-"
 
 
@@ -62,6 +64,7 @@ class Pool:
         self._host = Host(k, config.data_root)
         self._warm: deque[Slot] = deque()
         self._adopted: set[str] = set()
+        self._unreleased: list[dict[str, Any]] = []
         self._swept = False
         self._serial = 0
 
@@ -69,7 +72,7 @@ class Pool:
 
     def take(self, plan: Plan) -> Slot:
         """Return a slot for `plan`. Raises StartFailed."""
-        slot = self._pick(plan.profile)
+        slot = self._pick(plan)
         try:
             self._settle_cgroup(slot, plan)
         except OSError as error:
@@ -81,31 +84,36 @@ class Pool:
             raise
         return slot
 
-    def _pick(self, profile: SlotProfile) -> Slot:
-        if profile == _WARM:
+    def _pick(self, plan: Plan) -> Slot:
+        if plan.profile == _WARM:
             while self._warm:
                 slot = self._warm.popleft()
                 if self._is_alive(slot):
                     return slot
                 self._discard(slot)
-        return self._make(profile, warm=False)
+        return self._make(plan.profile, tell=plan.process.terminal)
 
     def refill(self) -> bool:
         """Make one warm slot; return whether more are wanted."""
         if len(self._warm) < self._config.size:
-            self._warm.append(self._make(_WARM, warm=True))
+            slot = self._make(_WARM, tell=True)
+            slot.warm = True
+            self._warm.append(slot)
         return len(self._warm) < self._config.size
 
     def close(self) -> None:
         """Let go of the warm slots: their children end at the closed socket."""
         while self._warm:
             self._discard(self._warm.popleft())
+        self._cgroups.close()
 
     def _is_alive(self, slot: Slot) -> bool:
-        return not select.select([slot.pidfd], [], [], 0)[0]
+        return not wait_readable(slot.pidfd, 0)
 
-    def _make(self, profile: SlotProfile, *, warm: bool) -> Slot:
+    def _make(self, profile: SlotProfile, *, tell: bool) -> Slot:
+        """Return a new slot; with `tell` its child says when it is furnished."""
         self._sweep()
+        self._release_rest()
         self._serial += 1
         handle = self._cgroups.create(f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}")
         try:
@@ -116,20 +124,22 @@ class Pool:
             finally:
                 entrances.close()
         except OSError as error:
-            self._cgroups.remove(handle)
+            self._give_back(facts_of(handle))
             text = (error.strerror or str(error)).lower()
             raise StartFailed(
                 f"cannot make the container's namespaces: {text}", errno=error.errno or 0
             ) from error
         except WherryError:
-            self._cgroups.remove(handle)
+            self._give_back(facts_of(handle))
             raise
-        slot.warm = warm
         slot.cgroup = handle
         try:
-            self._equip(slot)
+            self._equip(slot, tell=tell)
         except OSError as error:
+            said = self._host.told(slot)
             self._discard(slot)
+            if said:
+                raise said from error
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"cannot equip a slot: {text}", errno=error.errno or 0) from error
         except WherryError:
@@ -137,7 +147,7 @@ class Pool:
             raise
         return slot
 
-    def _equip(self, slot: Slot) -> None:
+    def _equip(self, slot: Slot, *, tell: bool) -> None:
         """Maps and /dev; then the child may go on."""
         profile = slot.profile
         user = profile.namespaces.user
@@ -162,17 +172,35 @@ class Pool:
             pid, _, path = profile.shm_source.partition(":")
             trees.append(slots.borrow_tree(self._k, int(pid), path))
         try:
-            handshake.send(slot.socket, handshake.GO, b"", tuple(trees))
+            self._host.go(slot, tuple(trees), tell=tell)
         finally:
             for tree in trees[1:]:
                 os.close(tree)
 
     def _discard(self, slot: Slot) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
+        wait_readable(slot.pidfd, _EXIT_PATIENCE)
         os.close(slot.socket)
-        select.select([slot.pidfd], [], [], _EXIT_PATIENCE_MS / 1000)
         os.close(slot.pidfd)
         slot.close()
-        self.release(self.facts(slot))
+        self._give_back(self.facts(slot))
+
+    def _give_back(self, facts: dict[str, Any]) -> None:
+        """Release; what cannot be now is released later, and hides no other failure."""
+        with contextlib.suppress(OSError, WherryError):
+            self.release(facts)
+
+    def _release_rest(self) -> None:
+        waiting, self._unreleased = self._unreleased, []
+        for facts in waiting:
+            handle = _handle(facts)
+            with contextlib.suppress(NotFound):
+                # Removing what is in use waits; nobody waits for a process that cannot be killed.
+                if handle is not None and self._cgroups.pids(handle):
+                    self._unreleased.append(facts)
+                    continue
+            self._give_back(facts)
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -192,14 +220,12 @@ class Pool:
 
     def facts(self, slot: Slot) -> dict[str, Any]:
         """Return what release and exec need later, as JSON data."""
-        out: dict[str, Any] = {
+        return {
             "range": slot.range_index,
             "namespaces": slots.namespace_flags(slot.profile),
             "owner": [slot.owner, slot.group],
+            **facts_of(slot.cgroup),
         }
-        if isinstance(slot.cgroup, Handle):
-            out["cgroup"] = [slot.cgroup.path, slot.cgroup.unified]
-        return out
 
     def adopt(self, facts: Mapping[str, Any]) -> None:
         """A container that outlived a supervisor still holds these."""
@@ -209,11 +235,19 @@ class Pool:
             self._adopted.update(str(path).rpartition("/")[2] for path in facts["cgroup"])
 
     def release(self, facts: Mapping[str, Any]) -> None:
-        """Give back what an ended container held; again is fine."""
+        """Give back what an ended container held; again is fine.
+
+        Raises Conflict, OSError while a process is still in the cgroup; it is tried again before the
+        next slot is made, and nobody else gets the ids of a process that lives.
+        """
         handle = _handle(facts)
         if handle is not None:
-            self._cgroups.kill_all(handle)
-            self._cgroups.remove(handle)
+            try:
+                self._cgroups.kill_all(handle)
+                self._cgroups.remove(handle)
+            except (OSError, WherryError):
+                self._unreleased.append(dict(facts))
+                raise
         if facts.get("range", -1) >= 0:
             self._ranges.release(int(facts["range"]))
 
@@ -231,8 +265,7 @@ class Pool:
         for name in self._cgroups.adopt(self._cgroups.parent):
             if name not in self._adopted:
                 path = f"{self._cgroups.parent}/{name}"
-                self._cgroups.kill_all(Handle(path, path))
-                self._cgroups.remove(Handle(path, path))
+                self._give_back(facts_of(Handle(path, path)))
 
     def _settle_cgroup(self, slot: Slot, plan: Plan) -> None:
         """Give the slot's cgroup the container's name and limits."""
@@ -245,10 +278,16 @@ class Pool:
                 slot.cgroup = handle = self._cgroups.rename(handle, wanted)
             else:
                 # v2 cannot rename, v1 only within one parent: a new one is entered.
-                slot.cgroup = fresh = self._cgroups.create(wanted)
-                self._cgroups.apply(fresh, Limits(devices=DEFAULT_DEVICES))
-                self._cgroups.attach(fresh, slot.pid)
-                self._cgroups.remove(handle)
+                fresh = self._cgroups.create(wanted)
+                try:
+                    self._cgroups.apply(fresh, Limits(devices=DEFAULT_DEVICES))
+                    self._cgroups.attach(fresh, slot.pid)
+                except BaseException:
+                    self._give_back(facts_of(handle))
+                    slot.cgroup = fresh
+                    raise
+                slot.cgroup = fresh
+                self._give_back(facts_of(handle))
                 handle = fresh
         limits = plan.limits
         if limits.devices == DEFAULT_DEVICES:
@@ -286,6 +325,11 @@ def open_pool(exec_root: str, data_root: str, lock_fd: int) -> Pool:
         mounts = cgroup_mounts(file.read())
     cgroups = open_cgroups(cgroup_parent(data_root), load_devices=load_device_program)
     return Pool(LINUX, PoolConfig(data_root), cgroups, IdRanges(lock_fd), mounts)
+
+
+def facts_of(handle: Handle | None) -> dict[str, Any]:
+    """Return what `Pool.release` needs to know of a cgroup."""
+    return {} if handle is None else {"cgroup": [handle.path, handle.unified]}
 
 
 def _handle(facts: Mapping[str, Any]) -> Handle | None:

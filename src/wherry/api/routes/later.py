@@ -1,4 +1,8 @@
-"""What the Engine API has and this version of wherry has not: 501, and lists that are truly empty."""
+"""What the Engine API has and this version of wherry has not: 501, and lists that are truly empty.
+
+Looking for one thing among none is 404, as everywhere: `docker inspect NAME` asks for every kind in
+turn and stops at any other answer. An engine that is in no swarm answers 503 to what needs one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import hashlib
 from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import json_answer
-from wherry.model.errors import Unsupported
+from wherry.model.errors import Forbidden, NotFound, Unavailable, Unsupported
 
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
@@ -15,32 +19,40 @@ _LATER: dict[str, str] = {
     "building images": "POST /build; POST /build/cancel; POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
-    "volumes": "POST /volumes/create; GET /volumes/{name}; PUT /volumes/{name}; DELETE /volumes/{name}",
+    "volumes": "POST /volumes/create; PUT /volumes/{name}",
     "networks": (
-        "POST /networks/create; GET /networks/{id}; DELETE /networks/{id}; "
-        "POST /networks/{id}/connect; POST /networks/{id}/disconnect"
+        "POST /networks/create; POST /networks/{id}/connect; POST /networks/{id}/disconnect"
     ),
     "plugins": (
-        "GET /plugins; GET /plugins/privileges; POST /plugins/pull; GET /plugins/{name:all}/json; "
-        "DELETE /plugins/{name:all}; POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "
+        "GET /plugins/privileges; POST /plugins/pull; DELETE /plugins/{name:all}; "
+        "POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "
         "POST /plugins/{name:all}/upgrade; POST /plugins/create; POST /plugins/{name:all}/push; "
         "POST /plugins/{name:all}/set"
     ),
-    "swarm": (
-        "GET /nodes; GET /nodes/{id}; DELETE /nodes/{id}; POST /nodes/{id}/update; GET /swarm; "
-        "POST /swarm/init; POST /swarm/join; POST /swarm/leave; POST /swarm/update; "
-        "GET /swarm/unlockkey; POST /swarm/unlock; GET /services; POST /services/create; "
-        "GET /services/{id}; DELETE /services/{id}; POST /services/{id}/update; "
-        "GET /services/{id}/logs; GET /tasks; GET /tasks/{id}; GET /tasks/{id}/logs; GET /secrets; "
-        "POST /secrets/create; GET /secrets/{id}; DELETE /secrets/{id}; POST /secrets/{id}/update; "
-        "GET /configs; POST /configs/create; GET /configs/{id}; DELETE /configs/{id}; "
-        "POST /configs/{id}/update"
-    ),
+    "swarm": "POST /swarm/init; POST /swarm/join; POST /swarm/unlock",
     "checkpoints": (
         "GET /containers/{id}/checkpoints; POST /containers/{id}/checkpoints; "
         "DELETE /containers/{id}/checkpoints/{checkpoint}"
     ),
 }
+
+_SWARM = (
+    "GET /nodes; GET /nodes/{id}; DELETE /nodes/{id}; POST /nodes/{id}/update; GET /swarm; "
+    "POST /swarm/leave; POST /swarm/update; GET /swarm/unlockkey; GET /services; "
+    "POST /services/create; GET /services/{id}; DELETE /services/{id}; POST /services/{id}/update; "
+    "GET /services/{id}/logs; GET /tasks; GET /tasks/{id}; GET /tasks/{id}/logs; GET /secrets; "
+    "POST /secrets/create; GET /secrets/{id}; DELETE /secrets/{id}; POST /secrets/{id}/update; "
+    "GET /configs; POST /configs/create; GET /configs/{id}; DELETE /configs/{id}; "
+    "POST /configs/{id}/update"
+)
+
+
+class _Missing(NotFound):
+    """A NotFound in the words that the API has for this kind of thing."""
+
+    def __init__(self, noun: str, name: str, message: str) -> None:
+        super().__init__(noun, name)
+        self.message = message
 
 
 def _refusal(noun: str) -> Handler:
@@ -73,8 +85,45 @@ def _network(name: str, driver: str) -> dict[str, object]:
     }
 
 
+_NETWORKS = (_network("host", "host"), _network("none", "null"))
+
+
 async def _networks(_: Request) -> Response:
-    return json_answer([_network("host", "host"), _network("none", "null")])
+    return json_answer(_NETWORKS)
+
+
+def _find_network(ref: str) -> dict[str, object]:
+    for match in (str.__eq__, str.startswith):
+        for network in _NETWORKS:
+            if ref == network["Name"] or match(str(network["Id"]), ref):
+                return network
+    raise _Missing("network", ref, f"network {ref} not found")
+
+
+async def _one_network(request: Request) -> Response:
+    return json_answer(_find_network(request.parameters["id"]))
+
+
+async def _remove_network(request: Request) -> Response:
+    name = _find_network(request.parameters["id"])["Name"]
+    raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
+
+
+async def _no_volume(request: Request) -> Response:
+    name = request.parameters["name"]
+    raise _Missing("volume", name, f"get {name}: no such volume")
+
+
+async def _no_plugin(request: Request) -> Response:
+    name = request.parameters["name"]
+    raise _Missing("plugin", name, f'plugin "{name}" not found')
+
+
+async def _no_swarm(_: Request) -> Response:
+    raise Unavailable(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+        "this node to swarm and try again."
+    )
 
 
 def _constant(value: object) -> Handler:
@@ -88,13 +137,21 @@ def later_routes() -> list[Route]:
     """Return the table. The lists and prunes are what `docker system prune` and Compose ask in passing."""
     routes = [
         Route("GET", "/networks", _networks),
+        Route("GET", "/networks/{id}", _one_network),
+        Route("DELETE", "/networks/{id}", _remove_network),
         Route("POST", "/networks/prune", _constant({"NetworksDeleted": None})),
         Route("GET", "/volumes", _constant({"Volumes": [], "Warnings": None})),
+        Route("GET", "/volumes/{name}", _no_volume),
+        Route("DELETE", "/volumes/{name}", _no_volume),
         Route("POST", "/volumes/prune", _constant({"VolumesDeleted": [], "SpaceReclaimed": 0})),
         Route("POST", "/build/prune", _constant({"CachesDeleted": None, "SpaceReclaimed": 0})),
+        Route("GET", "/plugins", _constant([])),
+        Route("GET", "/plugins/{name:all}/json", _no_plugin),
     ]
-    for noun, operations in _LATER.items():
+    tables = [(_SWARM, _no_swarm)]
+    tables += [(operations, _refusal(noun)) for noun, operations in _LATER.items()]
+    for operations, handler in tables:
         for operation in operations.split(";"):
             method, pattern = operation.split()
-            routes.append(Route(method, pattern, _refusal(noun)))
+            routes.append(Route(method, pattern, handler))
     return routes

@@ -17,11 +17,14 @@ from wherry.api.services import Containers, Engine
 from wherry.api.wire.codec import encode, parse_time
 from wherry.api.wire.execs import console_size, parse_exec, parse_exec_start, render_exec
 from wherry.api.wire.stats import render_stats
-from wherry.model.errors import Conflict, Invalid, NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound, WherryError
 from wherry.model.views import AttachOptions, LogOptions, StatsSample
 
 _CONDITIONS = frozenset(("", "not-running", "next-exit", "removed"))
 _STDOUT = 1
+
+
+_EXEC_FAILED = "OCI runtime exec failed: exec failed: unable to start container process"
 
 
 class StreamRoutes:
@@ -80,11 +83,7 @@ class StreamRoutes:
         exec_id = request.parameters["id"]
         body = parse_exec_start(await read_json(request))
         view = await self._containers.exec_inspect(exec_id)
-        if view.running:
-            raise Conflict(f"exec command {exec_id} is already running")
-        if view.exit_code is not None:
-            raise Conflict(f"exec command {exec_id} has already run")
-        await self._require_running(view.container_id)
+        await self._containers.exec_check(exec_id)
         tty = view.spec.tty
         size = console_size(body.ConsoleSize, tty=tty)
         if body.Detach:
@@ -100,16 +99,8 @@ class StreamRoutes:
                 )
             except WherryError as error:
                 # The status is sent already: Docker writes the message into the stream too.
-                _send_error(second, f"OCI runtime exec failed: {error}\r\n", tty=tty)
+                _send_error(second, f"{_EXEC_FAILED}: {error}\r\n", tty=tty)
         return HIJACKED
-
-    async def _require_running(self, container_id: str) -> None:
-        view = await self._containers.inspect(container_id, size=False)
-        status = view.container.state.status
-        if status == "paused":
-            raise Conflict(f"container {container_id} is paused, unpause the container before exec")
-        if status != "running":
-            raise Conflict(f"container {container_id} is not running")
 
     async def exec_resize(self, request: Request) -> Response:
         """POST /exec/{id}/resize."""

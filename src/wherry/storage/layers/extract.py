@@ -12,8 +12,14 @@ import os
 import stat
 from typing import Final
 
-from wherry.kernel.paths import make_dirs_in_root, open_in_root
-from wherry.model.errors import Invalid, NotFound
+from wherry.kernel.paths import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_XDEV,
+    make_dirs_in_root,
+    open_in_root,
+)
+from wherry.model.errors import Forbidden, Invalid, NotFound
 from wherry.storage.layers.entries import (
     DEFAULT_LIMITS,
     Entry,
@@ -186,6 +192,8 @@ class _Extraction:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return
+        if _is_mount_point(parent, name):
+            raise Forbidden(f"archive entry {show(entry.name)}: {os.strerror(errno.EBUSY)}")
         is_directory = stat.S_ISDIR(status.st_mode)
         if self._keep_kinds and is_directory != (entry.kind is Kind.DIRECTORY):
             kinds = ("directory", "non-directory")
@@ -208,3 +216,17 @@ class _Extraction:
                     self._placer.finish_directory(fd, entry)
                 except OSError as problem:
                     raise failed(entry, problem) from problem
+
+
+def _is_mount_point(parent: int, name: bytes) -> bool:
+    """Return whether something is mounted on `name`, in whichever mount namespace `parent` belongs to.
+
+    From outside that namespace the kernel does not answer EBUSY: unlink and rmdir succeed and take
+    the mount away (Linux 3.18, "vfs: Lazily remove mounts on unlinked files and directories").
+    """
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
+    try:
+        os.close(open_in_root(parent, name, os.O_PATH | os.O_NOFOLLOW, resolve=resolve))
+    except OSError as problem:
+        return problem.errno == errno.EXDEV
+    return False

@@ -63,7 +63,7 @@ def starts_line(segments: Sequence[ReadSegment], at: int, stream: int, offset: i
         last = segments[earlier].last_byte(stream)
         if last:
             return last == b"\n"
-    return True
+    return not segments[0].begins_inside(stream)
 
 
 def _line_starts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.supervisor.logs.segment import (
+    BROKEN,
     LONGEST,
     RECORD,
     STREAMS,
@@ -34,6 +35,8 @@ class OpenSegment:
         self.indexed: dict[int, int] = dict.fromkeys(STREAMS, 0)
         self.records = 0
         self.last_time = 0
+        self.broken: frozenset[int] = frozenset()
+        """The streams that go on here with a line of an earlier segment."""
         self._index = self._open("idx")
 
     def __del__(self) -> None:
@@ -53,6 +56,9 @@ class OpenSegment:
             except FileNotFoundError:
                 pass
         self._find_indexed()
+        first = self.read_records(0, 1)
+        if first and first[0].stream == BROKEN:
+            self.broken = frozenset(s for s in STREAMS if first[0].offset >> s & 1)
         return self
 
     def _open(self, suffix: str) -> int:
@@ -88,6 +94,14 @@ class OpenSegment:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(self.sizes.values()) + self.records * RECORD.size
+
+    def open_lines(self) -> frozenset[int]:
+        """Return the streams whose last line has not ended. Raises OSError."""
+        found: set[int] = set()
+        for stream, size in self.sizes.items():
+            if os.pread(self.data(stream), 1, size - 1) != b"\n" if size else stream in self.broken:
+                found.add(stream)
+        return frozenset(found)
 
     def append(self, records: list[Record]) -> bool:
         """Write records at the end of the index; False when the disk has no room for them."""

@@ -124,6 +124,10 @@ class LogTail:
         self._current, self._next, self._skip = start.segment, start.record, start.skip
         if start > Place():
             self._align = set(STREAMS)
+        elif self._segments:
+            # What was before the oldest segment is removed.
+            oldest = self._segments[0]
+            self._align = {stream for stream in STREAMS if oldest.begins_inside(stream)}
 
     def read(self) -> Iterator[bytes]:
         """Yield pieces up to the present end."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from wherry.supervisor.logs.segment import (
+    BROKEN,
     RECORD,
     STREAMS,
     SUFFIXES,
@@ -95,6 +96,13 @@ class ReadSegment:
             start = offset
             self._windows[stream] = (start, held)
         return held[offset - start : offset - start + length]
+
+    def begins_inside(self, stream: int) -> bool:
+        """Whether the stream begins here with the rest of a line (one that ends soon: within WINDOW)."""
+        first = self.record(0)
+        if first is None or first.stream != BROKEN or not first.offset >> stream & 1:
+            return False
+        return b"\n" in self.read(stream, 0, WINDOW)
 
     def last_byte(self, stream: int) -> bytes:
         """Return the last byte of a stream's data, or nothing when it has none."""

@@ -6,7 +6,9 @@ record of 24 bytes per piece, in order of arrival: time (ns since the epoch, u64
 file first and appends the record then; bytes without a record are those of a writer that was killed
 in between, and get one from whoever opens the segment for writing next.
 
-LOST records have no data: `offset` is how many bytes the disk had no room for at this place.
+LOST records have no data: `offset` is how many bytes the disk had no room for at this place. A BROKEN
+record is the first of a segment and has none either: `offset` is the sum of 1 << stream over the streams
+whose first byte here goes on with a line of the segment before.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 OUT = 1
 ERR = 2
 LOST = 3
+BROKEN = 4
 STREAMS = (OUT, ERR)
 SUFFIXES = {OUT: "out", ERR: "err"}
 RECORD = struct.Struct("<QQIB3x")

@@ -21,6 +21,7 @@ from wherry.kernel.failpoints import failpoint
 from wherry.supervisor.logs.cursor import Cursor
 from wherry.supervisor.logs.opened import OpenSegment
 from wherry.supervisor.logs.segment import (
+    BROKEN,
     LOST,
     STREAMS,
     Record,
@@ -171,6 +172,8 @@ class LogWriter:
             self._wait_for_readers(current, self._settings.max_files, insist)
         number = self._numbers[-1] + 1 if self._numbers else 1
         segment = OpenSegment(self._settings.directory, number)
+        if current is not None and current.directory:
+            segment.broken = current.open_lines()
         self._numbers.append(number)
         self._become(segment)
         return segment
@@ -215,6 +218,9 @@ class LogWriter:
         records = [record]
         if self._lost and segment.directory:
             records.insert(0, Record(record.time, self._lost, 0, LOST))
+        if segment.broken and not segment.records and segment.directory:
+            streams = sum(1 << stream for stream in segment.broken)
+            records.insert(0, Record(record.time, streams, 0, BROKEN))
         if segment.append(records):
             segment.indexed[stream] += record.length
             if segment.directory:
