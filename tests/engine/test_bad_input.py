@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_versions_answered(api: Api, version: str) -> None:
     "query",
     [{"filters": "{"}, {"filters": "[]"}, {"filters": '{"nonsense":["x"]}'}, {"limit": "x"}],
 )
-def test_queries_refused(api: Api, query: dict[str, str]) -> None:
+def test_queries_refused(api: Api, query: dict[str, Any]) -> None:
     answer = api("GET", "/containers/json", **query)
     assert answer.status in (400, 500) or (query == {"limit": "x"} and answer.status == 200)
 
@@ -171,13 +172,17 @@ def test_long_path(api: Api) -> None:
 
 
 def test_huge_body_declared(api: Api) -> None:
-    head = b"POST /v1.47/containers/create HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n"
+    head = (
+        b"POST /v1.47/containers/create HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\n"
+    )
     answer = send(api, head + b"Content-Length: 99999999999\r\n\r\n{}", 1)
     assert answer == b"" or b" 4" in answer[:16]
 
 
 def test_huge_json_body(api: Api) -> None:
-    answer = api("POST", "/containers/create", b'{"Image":"' + b"x" * (24 << 20) + b'"}', timeout=30)
+    answer = api(
+        "POST", "/containers/create", b'{"Image":"' + b"x" * (24 << 20) + b'"}', timeout=30
+    )
     assert answer.status in (400, 404, 413, 500)
 
 
@@ -228,7 +233,11 @@ def test_gone_during_logs(api: Api, boxes: Boxes, docker: Client) -> None:
 
 def test_gone_during_exec(api: Api, boxes: Boxes, docker: Client) -> None:
     name = boxes.sleeper()
-    made = api("POST", f"/containers/{name}/exec", {"Cmd": ["cat"], "AttachStdin": True, "AttachStdout": True})
+    made = api(
+        "POST",
+        f"/containers/{name}/exec",
+        {"Cmd": ["cat"], "AttachStdin": True, "AttachStdout": True},
+    )
     with api.upgrade(f"/exec/{made.json()['Id']}/start", {"Detach": False}) as connection:
         connection.sendall(b"hello\n")
         assert b"hello" in connection.recv(100)
@@ -240,7 +249,9 @@ def test_gone_during_wait(api: Api, boxes: Boxes) -> None:
     name = boxes.sleeper()
     for _ in range(10):
         with api.connect() as connection:
-            connection.sendall(f"POST /v1.47/containers/{name}/wait HTTP/1.1\r\nHost: e\r\n\r\n".encode())
+            connection.sendall(
+                f"POST /v1.47/containers/{name}/wait HTTP/1.1\r\nHost: e\r\n\r\n".encode()
+            )
             assert connection.recv(100)  # the head comes before the end
 
 
@@ -254,7 +265,8 @@ def test_gone_during_an_upload(api: Api, boxes: Boxes, path: str) -> None:
     with api.connect() as connection:
         connection.sendall(
             f"{method} /v1.47{path.format(name)} HTTP/1.1\r\nHost: e\r\nContent-Type: application/x-tar\r\n"
-            "Content-Length: 100000000\r\n\r\n".encode() + tar_of([file("f", b"x" * 100_000)])[:50_000]
+            "Content-Length: 100000000\r\n\r\n".encode()
+            + tar_of([file("f", b"x" * 100_000)])[:50_000]
         )
     assert api("GET", "/images/wt-gone/json").status == 404
 
@@ -267,9 +279,7 @@ def test_gone_during_save_and_export(api: Api, boxes: Boxes) -> None:
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_reader_that_does_not_read(
-    api: Api, boxes: Boxes, docker: Client, is_wherry: bool
-) -> None:
+def test_reader_that_does_not_read(api: Api, boxes: Boxes, docker: Client, is_wherry: bool) -> None:
     """An attached client that reads nothing stops neither the container nor another client."""
     if not is_wherry:
         pytest.skip("Docker lets such a client stop the container")
@@ -311,7 +321,7 @@ def test_contradictory_requests(api: Api, boxes: Boxes, docker: Client) -> None:
     """Sixteen threads start, stop, kill, pause and rename one container: it ends in a legal state."""
     name = boxes.create(boxes.image, "sleep", "1000")
     whole = docker.line("inspect", "-f", "{{.Id}}", name)
-    verbs: list[tuple[str, dict[str, object]]] = [
+    verbs: list[tuple[str, dict[str, Any]]] = [
         ("start", {}), ("stop", {"t": 0}), ("kill", {}), ("pause", {}), ("unpause", {}),
         ("restart", {"t": 0}), ("start", {}), ("resize", {"h": 1, "w": 1}),
     ]  # fmt: skip
@@ -347,7 +357,9 @@ def test_one_name_for_many(api: Api, boxes: Boxes) -> None:
     body = {"Image": boxes.image, "Cmd": ["true"]}
     made: list[int] = []
     threads = [
-        threading.Thread(target=lambda: made.append(api("POST", "/containers/create", body, name=name).status))
+        threading.Thread(
+            target=lambda: made.append(api("POST", "/containers/create", body, name=name).status)
+        )
         for _ in range(10)
     ]
     for thread in threads:
@@ -361,7 +373,9 @@ def test_removed_by_many(api: Api, boxes: Boxes) -> None:
     name = boxes.sleeper()
     statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda: statuses.append(api("DELETE", f"/containers/{name}", force=1).status))
+        threading.Thread(
+            target=lambda: statuses.append(api("DELETE", f"/containers/{name}", force=1).status)
+        )
         for _ in range(8)
     ]
     for thread in threads:
@@ -377,7 +391,9 @@ def test_removed_while_waited_for_and_attached(api: Api, boxes: Boxes) -> None:
     name = boxes.sleeper()
     codes: list[object] = []
     waiting = threading.Thread(
-        target=lambda: codes.append(api("POST", f"/containers/{name}/wait", condition="removed").json()["StatusCode"])
+        target=lambda: codes.append(
+            api("POST", f"/containers/{name}/wait", condition="removed").json()["StatusCode"]
+        )
     )
     with api.upgrade(f"/containers/{name}/attach?stream=1&stdout=1") as connection:
         waiting.start()

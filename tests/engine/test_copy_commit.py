@@ -258,7 +258,9 @@ def test_diff_of_a_replaced_folder(docker: Client, boxes: Boxes) -> None:
 def test_diff_ignores_what_the_engine_mounts(docker: Client, boxes: Boxes) -> None:
     name = boxes.sleeper("--tmpfs", "/run/x")
     boxes.exec(name, "touch /dev/shm/x /run/x/y; echo z >>/etc/hosts")
-    assert not [line for line in docker("diff", name).stdout.splitlines() if "/y" in line or "shm" in line]
+    assert not [
+        line for line in docker("diff", name).stdout.splitlines() if "/y" in line or "shm" in line
+    ]
 
 
 # Export

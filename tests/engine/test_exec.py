@@ -216,10 +216,11 @@ def test_inspect_of_an_exec(api: Api, box: str) -> None:
 
 
 def test_no_such_exec(api: Api) -> None:
-    for method, path in [("GET", "json"), ("POST", "start"), ("POST", "resize?h=1&w=1")]:
-        where, _, query = path.partition("?")
-        answer = api(method, f"/exec/nosuch/{where}", {} if method == "POST" else None,
-                     **dict(pair.split("=") for pair in query.split("&") if pair))  # fmt: skip
+    for answer in (
+        api("GET", "/exec/nosuch/json"),
+        api("POST", "/exec/nosuch/start", {}),
+        api("POST", "/exec/nosuch/resize", h=1, w=1),
+    ):
         assert answer.status == 404
         assert "No such exec instance: nosuch" in answer.message
 

@@ -112,7 +112,12 @@ def test_remove_by_short_id(docker: Client, tiny: str, inspect: Inspect) -> None
 
 
 def test_no_such_image(docker: Client) -> None:
-    for words in (["rmi", "nosuch"], ["history", "nosuch"], ["tag", "nosuch", "x"], ["save", "nosuch"]):
+    for words in (
+        ["rmi", "nosuch"],
+        ["history", "nosuch"],
+        ["tag", "nosuch", "x"],
+        ["save", "nosuch"],
+    ):
         done = docker(*words, check=False)
         assert done.returncode == 1
         assert "No such image: nosuch" in done.stderr, words
@@ -124,7 +129,12 @@ def test_no_such_image(docker: Client) -> None:
 def test_history(docker: Client, boxes: Boxes, tiny: str) -> None:
     image = boxes.image_name()
     docker("commit", "-m", "second", boxes.create(tiny), image)
-    rows = [json.loads(x) for x in docker("history", "--format", "{{json .}}", "--no-trunc", image).stdout.splitlines()]
+    rows = [
+        json.loads(x)
+        for x in docker(
+            "history", "--format", "{{json .}}", "--no-trunc", image
+        ).stdout.splitlines()
+    ]
     assert len(rows) == 2
     assert rows[0]["Comment"] == "second"
     assert rows[1]["Comment"].startswith("Imported from -")
@@ -211,7 +221,12 @@ def test_save_to_a_file(docker: Client, tiny: str, tmp_path: Path) -> None:
 
 
 def test_load_of_nonsense(docker: Client) -> None:
-    for data in (b"", b"nonsense" * 1000, tar_of([file("x", b"y")]), tar_of([file("manifest.json", b"{")])):
+    for data in (
+        b"",
+        b"nonsense" * 1000,
+        tar_of([file("x", b"y")]),
+        tar_of([file("manifest.json", b"{")]),
+    ):
         done = docker.raw("load", check=False, stdin=data)
         assert done.returncode == 1, data[:20]
         assert done.stderr
@@ -237,7 +252,7 @@ def test_import_from_a_file(docker: Client, boxes: Boxes, run: Runner, tmp_path:
     path = tmp_path / "root.tar.gz"
     path.write_bytes(gzip.compress(tar_of([*busybox_entries(), file("hello", b"hi\n")])))
     name = boxes.image_name()
-    made = docker.line("import", "-m", "words", "-c", "CMD [\"cat\",\"/hello\"]", str(path), name)
+    made = docker.line("import", "-m", "words", "-c", 'CMD ["cat","/hello"]', str(path), name)
     assert made.startswith("sha256:")
     assert run(name).stdout == "hi\n"
 
@@ -259,7 +274,11 @@ def test_import_keeps_everything(boxes: Boxes, run: Runner) -> None:
     ])  # fmt: skip
     image = boxes.imported(tar)
     script = f"cd /weird; stat -c %a:%u:%g . owned; cat {long} 'é ü'; readlink link"
-    assert run(image, "sh", "-c", script).stdout.split() == ["1755:0:0", "4755:1234:5678", "23/etc/passwd"]
+    assert run(image, "sh", "-c", script).stdout.split() == [
+        "1755:0:0",
+        "4755:1234:5678",
+        "23/etc/passwd",
+    ]
 
 
 @pytest.mark.parametrize("name", ["../escape", "/../escape", "a/../../escape"])

@@ -54,7 +54,13 @@ def binaries_untouched() -> Iterator[None]:
 @pytest.mark.usefixtures("binaries_untouched")
 def test_cve_2019_5736_entrypoint_is_the_runtime_itself(boxes: Boxes, docker: Client) -> None:
     image = boxes.imported(
-        tar_of([*busybox_entries(), file("x", b"#!/proc/self/exe\n", 0o755), symlink("y", "/proc/self/exe")])
+        tar_of(
+            [
+                *busybox_entries(),
+                file("x", b"#!/proc/self/exe\n", 0o755),
+                symlink("y", "/proc/self/exe"),
+            ]
+        )
     )
     for entry in ("/x", "/y", "/proc/self/exe"):
         words = ["run", "--rm", "--network", "none", "--entrypoint", entry, image, "-c", "print(1)"]
@@ -87,13 +93,25 @@ def test_cve_2019_5736_opening_whoever_execs(
 
 @pytest.mark.parametrize("number", [3, 5, 7, 8, 9, 10, 12])
 def test_cve_2024_21626_working_directory(run: Runner, number: int) -> None:
-    done = run("-w", f"/proc/self/fd/{number}", run.image, "sh", "-c", "ls -a ../../../; cat ../../../etc/hostname", check=False)
+    done = run(
+        "-w",
+        f"/proc/self/fd/{number}",
+        run.image,
+        "sh",
+        "-c",
+        "ls -a ../../../; cat ../../../etc/hostname",
+        check=False,
+    )
     assert done.returncode != 0 or done.stdout == "", done.stdout
     assert Path("/etc/hostname").read_text().strip() not in done.stdout.split("\n")
 
 
 def test_cve_2024_21626_through_a_link(boxes: Boxes, run: Runner) -> None:
-    image = boxes.imported(tar_of([*busybox_entries(), *[symlink(f"l{n}", f"/proc/self/fd/{n}") for n in range(3, 16)]]))
+    image = boxes.imported(
+        tar_of(
+            [*busybox_entries(), *[symlink(f"l{n}", f"/proc/self/fd/{n}") for n in range(3, 16)]]
+        )
+    )
     for number in range(3, 16):
         done = run("-w", f"/l{number}", image, "pwd", check=False)
         assert done.returncode != 0, (number, done.stdout)
@@ -112,14 +130,18 @@ def test_no_descriptor_of_the_host_is_open(run: Runner) -> None:
     for flags in ([], ["-i"], ["-t"], ["-w", "/tmp"], ["--init"]):
         out = run.sh("for f in /proc/1/fd/*; do readlink $f; done; true", *flags)
         for line in out.split():
-            assert re.fullmatch(r"pipe:\[\d+\]|/dev/(null|pts/\d+|console)|/proc/\d+/fd", line), (flags, out)
+            assert re.fullmatch(r"pipe:\[\d+\]|/dev/(null|pts/\d+|console)|/proc/\d+/fd", line), (
+                flags,
+                out,
+            )
 
 
 # CVE-2025-31133: masking binds /dev/null, which the container made something else
 
 
 @pytest.mark.parametrize(
-    "target", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/etc/passwd", "../../../../etc"]
+    "target",
+    ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/etc/passwd", "../../../../etc"],
 )
 def test_cve_2025_31133_dev_null_is_a_link(boxes: Boxes, run: Runner, target: str) -> None:
     tar = tar_of([*busybox_entries("dev"), directory("dev"), symlink("dev/null", target)])
@@ -145,14 +167,23 @@ def test_cve_2025_31133_dev_is_a_link(boxes: Boxes, run: Runner) -> None:
 # CVE-2025-52565: /dev/console is bound to what /dev/pts/$n was replaced with
 
 
-@pytest.mark.parametrize("target", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "target", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/etc/passwd"]
+)
 def test_cve_2025_52565_console_is_a_link(boxes: Boxes, run: Runner, target: str) -> None:
     tar = tar_of([
         *busybox_entries("dev"), directory("dev"), directory("dev/pts"),
         symlink("dev/console", target), symlink("dev/pts/0", target), symlink("dev/ptmx", target),
     ])  # fmt: skip
     image = boxes.imported(tar)
-    done = run("-t", image, "sh", "-c", "stat -c '%F' /dev/console; tty; readlink /dev/console", check=False)
+    done = run(
+        "-t",
+        image,
+        "sh",
+        "-c",
+        "stat -c '%F' /dev/console; tty; readlink /dev/console",
+        check=False,
+    )
     assert done.returncode in (0, 1, 126, 125, 127)
     if done.returncode in (0, 1):
         assert done.stdout.split("\r\n")[:2] == ["character special file", "/dev/pts/0"]
@@ -167,7 +198,14 @@ def test_cve_2025_52881_sysctl_through_a_false_proc(boxes: Boxes, run: Runner) -
         directory("proc/sys/net/ipv4"), symlink("proc/sys/net/ipv4/ip_forward", "/../../etc/passwd"),
     ])  # fmt: skip
     image = boxes.imported(tar)
-    done = run("--sysctl", "net.ipv4.ip_forward=1", image, "sh", "-c", "cat /proc/sys/net/ipv4/ip_forward; head -c 4 /etc/passwd")
+    done = run(
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        image,
+        "sh",
+        "-c",
+        "cat /proc/sys/net/ipv4/ip_forward; head -c 4 /etc/passwd",
+    )
     assert done.stdout == "1\nroot"
 
 
@@ -195,9 +233,17 @@ def test_cve_2025_52881_sysctl_name_with_dots(run: Runner) -> None:
     ],
     ids=["link", "climbing-link", "false-folder", "file"],
 )
-def test_cve_2019_19921_proc_is_something_else(boxes: Boxes, run: Runner, entries: list[Put]) -> None:
+def test_cve_2019_19921_proc_is_something_else(
+    boxes: Boxes, run: Runner, entries: list[Put]
+) -> None:
     image = boxes.imported(tar_of([*busybox_entries("proc"), *entries]))
-    done = run(image, "sh", "-c", "grep ' /proc/kcore \\| /proc/sys ' /proc/mounts | wc -l; : >>/proc/sys/kernel/panic", check=False)
+    done = run(
+        image,
+        "sh",
+        "-c",
+        "grep ' /proc/kcore \\| /proc/sys ' /proc/mounts | wc -l; : >>/proc/sys/kernel/panic",
+        check=False,
+    )
     # Refused, or made right: mounted, masked and read-only as always.
     if done.returncode in (0, 1) and done.stdout:
         assert int(done.stdout.split()[0]) >= 1
@@ -245,9 +291,14 @@ def test_cve_2018_15664_link_swapped_while_copying_out(
         assert SECRET.encode() not in got
 
 
-def test_cve_2018_15664_links_are_of_the_container(boxes: Boxes, docker: Client, secret: Path, tmp_path: Path) -> None:
+def test_cve_2018_15664_links_are_of_the_container(
+    boxes: Boxes, docker: Client, secret: Path, tmp_path: Path
+) -> None:
     name = boxes.sleeper()
-    boxes.exec(name, f"mkdir -p {tmp_path}; ln -s / /root-link; ln -s ../../../../../../.. /up; ln -s {secret} /direct")
+    boxes.exec(
+        name,
+        f"mkdir -p {tmp_path}; ln -s / /root-link; ln -s ../../../../../../.. /up; ln -s {secret} /direct",
+    )
     for path in (f"/root-link{secret}", f"/up{secret}", "/direct"):
         got = docker.raw("cp", "-L", f"{name}:{path}", "-", check=False).stdout
         assert SECRET.encode() not in got, path
@@ -257,7 +308,9 @@ def test_cve_2018_15664_links_are_of_the_container(boxes: Boxes, docker: Client,
     assert secret.read_text() == SECRET
 
 
-def test_cve_2019_14271_cp_loads_nothing_of_the_container(boxes: Boxes, docker: Client, tmp_path: Path) -> None:
+def test_cve_2019_14271_cp_loads_nothing_of_the_container(
+    boxes: Boxes, docker: Client, tmp_path: Path
+) -> None:
     """A false libnss and a false tar in the image are not run by copying."""
     proof = tmp_path / "proof"
     evil = f"#!/bin/sh\ntouch {proof}\n".encode()
@@ -315,11 +368,22 @@ def test_remounting_what_is_read_only(run: Runner, is_wherry: bool) -> None:
 
 
 def test_ptrace_and_memory_of_the_host(run: Runner) -> None:
-    done = run("--pid=host", "-u", "1234", run.image, "sh", "-c", f"cat /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps", check=False)
+    done = run(
+        "--pid=host",
+        "-u",
+        "1234",
+        run.image,
+        "sh",
+        "-c",
+        f"cat /proc/{os.getpid()}/environ; cat /proc/{os.getpid()}/maps",
+        check=False,
+    )
     assert done.stdout == ""
 
 
-def test_set_uid_programs_are_powerless_outside(run: Runner, tmp_path: Path, is_wherry: bool) -> None:
+def test_set_uid_programs_are_powerless_outside(
+    run: Runner, tmp_path: Path, is_wherry: bool
+) -> None:
     """What root of a container marks set-uid in a bind mount is its id range's, or marked nothing."""
     run.sh("cp /bin/busybox /data/su && chmod 4755 /data/su", "-v", f"{tmp_path}:/data")
     info = (tmp_path / "su").stat()
@@ -327,7 +391,9 @@ def test_set_uid_programs_are_powerless_outside(run: Runner, tmp_path: Path, is_
 
 
 def test_hostile_names_are_only_names(boxes: Boxes, docker: Client) -> None:
-    name = boxes.sleeper("-l", "x=$(touch /tmp/wherry-injected)", "-e", "A=`touch /tmp/wherry-injected`")
+    name = boxes.sleeper(
+        "-l", "x=$(touch /tmp/wherry-injected)", "-e", "A=`touch /tmp/wherry-injected`"
+    )
     docker("inspect", name)
     boxes.exec(name, "true")
     assert not Path("/tmp/wherry-injected").exists()
@@ -370,7 +436,11 @@ def test_user_names_come_from_the_images_file(
 
 
 def test_bomb_of_symlinks(boxes: Boxes, run: Runner) -> None:
-    loop = [symlink("a", "b"), symlink("b", "a"), *[symlink(f"c{n}", f"c{n + 1}") for n in range(60)]]
+    loop = [
+        symlink("a", "b"),
+        symlink("b", "a"),
+        *[symlink(f"c{n}", f"c{n + 1}") for n in range(60)],
+    ]
     image = boxes.imported(tar_of([*busybox_entries(), *loop]))
     for path in ("/a", "/c0", "/a/x"):
         done = run("-w", path, image, "true", check=False)
@@ -390,8 +460,22 @@ def test_race_of_a_bind_target(boxes: Boxes, docker: Client, tmp_path: Path) -> 
     seen: list[str] = []
 
     def once() -> None:
-        words = ["run", "--rm", "--network", "none", "-v", f"{shared}:/s", "-v", f"{source}:/s/t", boxes.image]
-        seen.append(docker(*words, "sh", "-c", "ls /mark /etc/hostname 2>/dev/null; true", check=False).stdout)
+        words = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            f"{shared}:/s",
+            "-v",
+            f"{source}:/s/t",
+            boxes.image,
+        ]
+        seen.append(
+            docker(
+                *words, "sh", "-c", "ls /mark /etc/hostname 2>/dev/null; true", check=False
+            ).stdout
+        )
 
     while time.monotonic() < stop:
         threads = [threading.Thread(target=once) for _ in range(2)]
@@ -399,5 +483,7 @@ def test_race_of_a_bind_target(boxes: Boxes, docker: Client, tmp_path: Path) -> 
             thread.start()
         for thread in threads:
             thread.join(30)
-    assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(source) in line]
+    assert not [
+        line for line in Path("/proc/self/mounts").read_text().splitlines() if str(source) in line
+    ]
     assert not Path("/mark").exists()

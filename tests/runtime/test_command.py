@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,3 +156,101 @@ def test_refusals_name_the_property(
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert run("list", "-q").stdout == ""
+
+
+def test_the_terminal_is_the_containers_own(bundle: Path, run: Run, tmp_path: Path) -> None:
+    text = "cat /proc/self/fd/0 & ls -l /dev/console /dev/pts/0; sleep 0"
+    configure(bundle, run, "sh", "-c", text)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"] |= {"terminal": True, "consoleSize": {"height": 33, "width": 44}}
+    (bundle / "config.json").write_text(json.dumps(config))
+    name, path = name_of(tmp_path), str(tmp_path / "console.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        run("create", "--console-socket", path, name)
+        end, _ = listener.accept()
+        with end:
+            _, (master,), _, _ = socket.recv_fds(end, 64, 1)
+    try:
+        run("start", name)
+        output = b""
+        while output.count(b"\n") < 2:
+            output += os.read(master, 4096)
+        lines = output.decode().splitlines()
+        assert [line.split()[-1] for line in lines] == ["/dev/console", "/dev/pts/0"]
+        assert [line.split()[4:6] for line in lines] == [["136,", "0"]] * 2
+        assert struct.unpack("4H", fcntl.ioctl(master, termios.TIOCGWINSZ, b"\0" * 8))[:2] == (
+            33,
+            44,
+        )
+    finally:
+        os.close(master)
+
+
+def test_without_a_cgroup_namespace_it_sees_its_own_cgroups_alone(
+    bundle: Path, run: Run, tmp_path: Path
+) -> None:
+    kinds = ("pid", "network", "ipc", "uts", "mount")
+    text = "cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max"
+    configure(
+        bundle,
+        run,
+        "sh",
+        "-c",
+        text,
+        namespaces=[{"type": kind} for kind in kinds],
+        resources={"pids": {"limit": 77}},
+    )
+    assert run("run", name_of(tmp_path)).stdout.split() == ["77"]
+
+
+def test_update_changes_a_limit(bundle: Path, run: Run, tmp_path: Path) -> None:
+    name = name_of(tmp_path)
+    configure(bundle, run, "sleep", "100", resources={"pids": {"limit": 77}})
+    run("run", "--detach", name)
+    wanted = tmp_path / "resources.json"
+    wanted.write_text(json.dumps({"pids": {"limit": 55}}))
+    run("update", "--resources", str(wanted), name)
+    text = "cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max"
+    assert run("exec", name, "sh", "-c", text).stdout.split() == ["55"]
+
+
+def test_delete_by_force_of_what_is_not_there_is_fine(run: Run) -> None:
+    assert run("delete", "nosuch", check=False).returncode == 1
+    assert run("delete", "--force", "nosuch").returncode == 0
+
+
+def test_the_interpreter_cannot_be_written_to_through_the_container(
+    bundle: Path, run: Run, tmp_path: Path
+) -> None:
+    """CVE-2019-5736: what /proc/PID/exe of the waiting process leads to is a read-only mount."""
+    name = name_of(tmp_path)
+    configure(bundle, run, "true")
+    pid_file = tmp_path / "pid"
+    run("create", "--pid-file", str(pid_file), name)
+    # While it runs ETXTBSY keeps writers out; the mount does so afterwards.
+    assert os.statvfs(f"/proc/{pid_file.read_text()}/exe").f_flag & os.ST_RDONLY
+
+
+def test_a_working_directory_by_descriptor_is_refused(
+    bundle: Path, run: Run, tmp_path: Path
+) -> None:
+    # CVE-2024-21626.
+    configure(bundle, run, "true")
+    config = json.loads((bundle / "config.json").read_text())
+    for number in range(3, 14):
+        config["process"]["cwd"] = f"/proc/self/fd/{number}"
+        (bundle / "config.json").write_text(json.dumps(config))
+        assert run("run", name_of(tmp_path), check=False).returncode == 1
+
+
+def test_id_mapped_mounts_are_refused_by_name(bundle: Path, run: Run, tmp_path: Path) -> None:
+    configure(bundle, run, "true")
+    config = json.loads((bundle / "config.json").read_text())
+    line = {"containerID": 0, "hostID": 1000, "size": 1}
+    mount = {"destination": "/tmp", "type": "bind", "source": "/", "uidMappings": [line]}
+    config["mounts"].append(mount)
+    (bundle / "config.json").write_text(json.dumps(config))
+    done = run("run", name_of(tmp_path), check=False)
+    assert done.returncode == 1 and "id-mapped mount /tmp is not in this version" in done.stderr

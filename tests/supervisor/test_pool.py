@@ -371,6 +371,27 @@ def test_mount_targets_that_are_links_stay_inside(here: House, tmp_path: Path) -
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
+@pytest.mark.parametrize(
+    "target", ["/proc", "/proc/self", "/proc/sys/kernel", "/link", "/link/sys"]
+)
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_nothing_is_mounted_inside_proc(
+    here: House, tmp_path: Path, target: str, kind: str
+) -> None:
+    # CVE-2019-16884.
+    (here.lower / "link").symlink_to("/proc")
+    mounts = (Mount(target, kind, str(tmp_path)),)
+    with pytest.raises(StartFailed, match="cannot be mounted because it is inside /proc"):
+        start(here.pool(), here.spec("true", mounts=mounts))
+
+
+def test_a_file_of_proc_may_be_replaced(here: House, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("one\n")
+    mounts = (Mount("/proc/cpuinfo", "bind", str(tmp_path / "cpuinfo")),)
+    run = start(here.pool(), here.spec("cat", "/proc/cpuinfo", mounts=mounts))
+    assert run.wait() == (0, "one\n")
+
+
 def _fifo(path: Path) -> None:
     os.mkfifo(path)
 

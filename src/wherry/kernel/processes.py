@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
+import sys
 
-from wherry.kernel.abi import PR_SET_CHILD_SUBREAPER
-from wherry.kernel.linux import Linux
+from wherry.kernel import abi, mount
+from wherry.kernel.linux import LINUX
 
 
 def wait_readable(fd: int, seconds: float) -> bool:
@@ -18,6 +20,19 @@ def wait_readable(fd: int, seconds: float) -> bool:
     return bool(waiting.poll(max(0, round(seconds * 1000))))
 
 
+def run_from_read_only_view() -> None:
+    """Replace this process by itself, its interpreter reached through a read-only mount; once.
+
+    CVE-2019-5736: a container that has the runtime exec /proc/self/exe holds the host's own binary, and
+    with the host's root could write to it. Raises OSError.
+    """
+    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        return
+    tree = mount.clone_tree(LINUX, os.path.realpath(sys.executable).encode())
+    mount.change(LINUX, tree, set_=abi.MOUNT_ATTR_RDONLY)
+    os.execv(f"/proc/self/fd/{tree}", [sys.executable, *sys.orig_argv[1:]])
+
+
 def set_subreaper() -> None:
     """Make this process the one that orphaned descendants fall to; kept across execve, prctl(2)."""
-    Linux().prctl(PR_SET_CHILD_SUBREAPER, 1)
+    LINUX.prctl(abi.PR_SET_CHILD_SUBREAPER, 1)

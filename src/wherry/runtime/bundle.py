@@ -117,6 +117,8 @@ def parse_namespaces(items: Any) -> NamespaceSet:
 
 def _mount(item: Json, bundle: str) -> Mount:
     options = tuple(item.get("options") or ())
+    if item.get("uidMappings") or item.get("gidMappings") or {"idmap", "ridmap"} & set(options):
+        raise Unsupported(f"id-mapped mount {item['destination']} is not in this version")
     kind = item.get("type") or ("bind" if {"bind", "rbind"} & set(options) else "none")
     source = item.get("source") or ""
     if kind == "bind" and not {"bind", "rbind"} & set(options):

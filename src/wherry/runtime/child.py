@@ -28,6 +28,7 @@ from wherry.model.oci import Process
 from wherry.runtime import handshake, wire
 from wherry.runtime.plan import SlotProfile, plan_guard, plan_slot
 from wherry.runtime.steps import CgroupMount, Stage, Step, place
+from wherry.runtime.terminal import open_pty
 from wherry.runtime.user import Identity, identify
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,7 +77,7 @@ def run_exec(k: Kernel, end: int) -> NoReturn:
             os._exit(0)
         become_root(k)
         process = _decoded_process(json.loads(message.body))
-        _take_stdio(k, message.descriptors[:3], process)
+        _take_stdio(message.descriptors[:3], terminal=process.terminal)
         _join_keyring(k)
         _close_between(k, 0, 1, 2, end)
         become(k, process, progress)
@@ -191,10 +192,14 @@ def _launch(stage: Stage, end: int, message: handshake.Message, progress: _Progr
     # The mount as it is attached, not the empty directory below it.
     stage.root = os.open(b"root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage.home)
     stage.trees = tuple(trees)
-    _take_stdio(k, message.descriptors[-3:], process)
+    opens = bool(body["terminal"])
+    _take_stdio(message.descriptors[-3:], terminal=process.terminal and not opens)
     for step in steps:
         progress.step = step.describe()
         step.perform(stage)
+    if opens:
+        progress.step = "open a terminal"
+        _open_terminal(k, end, process)
     if process.terminal:
         progress.step = "show the terminal as /dev/console"
         _attach_console(stage)
@@ -240,12 +245,22 @@ def _decoded_process(data: object) -> Process:
     return process
 
 
-def _take_stdio(k: Kernel, descriptors: Sequence[int], process: Process) -> None:
+def _take_stdio(descriptors: Sequence[int], *, terminal: bool) -> None:
     os.setsid()
     for number, fd in enumerate(descriptors):
         os.dup2(fd, number, inheritable=True)
-    if process.terminal:
+    if terminal:
         fcntl.ioctl(0, abi.TIOCSCTTY, 0)
+
+
+def _open_terminal(k: Kernel, end: int, process: Process) -> None:
+    master, slave = open_pty(k, "/")
+    if process.rows or process.columns:
+        fcntl.ioctl(slave, abi.TIOCSWINSZ, struct.pack("4H", process.rows, process.columns, 0, 0))
+    handshake.send(end, handshake.TERMINAL, b"", (master,))
+    for number in (0, 1, 2):
+        os.dup2(slave, number, inheritable=True)
+    fcntl.ioctl(0, abi.TIOCSCTTY, 0)
 
 
 def become(

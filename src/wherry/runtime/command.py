@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from wherry import __version__
 from wherry.kernel.linux import LINUX
+from wherry.kernel.processes import run_from_read_only_view
 from wherry.model.errors import Invalid, WherryError
 from wherry.model.oci import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from wherry.runtime import capabilities
@@ -26,6 +27,7 @@ from wherry.runtime.lifecycle import Runtime, Terminal, render, wait_for
 from wherry.runtime.state import States
 
 _ROOT = "/run/wherry-runtime"
+_FORKING = ("create", "run", "exec")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("delete", help="remove a stopped container")
     verb.add_argument("--force", "-f", action="store_true")
     verb.add_argument("id")
+    verb = verbs.add_parser("update", help="change limits")
+    verb.add_argument("--resources", "-r", default="-", help="a file with linux.resources as JSON")
+    verb.add_argument("id")
     verb = verbs.add_parser("exec", help="run a process in a container")
     verb.add_argument("--process", "-p", default="", help="a file with the process as JSON")
     verb.add_argument("--console-socket", default="")
@@ -102,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
     options = _parser().parse_args(arguments)
     try:
+        if options.verb in _FORKING:
+            run_from_read_only_view()
         status = _perform(options, Runtime(LINUX, States(options.root)))
     except WherryError as error:
         _report(options, str(error))
@@ -148,6 +155,9 @@ def _perform(options: argparse.Namespace, runtime: Runtime) -> int:
                 if options.format == "json"
                 else "\n".join(map(str, ["PID", *pids]))
             )
+        case "update":
+            text = sys.stdin.read() if options.resources == "-" else _read(options.resources)
+            runtime.update(options.id, json.loads(text))
         case "exec":
             return _execute(options, runtime, states)
         case "list":

@@ -4,6 +4,7 @@
     supervisor GO [dev]   > child enters its cgroup namespace, becomes root, furnishes the slot
     child READY           > where GO asked for it: the slot is warm, or someone wants a terminal of it
     supervisor PLAN [root, trees…, stdin, stdout, stderr] > child performs the steps
+    child TERMINAL [master] > where the plan has a terminal and brought none
     child execs           > its end of the socket closes: success
     child FAILED {step, errno, message, exit_code} > and exits
 
@@ -27,6 +28,7 @@ GO = b"G"
 READY = b"R"
 PLAN = b"P"
 FAILED = b"F"
+TERMINAL = b"T"
 TELL = b"1"
 """GO's body: say READY when furnished."""
 LARGEST = 4 << 20

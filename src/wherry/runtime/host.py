@@ -17,8 +17,9 @@ from wherry.model.oci import OverlayRoot, PathRoot, Process
 from wherry.runtime import handshake, wire
 from wherry.runtime.devices import add_device
 from wherry.runtime.plan import Plan, Tree
-from wherry.runtime.slots import PATIENCE, Slot, borrow_pty, open_pty_in
+from wherry.runtime.slots import PATIENCE, Slot, borrow_pty
 from wherry.runtime.steps import CgroupMount, settle
+from wherry.runtime.terminal import open_pty
 
 
 class Host:
@@ -55,6 +56,7 @@ class Host:
     ) -> None:
         """Do the host's part of `plan` and send the rest to the child. Raises StartFailed.
 
+        A process on a terminal for which no `console` is given opens its own: see `take_terminal`.
         `gate`, where given, is a descriptor that the child waits on just before it execs.
         """
         step = "mount the root"
@@ -76,6 +78,7 @@ class Host:
                 "process": wire.encode(plan.process),
                 "steps": wire.encode(plan.steps),
                 "gate": gate >= 0,
+                "terminal": plan.process.terminal and console < 0,
             }
             descriptors = (*opened, *((gate,) if gate >= 0 else ()), *stdio)
             if len(descriptors) > handshake.MOST_DESCRIPTORS:
@@ -123,6 +126,15 @@ class Host:
         except OSError as error:
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"the container's first process is held up: {text}") from error
+
+    def take_terminal(self, slot: Slot) -> int:
+        """Return the master of the terminal that the child has opened inside. Raises StartFailed."""
+        message = self._receive(slot)
+        if message is not None and message.kind == handshake.FAILED:
+            raise handshake.failure(message.body)
+        if message is None or len(message.descriptors) != 1:
+            raise StartFailed("the container's first process ended before it had a terminal")
+        return message.descriptors[0]
 
     def told(self, slot: Slot) -> StartFailed | None:
         """Return what the child has said of its own failure, None where it said nothing; does not wait.
@@ -213,12 +225,10 @@ class Host:
     def open_pty(self, slot: Slot) -> tuple[int, int]:
         """Return (master, slave) of a new pseudo-terminal of the container's own devpts. Raises StartFailed."""
         self.await_ready(slot)
-        if not slot.profile.furnished:
-            return os.openpty()
         try:
             if slot.exec_root:
                 return borrow_pty(self._k, slot)
-            return open_pty_in(self._k, f"/proc/{slot.pid}/root/tmp")
+            return open_pty(self._k, f"/proc/{slot.pid}/root/tmp")
         except OSError as error:
             raise StartFailed(
                 f"cannot open a terminal: {(error.strerror or '').lower()}"

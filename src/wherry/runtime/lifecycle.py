@@ -23,10 +23,10 @@ from typing import Any
 
 from wherry.kernel import abi
 from wherry.kernel.calls import Kernel
-from wherry.model.errors import Conflict, Invalid, StartFailed
+from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.oci import Process
 from wherry.runtime import slots
-from wherry.runtime.bundle import Json, parse_process, parse_spec, read_config
+from wherry.runtime.bundle import Json, parse_limits, parse_process, parse_spec, read_config
 from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
 from wherry.runtime.host import Host, cgroup_mounts
 from wherry.runtime.plan import Plan, plan_launch
@@ -126,14 +126,10 @@ class Runtime:
     def _perform(self, plan: Plan, slot: Slot, gate: int, terminal: Terminal) -> None:
         """Have the child perform the plan up to the gate."""
         host = self._host
-        master = console = -1
+        host.send_plan(slot, plan, (0, 1, 2), -1, gate)
         if plan.process.terminal:
-            master, console = host.open_pty(slot)
-        stdio = (console, console, console) if console >= 0 else (0, 1, 2)
-        host.send_plan(slot, plan, stdio, console, gate)
+            _send_terminal(terminal.socket_path, host.take_terminal(slot))
         host.finish(slot)
-        if master >= 0:
-            _send_terminal(terminal.socket_path, master)
 
     def _kill(self, slot: Slot, driver: CgroupDriver, handle: Handle) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -174,8 +170,13 @@ class Runtime:
             os.close(pidfd)
 
     def delete(self, identifier: str, *, force: bool) -> None:
-        """Remove a stopped container. Raises Conflict, NotFound."""
-        state = self._states.read(identifier)
+        """Remove a stopped container; with `force` any, and none is fine. Raises Conflict, NotFound."""
+        try:
+            state = self._states.read(identifier)
+        except NotFound:
+            if force:
+                return
+            raise
         if state.status() != "stopped" and not force:
             raise Conflict(
                 f"cannot delete container {identifier} that is not stopped: {state.status()}",
@@ -238,6 +239,11 @@ class Runtime:
             driver.freeze(handle)
         else:
             driver.thaw(handle)
+
+    def update(self, identifier: str, resources: Json) -> None:
+        """Set limits, written as `linux.resources`; those that are not named stay. Raises NotFound, Invalid."""
+        driver, handle = _held(self._states.read(identifier))
+        driver.apply(handle, replace(parse_limits(resources), devices=()))
 
     def pids(self, identifier: str) -> list[int]:
         """Return the host's pids of a container's processes."""

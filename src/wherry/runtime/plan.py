@@ -204,7 +204,7 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
         if spec.shm_size != SHM_SIZE and spec.namespaces.ipc != HOST and not spec.shm_source:
             out.append(shm(spec.shm_size))
     for wanted in spec.mounts:
-        out.append(_plan_mount(wanted, trees))
+        out.append(_plan_mount(wanted, trees, spec.namespaces.cgroup == PRIVATE))
     if not spec.standard_mounts:
         if spec.sysctls:
             out.append(steps.KeepSysctls())
@@ -232,10 +232,10 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
     )
 
 
-def _plan_mount(wanted: Mount, trees: list[Tree]) -> AnyStep:
+def _plan_mount(wanted: Mount, trees: list[Tree], private_cgroups: bool) -> AnyStep:
     if wanted.kind == "bind" or "bind" in wanted.options or "rbind" in wanted.options:
         trees.append(Tree(wanted.source, wanted.options, wanted.source_is_ours))
         return steps.AttachTree(len(trees) - 1, wanted.destination, wanted.source)
     if wanted.kind in ("cgroup", "cgroup2"):
-        return steps.Cgroups(wanted.destination, "ro" in wanted.options)
+        return steps.Cgroups(wanted.destination, "ro" in wanted.options, private_cgroups)
     return steps.Filesystem(wanted.kind, wanted.destination, wanted.options, wanted.source)

@@ -7,15 +7,13 @@ the fork. Processes are made with CLONE_PARENT, so that the keeper is their pare
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from wherry.kernel import abi, mount, paths
+from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
 from wherry.model.errors import StartFailed
 from wherry.model.oci import HOST, PRIVATE, IdMap
@@ -24,6 +22,7 @@ from wherry.runtime.cgroups import Entrances, Handle
 from wherry.runtime.devices import add_device, host_devices, make_dev
 from wherry.runtime.plan import SlotProfile
 from wherry.runtime.steps import CgroupMount
+from wherry.runtime.terminal import open_pty
 
 PATIENCE = 5.0
 """Seconds that anyone waits for a process that a container could hold up."""
@@ -334,31 +333,10 @@ def borrow_pty(k: Kernel, slot: Slot) -> tuple[int, int]:
     """
 
     def errand() -> tuple[int, ...]:
-        return open_pty_in(k, "/")
+        return open_pty(k, "/")
 
     spaces = slot.namespaces & (abi.CLONE_NEWUSER | abi.CLONE_NEWNS)
     master, slave = _visit(k, slot.pidfd, spaces, "open a terminal", errand, 2)
-    return master, slave
-
-
-def open_pty_in(k: Kernel, folder: str) -> tuple[int, int]:
-    """Return (master, slave) of a new terminal of the devpts below `folder`. Raises OSError, StartFailed."""
-    root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    flags = os.O_RDWR | os.O_NOCTTY
-    resolve = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
-    try:
-        master = paths.open_in_root(root, b"dev/pts/ptmx", flags, resolve=resolve)
-    finally:
-        os.close(root)
-    try:
-        # CVE-2025-52565: what the container mounted there in our stead is refused.
-        if k.statfs_magic(master) != abi.DEVPTS_SUPER_MAGIC:
-            raise StartFailed("the container's /dev/pts/ptmx is not a terminal multiplexer")
-        fcntl.ioctl(master, abi.TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, abi.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    except BaseException:
-        os.close(master)
-        raise
     return master, slave
 
 

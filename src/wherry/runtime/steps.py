@@ -21,6 +21,23 @@ from wherry.runtime.wire import registered
 _PLAIN_PATH = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
 # CVE-2019-19921, CVE-2023-27561: where these lie is relied upon by masks and sysctls.
 _TRUSTED = frozenset({"proc", "sysfs"})
+# What may be replaced in /proc, as lxcfs does: runc's list.
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,15 @@ def is_directory(fd: int) -> bool:
 def _attach(stage: Stage, tree: int, target: str, resolve: int = paths.CONTAINED) -> None:
     spot = place(stage, target, directory=is_directory(tree), resolve=resolve)
     try:
+        # CVE-2019-16884: a volume over /proc has the start write to files of its own choice. By what
+        # the path leads to, since it may be a link.
+        if (
+            os.path.normpath(target) not in _PROC_FILES
+            and stage.k.statfs_magic(spot) == abi.PROC_SUPER_MAGIC
+            and stage.k.statfs_magic(tree) != abi.PROC_SUPER_MAGIC
+        ):
+            text = "cannot be mounted because it is inside /proc"
+            raise OSError(errno.EPERM, text, target)
         mount.attach(stage.k, tree, spot)
     finally:
         os.close(spot)
@@ -359,6 +385,8 @@ class Cgroups:
 
     target: str
     read_only: bool = True
+    private: bool = True
+    """Whether the process has a cgroup namespace; without one it is shown its own cgroups by binds."""
 
     def describe(self) -> str:
         return f"mount cgroups on {self.target}{' read-only' if self.read_only else ''}"
@@ -369,7 +397,13 @@ class Cgroups:
         if not pure:
             shelf = ("nosuid", "nodev", "noexec", "mode=755", "size=64k")
             Filesystem("tmpfs", self.target, shelf).perform(stage)
+        mine = {} if self.private else _own_cgroups()
         for hierarchy in stage.hierarchies:
+            folder = f"/sys/fs/cgroup/{hierarchy.name}{mine.get(_words_of(hierarchy), '')}"
+            if not self.private and os.path.isdir(folder):
+                spot = f"{self.target}/{hierarchy.name}".rstrip("/")
+                BindHost(folder, spot, ("bind", *words)).perform(stage)
+                continue
             target = f"{self.target}/{hierarchy.name}" if hierarchy.name else self.target
             kind, options = hierarchy.kind, hierarchy.options
             Filesystem(kind, target, (*words, *options)).perform(stage)
@@ -379,6 +413,17 @@ class Cgroups:
                 mount.change(stage.k, spot, set_=abi.MOUNT_ATTR_RDONLY)
             finally:
                 os.close(spot)
+
+
+def _own_cgroups() -> dict[str, str]:
+    """Return v1 controllers, "" for v2, to the path of this process: cgroups(7)."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        rows = (line.rstrip("\n").split(":", 2) for line in file)
+        return {words: path for _, words, path in rows}
+
+
+def _words_of(hierarchy: CgroupMount) -> str:
+    return ",".join(word for word in hierarchy.options if word != "none")
 
 
 @registered

@@ -1,0 +1,121 @@
+"""The house as a whole: engines side by side, a real Debian image, images of many layers, a clean end."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.engine.tars import busybox_tar
+from tests.harness.clients import Client
+from tests.harness.engine import Engine
+from tests.harness.leaks import processes_naming
+
+LAYERS = 130
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def archive_of_many_layers() -> bytes:
+    """A Docker archive: busybox, and a layer for each number that writes /n and adds a file."""
+    layers = [busybox_tar()]
+    for number in range(1, LAYERS):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            add(tar, "n", str(number).encode())
+            add(tar, f"many/{number}", b"")
+        layers.append(out.getvalue())
+    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["sh"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        }
+    ).encode()
+    name = f"{hashlib.sha256(config).hexdigest()}.json"
+    names = [f"{digest}/layer.tar" for digest in digests]
+    manifest = [{"Config": name, "RepoTags": ["many:130"], "Layers": names}]
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        add(tar, name, config)
+        for path, layer in zip(names, layers, strict=True):
+            add(tar, path, layer)
+        add(tar, "manifest.json", json.dumps(manifest).encode())
+    return out.getvalue()
+
+
+def test_130_layers(docker: Client) -> None:
+    assert b"Loaded image: many:130" in docker.raw("load", stdin=archive_of_many_layers()).stdout
+    words = ("run", "--rm", "--network", "none", "many:130", "sh", "-c")
+    seen = docker(*words, "cat /n; echo; ls /many | wc -l; rm /n; ls /n; true").stdout
+    assert seen.split()[:2] == [str(LAYERS - 1), str(LAYERS - 1)]
+    docker("rmi", "many:130")
+
+
+def test_a_real_debian(docker: Client, debian: str) -> None:
+    words = ("run", "--rm", "--network", "none", debian)
+    assert "bookworm" in docker(*words, "cat", "/etc/os-release").stdout
+    assert docker(*words, "dpkg", "--audit").stdout == ""
+    # Ownership and modes are as the distribution made them.
+    assert docker.line(*words, "stat", "-c", "%U:%G %a", "/usr/bin/passwd") == "root:root 4755"
+    assert docker(*words, "perl", "-e", "print 6*7").stdout == "42"
+
+
+@pytest.fixture
+def pair(new_engine: Callable[..., Engine]) -> tuple[Engine, Engine]:
+    """Two engines that know nothing of each other."""
+    return new_engine(), new_engine()
+
+
+def test_two_engines_side_by_side(
+    pair: tuple[Engine, Engine],
+    docker_for: Callable[[Engine], Client],
+    wherry_for: Callable[[Engine], Client],
+) -> None:
+    clients = [docker_for(engine) for engine in pair]
+    ranges: set[str] = set()
+    for engine, client in zip(pair, clients, strict=True):
+        wherry_for(engine)("image", "bootstrap", "busybox")
+        client("run", "-d", "--name", "same-name", "--network", "none", "busybox", "sleep", "60")
+        ranges.add(client.line("exec", "same-name", "cat", "/proc/self/uid_map").split()[1])
+    assert len(ranges) == 2, "both engines gave out the same ids"
+    assert clients[0].line("ps", "-q") != clients[1].line("ps", "-q")
+    clients[0]("rm", "-f", "same-name")
+    assert clients[1].line("inspect", "-f", "{{.State.Status}}", "same-name") == "running"
+
+
+def test_stop_ends_everything(
+    new_engine: Callable[..., Engine], wherry_for: Callable[[Engine], Client]
+) -> None:
+    engine = new_engine()
+    client = wherry_for(engine)
+    client("image", "bootstrap", "busybox")
+    client("run", "-d", "--network", "none", "busybox", "sleep", "600")
+    name = (engine.data_root / "engine-id").read_text().partition("-")[0]
+    groups = list(Path("/sys/fs/cgroup").glob(f"*/wherry/{name}"))
+    assert groups
+    engine.close()
+    assert not processes_naming(str(engine.exec_root))
+    assert [path for path in groups if path.exists()] == []
+
+
+def test_the_supervisor_runs_from_a_read_only_view(engine: Engine, busybox: str) -> None:
+    """CVE-2019-5736: what a container reaches as /proc/PID/exe cannot be changed by that way."""
+    found = processes_naming(str(engine.exec_root))
+    views = [pid for pid in found if os.readlink(f"/proc/{pid}/exe") == "/"]
+    assert views, "no process runs from a mount of its own"
+    for pid in views:
+        with pytest.raises(OSError, match="Read-only file system"):
+            os.chmod(f"/proc/{pid}/exe", 0o755)
