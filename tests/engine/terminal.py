@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -50,6 +51,19 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         """Give the window another size; the client gets SIGWINCH."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize_until(self, rows: int, columns: int, text: str) -> None:
+        """Resize, and tell the client again and again until `text` is on the screen.
+
+        A client that has only just started does not listen to SIGWINCH yet.
+        """
+        self.resize(rows, columns)
+        deadline = time.monotonic() + 10
+        while text.encode() not in self.screen:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.screen!r}"
+            os.kill(self.pid, signal.SIGWINCH)
+            self._read(0.1)
+        self.expect(text)
 
     def send(self, keys: str) -> None:
         """Type."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 from tests.engine.boxes import Boxes, Runner
@@ -40,10 +37,8 @@ def test_size_at_the_start(docker: Client, shell: list[str]) -> None:
 def test_resize(docker: Client, shell: list[str]) -> None:
     with Terminal(docker, *shell) as terminal:
         terminal.expect(PROMPT)
-        terminal.resize(40, 120)
-        os.kill(terminal.pid, signal.SIGWINCH)
         terminal.send("until stty size | grep '40 120'; do sleep 0.05; done\n")
-        terminal.expect("\n40 120")
+        terminal.resize_until(40, 120, "\n40 120")
 
 
 def test_interrupt_key(docker: Client, shell: list[str]) -> None:
@@ -156,10 +151,8 @@ def test_exec_on_a_terminal(docker: Client, boxes: Boxes) -> None:
         terminal.send("stty size; tty\n")
         terminal.expect("21 71")
         terminal.expect("/dev/pts/")
-        terminal.resize(22, 72)
-        os.kill(terminal.pid, signal.SIGWINCH)
         terminal.send("until stty size | grep '22 72'; do sleep 0.05; done\n")
-        terminal.expect("\n22 72")
+        terminal.resize_until(22, 72, "\n22 72")
         terminal.send("exit 4\n")
         assert terminal.wait() == 4
 

@@ -227,3 +227,38 @@ def test_a_tree_that_is_written_meanwhile_is_removed(root: Path) -> None:
         thread.join()
     remove_path(root / "top")
     assert not (root / "top").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (b"a/file", b"a/file"),
+        (b"up", b"a/file"),
+        (b"a/../../../a/./file", b"a/file"),
+        (b"absolute", b"a/file"),
+        (b"..", b""),
+    ],
+)
+def test_walking_by_components_finds_what_openat2_finds(
+    root: Path, path: bytes, found: bytes
+) -> None:
+    (root / "a").mkdir()
+    (root / "a/file").write_text("x")
+    (root / "up").symlink_to("../../../../a/file")
+    (root / "absolute").symlink_to("/a/../a/file")
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        there = paths._walk(fd, path, os.O_PATH, 0, follow=True)
+        try:
+            expected = os.stat(os.fsencode(root) + b"/" + found)
+            assert os.path.samestat(os.fstat(there), expected)
+        finally:
+            os.close(there)
+        (root / "loop").symlink_to("loop")
+        with pytest.raises(OSError) as caught:
+            paths._walk(fd, b"loop/x", os.O_PATH, 0, follow=True)
+        assert caught.value.errno == errno.ELOOP
+        with pytest.raises(OSError):
+            paths._walk(fd, b"up", os.O_PATH, 0, follow=False)
+    finally:
+        os.close(fd)

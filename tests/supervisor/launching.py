@@ -45,6 +45,18 @@ def make_root(folder: Path) -> Path:
     return folder
 
 
+def children() -> frozenset[int]:
+    """Return the pids of this process's children."""
+    found: set[int] = set()
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{name}/stat").read_text()
+                if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+                    found.add(int(name))
+    return frozenset(found)
+
+
 @dataclass
 class House:
     """Everything a pool needs, below one folder, and what a test asks of it."""
@@ -54,6 +66,8 @@ class House:
     lower: Path
     pools: list[Pool] = field(default_factory=list[Pool])
     serial: int = 0
+    others: frozenset[int] = field(default_factory=lambda: children())
+    """Processes of this one's that were there before: the shared engine's daemon, for one."""
 
     def pool(self, k: Kernel | None = None, driver: Any = None) -> Pool:
         """Return a pool; all pools share the ranges, as one engine's do."""
@@ -91,12 +105,10 @@ class House:
     def left(self) -> list[str]:
         """Return what is there of containers: cgroups, children, ranges."""
         found = [f"cgroup {name}" for name in self.driver.adopt(self.driver.parent)]
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, _ = os.waitpid(-1, os.WNOHANG | ALL_CHILDREN)
-                if pid == 0:
+        for pid in children() - self.others:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG | ALL_CHILDREN)[0] == 0:
                     found.append("a child process")
-                    break
         other = IdRanges(path=str(self.data / "ids.lock"))
         if other.take() != 0:
             found.append("an id range")

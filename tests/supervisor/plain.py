@@ -170,7 +170,7 @@ class Case:
                 await self._news.wait()
 
     def logs(self, key: str) -> Path:
-        return self.root / "logs" / key
+        return self.root / f"logs-{key}"
 
     def launch(self, *argv: str, key: str = "", **options: Any) -> Launch:
         """Return a launch of `argv`."""

@@ -281,6 +281,15 @@ def test_a_full_disk_costs_bytes_and_says_so(tmp_path: Path, attached: bool) -> 
         writer.close()
 
 
+def test_the_log_of_a_removed_container_does_not_bring_its_folder_back(tmp_path: Path) -> None:
+    settings = LogSettings("local", str(tmp_path / "container" / "logs"), 1000, 2)
+    writer = LogWriter(settings, lambda: None)
+    writer.open_existing()
+    feed(writer, b"last words\n")
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_log_keeps_nothing(tmp_path: Path) -> None:
     writer = LogWriter(LogSettings("none", ""), lambda: None)
     feed(writer, b"x" * 100_000)

@@ -235,6 +235,33 @@ def test_a_slow_client_loses_nothing_and_holds_no_memory(tmp_path: Path) -> None
     with_case(tmp_path, test)
 
 
+def test_clients_that_never_read_hold_up_nobody_s_end(tmp_path: Path) -> None:
+    async def test(case: Case) -> None:
+        sockets: list[socket.socket] = []
+        flood = "while :; do echo 0123456789012345678901234567890123456789; done"
+        for key, tty in (("a", False), ("b", True)):
+            log = LogSettings("local", str(case.logs(key)), 100_000, 2)
+            launch = case.launch("sh", "-c", flood, key=key, log=log, tty=tty)
+            near, far = pair()
+            sockets.append(near)
+            await case.client.attach(key, OUTPUT, far)
+            await case.client.start(launch)
+        near, far = pair()
+        sockets.append(near)
+        execution = case.exec_launch("a", "sh", "-c", flood)
+        await case.client.execute(execution, far)
+        await asyncio.sleep(0.5)
+        await case.client.start(case.launch("true", key="other"))
+        assert (await case.exit_of("other")).code == 0
+        for key in ("a", "b", execution.exec_id):
+            await case.client.signal(key, signal.SIGKILL)
+            assert (await case.exit_of(key)).code == 137
+        for near in sockets:
+            near.close()
+
+    with_case(tmp_path, test)
+
+
 def memory_of(pid: int) -> int:
     """Return resident kilobytes."""
     status = Path(f"/proc/{pid}/status").read_text()

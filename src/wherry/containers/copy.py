@@ -14,17 +14,16 @@ from wherry.containers.inside import (
     Wanted,
     open_path,
     parse_path,
-    read_user,
     stat_path,
 )
 from wherry.containers.live import Lives
-from wherry.containers.roots import OwnerMap, Root, Roots
+from wherry.containers.roots import Root, Roots
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.images.bridge import Flow, bytes_from, in_thread
 from wherry.kernel.paths import open_in_root
 from wherry.model.containers import Container
-from wherry.model.errors import Conflict, Invalid, StartFailed, Unavailable
+from wherry.model.errors import Invalid, Unavailable
 from wherry.model.views import ByteSource, PathStat
 from wherry.storage.layers import extract, pack
 from wherry.storage.layers.compression import decompressed
@@ -77,19 +76,17 @@ class Copier:
     ) -> None:
         """Extract the archive `body` (plain or compressed) into the directory `path`.
 
-        `copy_uid_gid` gives everything to the container's user. Raises NotFound, Invalid.
+        Owners are the archive's whatever `copy_uid_gid` says, as with Docker 28. Raises NotFound, Invalid.
         """
         container = self._store.resolve(ref)
         wanted = parse_path(path)
         if container.state.status in ALIVE:
-            await self._write(container, wanted, ref, body, no_overwrite_dir_non_dir, copy_uid_gid)
+            await self._write(container, wanted, ref, body, no_overwrite_dir_non_dir)
         else:
             # Two overlays must not share an upper directory: no start meanwhile.
             async with self._lives.get(container.id).lock:
                 container = self._store.get(container.id)
-                await self._write(
-                    container, wanted, ref, body, no_overwrite_dir_non_dir, copy_uid_gid
-                )
+                await self._write(container, wanted, ref, body, no_overwrite_dir_non_dir)
         self._events.record(container_event(container, "extract-to-dir"))
 
     async def _write(
@@ -99,7 +96,6 @@ class Copier:
         ref: str,
         body: ByteSource,
         no_overwrite: bool,
-        copy_uid_gid: bool,
     ) -> None:
         flow = Flow()
 
@@ -107,14 +103,13 @@ class Copier:
             with self._roots.writing(container, wanted) as root:
                 here = replace(wanted, path=root.path)
                 _check_directory(root, here, ref)
-                owner = _all_to(root, container) if copy_uid_gid else root.to_disk
                 _, plain = decompressed(flow)
                 with self._roots.acting_as(root.base):
                     extract(
                         plain,
                         root.fd,
                         here.path.lstrip("/") or ".",
-                        owner=owner,
+                        owner=root.to_disk,
                         no_overwrite_dir_non_dir=no_overwrite,
                     )
                 # What follows the archive's end is read too, so that the client may finish sending.
@@ -195,15 +190,3 @@ def _check_directory(root: Root, wanted: Wanted, ref: str) -> None:
         raise Invalid(
             f"{wanted.text} is on a file system of the kernel's: nothing can be put there"
         )
-
-
-def _all_to(root: Root, container: Container) -> OwnerMap:
-    """Return the map that gives everything to the container's user (docker cp -a)."""
-    try:
-        who = read_user(root.fd, container.user)
-    except StartFailed as error:
-        raise Conflict(error.message) from error
-    uid, gid = who.uid, who.gid
-    if root.to_disk is not None:
-        uid, gid = root.to_disk(uid, gid)
-    return lambda _uid, _gid: (uid, gid)

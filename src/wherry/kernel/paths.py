@@ -28,7 +28,8 @@ CONTAINED: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture (Linux 5.6)
 # openat2(2): a rename or mount elsewhere during a `..` step makes a scoped walk answer EAGAIN.
-_RACES_TOLERATED: Final = 256
+_RACES_TOLERATED: Final = 32
+_LINKS_FOLLOWED: Final = 40  # path_resolution(7)
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD_LEVELS: Final = 32
 
@@ -76,7 +77,52 @@ def open_in_root(
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             raise OSError(code, os.strerror(code), name)
-    raise OSError(errno.EAGAIN, "the path kept changing while it was resolved", name)
+    # On a mount that is attached nowhere, `..` at the root answers EAGAIN for ever (seen on Linux 6.18).
+    return _walk(root_fd, name, flags, mode, follow=not resolve & RESOLVE_NO_SYMLINKS)
+
+
+def _walk(root_fd: int, path: bytes, flags: int, mode: int, *, follow: bool) -> int:
+    """Do what openat2 with RESOLVE_IN_ROOT does, one component at a time.
+
+    No step follows a link, so a link swapped in meanwhile is ELOOP or ENOTDIR, never a way out.
+    """
+    step = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    held = [os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)]
+    pending = list(reversed(split(path)))
+    links = 0
+    try:
+        while pending:
+            part = pending.pop()
+            if part == b"..":
+                if len(held) > 1:
+                    os.close(held.pop())
+                continue
+            target = _link_target(part, held[-1])
+            if target is not None and (pending or not flags & os.O_NOFOLLOW):
+                links += 1
+                if not follow or links > _LINKS_FOLLOWED:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                while target.startswith(b"/") and len(held) > 1:
+                    os.close(held.pop())
+                pending += reversed(split(target))
+            elif pending:
+                held.append(os.open(part, step, dir_fd=held[-1]))
+            else:
+                last = flags | os.O_NOFOLLOW | os.O_CLOEXEC
+                return os.open(part, last, mode, dir_fd=held[-1])
+        return os.open(".", flags & ~(os.O_CREAT | os.O_EXCL) | os.O_CLOEXEC, dir_fd=held[-1])
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _link_target(name: bytes, dir_fd: int) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
 
 
 def split(path: bytes) -> tuple[bytes, ...]:

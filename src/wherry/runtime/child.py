@@ -324,9 +324,13 @@ def _enter(cwd: str, *, create: bool) -> bool:
     """Change into `cwd`; False where only the user itself may (it is tried again as that user)."""
     try:
         os.chdir(cwd)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if not create:
-            raise
+            raise StartFailed(
+                f'chdir to cwd ("{cwd}") set in config.json failed: no such file or directory',
+                exit_code=127,
+                errno=errno.ENOENT,
+            ) from error
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             made = paths.make_dirs_in_root(root, cwd)

@@ -74,9 +74,10 @@ class StreamRoutes:
     async def exec_create(self, request: Request) -> Response:
         """POST /containers/{id}/exec."""
         spec = parse_exec(await read_json(request))
-        return json_answer(
-            {"Id": await self._containers.exec_create(request.parameters["id"], spec)}, 201
-        )
+        exec_id = await self._containers.exec_create(request.parameters["id"], spec)
+        # Here already: a client that asks for an upgrade at the start shows no message of a refusal.
+        await self._containers.exec_check(exec_id)
+        return json_answer({"Id": exec_id}, 201)
 
     async def exec_start(self, request: Request) -> Answer:
         """POST /exec/{id}/start: detached, or the connection becomes the process's stdio."""

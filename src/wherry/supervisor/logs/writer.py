@@ -11,6 +11,7 @@ that is a few kilobytes behind.)
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -57,7 +58,9 @@ class LogWriter:
         self._nowhere = -1
         self._logs = settings.driver != NO_LOG
         if self._logs:
-            os.makedirs(settings.directory, mode=0o750, exist_ok=True)
+            # Without its parent the container is being removed: nothing is to be left behind for it.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.mkdir(settings.directory, 0o750)
 
     def open_existing(self) -> None:
         """Take over what an earlier writer left: bytes without a record get one. Raises OSError."""
