@@ -415,15 +415,15 @@ def test_execs(api: Api) -> None:
     assert api.ask("POST", one, {}).message == "No exec command specified"
     assert api.ask("POST", one, {"Cmd": ["x"], "ConsoleSize": [1, 2]}).status == 400
     body = {"Cmd": ["sh", "-c", "x"], "User": "0", "Tty": True, "AttachStdout": True}
-    made = api.ask("POST", one, body)
-    assert made.status == 201
-    exec_id = made.json["Id"]
-    not_running = api.ask("POST", f"/exec/{exec_id}/start", {})
+    not_running = api.ask("POST", one, body)
     assert (not_running.status, not_running.message) == (
         409,
         f"container {container} is not running",
     )
     api.ask("POST", f"/containers/{container}/start")
+    made = api.ask("POST", one, body)
+    assert made.status == 201
+    exec_id = made.json["Id"]
     assert api.ask("GET", f"/exec/{exec_id}/json").json == {
         "ID": exec_id,
         "Running": False,

@@ -44,7 +44,7 @@ def test_resize(docker: Client, shell: list[str]) -> None:
 def test_interrupt_key(docker: Client, shell: list[str]) -> None:
     with Terminal(docker, *shell) as terminal:
         terminal.expect(PROMPT)
-        terminal.send("echo up-$((1+1)); sleep 60\n")
+        terminal.send("sh -c 'echo up-$((1+1)); exec sleep 60'\n")
         terminal.expect("up-2")
         terminal.send("\x03")
         terminal.expect(PROMPT)
