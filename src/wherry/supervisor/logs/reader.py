@@ -161,12 +161,18 @@ class LogTail:
             yield held
 
     def read_uncovered(self) -> Iterator[bytes]:
-        """Yield bytes at the end that have no record: their writer was killed and has no successor."""
+        """Yield the rest, and bytes at the end that have no record: their writer was killed."""
         if self.ended or self._current >= len(self._segments):
             return
         segment = self._segments[self._current]
+        # Sizes come before the last look at the records: a living writer's bytes have theirs by then,
+        # or are all of the one piece whose record is still to be written.
+        sizes = {stream: segment.size(stream) for stream in STREAMS}
+        yield from self.read()
+        if self.ended or segment is not self._segments[self._current]:
+            return
         covered: dict[int, int] = dict.fromkeys(STREAMS, 0)
-        missing = {stream for stream in STREAMS if segment.size(stream)}
+        missing = {stream for stream in STREAMS if sizes[stream]}
         count = segment.count()
         for number in range(count - 1, -1, -1):
             record = segment.record(number)
@@ -182,7 +188,7 @@ class LogTail:
         with contextlib.suppress(OSError):
             at = os.stat(path).st_mtime_ns
             for stream, start in covered.items():
-                left = segment.size(stream) - start
+                left = sizes[stream] - start
                 if left > 0 and not (self._until and at > self._until):
                     yield from self._render(self._current, Record(at, start, left, stream))
 
