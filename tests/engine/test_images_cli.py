@@ -322,6 +322,13 @@ def test_prune_of_unused(docker: Client, boxes: Boxes) -> None:
     assert docker("image", "inspect", unused, check=False).returncode == 1
 
 
+def test_another_platform(docker: Client, boxes: Boxes) -> None:
+    words = ["create", "--pull", "never", "--name", boxes.name(), "--platform", "linux/s390x"]
+    done = docker(*words, boxes.image, check=False)
+    assert done.returncode == 1
+    assert "does not match the specified platform" in done.stderr or "No such image" in done.stderr
+
+
 def test_pull_is_refused_clearly(docker: Client, is_wherry: bool) -> None:
     if is_wherry:
         done = docker("pull", "busybox:nosuch", check=False)

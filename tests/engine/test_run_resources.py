@@ -178,6 +178,15 @@ def test_blkio_weight(boxes: Boxes, docker: Client, inspect: Inspect) -> None:
         assert "weight" in done.stderr.lower()
 
 
+def test_weight_of_a_device_is_honoured_or_explained(boxes: Boxes, docker: Client) -> None:
+    words = ["--name", boxes.name(), "--network", "none"]
+    weight = ["--blkio-weight-device", f"{block_device()}:300"]
+    done = docker("run", *words, *weight, boxes.image, "true", check=False)
+    assert done.returncode == 0 or "weight" in done.stderr.lower()
+    # What cannot be done for one container harms no other.
+    assert docker.line("run", "--rm", "--network", "none", boxes.image, "echo", "fine") == "fine"
+
+
 def block_device() -> str:
     """Some whole disk of the machine."""
     for name in sorted(os.listdir("/sys/block")):

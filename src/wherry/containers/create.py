@@ -119,6 +119,7 @@ class Creator:
             )
         with self._leases.lease() as lease:
             image = self._images.resolve(spec.image)
+            check_platform(spec.platform, image, spec.image)
             lease.add(*image.chain)
             container = self._make(spec, name, image)
             self._store.add(container)
@@ -184,3 +185,26 @@ class Creator:
         wanted = with_defaults(limits)
         validate(wanted, cpus=self._cpus)
         self._groups.check(wanted)
+
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def check_platform(wanted: str, image: Image, ref: str) -> None:
+    """Check that `image` is for the platform `os[/architecture[/variant]]`. Raises NotFound."""
+    if not wanted:
+        return
+    system, _, rest = wanted.lower().partition("/")
+    architecture = rest.partition("/")[0]
+    has = image.platform
+    if system == has.os and _ARCHITECTURES.get(architecture, architecture) in (
+        "",
+        has.architecture,
+    ):
+        return
+    raise NotFound(
+        "image",
+        ref,
+        hint=f"it was found but does not match the specified platform: wanted {wanted}, "
+        f"actual: {has.os}/{has.architecture}",
+    )

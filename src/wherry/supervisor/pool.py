@@ -79,9 +79,12 @@ class Pool:
             self._discard(slot)
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"set up the cgroup: {text}", errno=error.errno or 0) from error
-        except WherryError:
+        except WherryError as error:
             self._discard(slot)
-            raise
+            if isinstance(error, StartFailed):
+                raise
+            # The request was sound; what the kernel refused is the start's failure.
+            raise StartFailed(error.message, hint=error.hint) from error
         return slot
 
     def _pick(self, plan: Plan) -> Slot:
