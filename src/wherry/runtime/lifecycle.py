@@ -33,6 +33,7 @@ from wherry.runtime.plan import Plan, plan_launch
 from wherry.runtime.slots import Slot
 from wherry.runtime.state import State, States, start_time
 
+_PARENT = "wherry-runtime"
 _PATIENCE = 10.0
 _ANY_CHILD = 0x40000000
 """__WALL: also a child whose exit signal is not SIGCHLD (wait(2))."""
@@ -111,7 +112,7 @@ class Runtime:
             finally:
                 entrances.close()
         except BaseException:
-            driver.remove(handle)
+            _remove(driver, handle)
             raise
         try:
             if plan.profile.uid_maps:
@@ -135,7 +136,7 @@ class Runtime:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
         select.select([slot.pidfd], [], [], _PATIENCE)
-        driver.remove(handle)
+        _remove(driver, handle)
 
     def start(self, identifier: str) -> None:
         """Let a created container's process go. Raises Conflict, NotFound."""
@@ -187,7 +188,7 @@ class Runtime:
         deadline = time.monotonic() + _PATIENCE
         while state.status() != "stopped" and time.monotonic() < deadline:
             time.sleep(0.005)
-        driver.remove(handle)
+        _remove(driver, handle)
         self._states.forget(identifier)
         with contextlib.suppress(Exception):
             _run_hooks(read_config(state.bundle), ("poststop",), state)
@@ -264,13 +265,20 @@ def _read(path: str) -> str:
         return file.read()
 
 
+def _remove(driver: CgroupDriver, handle: Handle) -> None:
+    """Remove a container's cgroups, and our own parent with the last of them; others' parents stay."""
+    driver.remove(handle)
+    if driver.parent == _PARENT:
+        driver.close()
+
+
 def _cgroups_for(wanted: str, identifier: str) -> tuple[CgroupDriver, str]:
     """Return the driver and the path for `linux.cgroupsPath`; systemd's `slice:prefix:name` is written as a path."""
     if ":" in wanted:
         _, prefix, name = wanted.split(":", 2)
-        wanted = f"/wherry-runtime/{prefix}-{name}"
-    path = wanted.strip("/") or f"wherry-runtime/{identifier}"
-    parent = path.rpartition("/")[0] or "wherry-runtime"
+        wanted = f"/{_PARENT}/{prefix}-{name}"
+    path = wanted.strip("/") or f"{_PARENT}/{identifier}"
+    parent = path.rpartition("/")[0] or _PARENT
     if parent == path or "/" not in path:
         path = f"{parent}/{path}"
     return open_cgroups(parent), path
