@@ -20,6 +20,16 @@ def wait_readable(fd: int, seconds: float) -> bool:
     return bool(waiting.poll(max(0, round(seconds * 1000))))
 
 
+def read_only_program(path: str) -> int:
+    """Return a descriptor of the program at `path` as a read-only mount shows it. Raises OSError.
+
+    What is reached by such a mount cannot be opened for writing, whoever tries (CVE-2019-5736).
+    """
+    tree = mount.clone_tree(LINUX, os.path.realpath(path).encode())
+    mount.change(LINUX, tree, set_=abi.MOUNT_ATTR_RDONLY)
+    return tree
+
+
 def run_from_read_only_view() -> None:
     """Replace this process by itself, its interpreter reached through a read-only mount; once.
 
@@ -28,8 +38,7 @@ def run_from_read_only_view() -> None:
     """
     if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
         return
-    tree = mount.clone_tree(LINUX, os.path.realpath(sys.executable).encode())
-    mount.change(LINUX, tree, set_=abi.MOUNT_ATTR_RDONLY)
+    tree = read_only_program(sys.executable)
     os.execv(f"/proc/self/fd/{tree}", [sys.executable, *sys.orig_argv[1:]])
 
 

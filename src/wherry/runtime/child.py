@@ -219,9 +219,8 @@ def _launch(stage: Stage, end: int, message: handshake.Message, progress: _Progr
 
 def _join_keyring(k: Kernel) -> None:
     # The supervisor's session keyring would be the process's otherwise, with a possessor's rights.
-    with contextlib.suppress(
-        OSError
-    ):  # EDQUOT, ENOSYS: kernels without keys have none to give away
+    # EDQUOT, ENOSYS: a kernel without keys has none to give away.
+    with contextlib.suppress(OSError):
         k.join_session_keyring()
 
 

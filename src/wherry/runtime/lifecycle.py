@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 
 from wherry.kernel import abi
 from wherry.kernel.calls import Kernel
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.oci import Process
 from wherry.runtime import slots
@@ -135,7 +135,7 @@ class Runtime:
     def _kill(self, slot: Slot, driver: CgroupDriver, handle: Handle) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
-        select.select([slot.pidfd], [], [], _PATIENCE)
+        wait_readable(slot.pidfd, _PATIENCE)
         _remove(driver, handle)
 
     def start(self, identifier: str) -> None:

@@ -97,7 +97,7 @@ def _listen(root: int) -> int:
 
 
 def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
-    from wherry.kernel.processes import set_subreaper
+    from wherry.kernel.processes import read_only_program, set_subreaper
     from wherry.supervisor.ranges import LOCK_PATH
 
     os.setsid()
@@ -111,7 +111,10 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
     # Held by the keeper: the locks on id ranges outlive a supervisor.
     ids = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.set_inheritable(ids, True)
-    program_fd = _read_only_program(sys.executable)
+    # CVE-2019-5736: supervisors are run from it, so a container that makes its process run
+    # /proc/self/exe has no way to the host's binary.
+    program_fd = read_only_program(sys.executable)
+    os.set_inheritable(program_fd, True)
     set_subreaper()
     # The keeper holds some six descriptors for every process.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -120,21 +123,6 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
     keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, source, exec_root]
     descriptors = map(str, (lock, listener, ids, program_fd))
     os.execv(keeper[0], [*keeper, *descriptors, *program])
-
-
-def _read_only_program(path: str) -> int:
-    """Return a descriptor of the interpreter as a read-only mount shows it; supervisors are run from it.
-
-    CVE-2019-5736: a container that makes its process run /proc/self/exe holds a way to the host's
-    binary. What is reached by a read-only mount cannot be opened for writing, whoever tries.
-    """
-    from wherry.kernel import abi, mount
-    from wherry.kernel.linux import LINUX
-
-    tree = mount.clone_tree(LINUX, os.path.realpath(path).encode())
-    mount.change(LINUX, tree, set_=abi.MOUNT_ATTR_RDONLY)
-    os.set_inheritable(tree, True)
-    return tree
 
 
 def main(arguments: list[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, Internal, NotFound, WherryError
 from wherry.runtime.slots import Slot
 from wherry.supervisor.attach import Client
@@ -142,7 +142,7 @@ class Table:
         for process in self._processes.values():
             if PIDFD in process.fds:
                 left = max(0.0, deadline - time.monotonic())
-                select.select([process.fds[PIDFD]], [], [], left)
+                wait_readable(process.fds[PIDFD], left)
             try:
                 process.drain()
             except Exception:
@@ -236,7 +236,7 @@ class Table:
             signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        select.select([slot.pidfd], [], [], 1)
+        wait_readable(slot.pidfd, 1)
         facts = self._launcher.facts(slot)
         os.close(slot.pidfd)
         os.close(slot.socket)
