@@ -1,0 +1,226 @@
+"""Networks as wanted and as made: what is created, what a container asks of one, and what it then has.
+
+Fields bear Docker's names in snake case; an empty text or tuple means that nobody said. Addresses are
+texts in canonical form. `Link` is the plan of one interface: what the supervisor makes for a start,
+decided before anything is made. Source: Engine API v1.51, Network, IPAM and EndpointSettings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Pairs = tuple[tuple[str, str], ...]
+
+DEFAULT_BRIDGE = "bridge"
+"""The name of the network that `--network` means when it is left out."""
+
+
+class Driver(StrEnum):
+    """How a network is made; the name in the API."""
+
+    BRIDGE = "bridge"
+    HOST = "host"
+    NONE = "null"
+    MACVLAN = "macvlan"
+    IPVLAN = "ipvlan"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One entry of IPAM.Config; `auxiliary` are (name, address) that are not given out."""
+
+    subnet: str
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """What `POST /networks/create` asks for, parsed. `pools` may be empty: the engine chooses."""
+
+    name: str
+    driver: Driver = Driver.BRIDGE
+    pools: tuple[Pool, ...] = ()
+    ipv4: bool = True
+    ipv6: bool | None = None
+    """None: not said."""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    scope: str = "local"
+    options: Pairs = ()
+    labels: Pairs = ()
+    ipam_driver: str = "default"
+    ipam_options: Pairs = ()
+    config_only: bool = False
+    config_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network, whole: the row that the database keeps. `spec.pools` are the ones in use.
+
+    `link` is the bridge, or the parent of a macvlan or ipvlan; empty for host and none.
+    """
+
+    id: str
+    spec: NetworkSpec
+    created: int
+    """Nanoseconds since the epoch."""
+    link: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that users know it by."""
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """What one container asks of one network: EndpointSettings of create and connect."""
+
+    network: str
+    """A name, an id or the start of one, as written."""
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """NAME or NAME:ALIAS."""
+    ipv4: str = ""
+    ipv6: str = ""
+    link_local: tuple[str, ...] = ()
+    mac: str = ""
+    gateway_priority: int = 0
+    options: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a running container has in one network. Addresses without prefix; lengths beside them."""
+
+    id: str
+    """64 hex digits."""
+    network_id: str
+    network: str
+    interface: str
+    """The name inside, `eth0`."""
+    host_link: str = ""
+    """The name outside; empty where the interface is all there is (macvlan, ipvlan)."""
+    mac: str = ""
+    ipv4: str = ""
+    prefix4: int = 0
+    gateway4: str = ""
+    ipv6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+    names: tuple[str, ...] = ()
+    """What others in the network resolve to it: DNSNames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A route inside: `to` is a prefix or `default`; an empty `via` means on the link itself."""
+
+    to: str
+    via: str = ""
+    source: str = ""
+    metric: int = 0
+
+
+class LinkKind(StrEnum):
+    """What is made: a pair whose outer end is a port of a bridge, or a child of a host's link."""
+
+    VETH = "veth"
+    MACVLAN = "macvlan"
+    IPVLAN = "ipvlan"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The plan of one interface of a container, performed by the supervisor; nothing is looked up then."""
+
+    kind: LinkKind
+    parent: str
+    """The bridge (veth) or the parent link (macvlan, ipvlan)."""
+    name: str
+    """Inside."""
+    host_name: str = ""
+    """Outside; veth only. 15 bytes at most."""
+    alias: str = ""
+    """IFLA_IFALIAS: whose it is."""
+    mac: str = ""
+    mtu: int = 0
+    """0: the kernel's own."""
+    addresses: tuple[str, ...] = ()
+    """With prefix lengths, both families."""
+    ways: tuple[Way, ...] = ()
+    ipv6: bool = False
+    """False: disable_ipv6 is set on it."""
+    isolated: bool = False
+    """The port cannot talk to other isolated ports of its bridge (enable_icc=false)."""
+    mode: str = ""
+    """macvlan and ipvlan: bridge, l2, l3, …"""
+    sysctls: Pairs = ()
+    """(name with IFNAME in it, value): com.docker.network.endpoint.sysctls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """All that a network namespace gets before the first program in it runs."""
+
+    links: tuple[Link, ...] = ()
+    name_service: bool = False
+    """Sockets for 127.0.0.11 are opened inside and handed to wherryd with the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """One port of a container as it is reached from outside; `proto` is tcp, udp or sctp."""
+
+    proto: str
+    container_port: int
+    host_address: str
+    """As bound: 0.0.0.0, ::, 127.0.0.1, …"""
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachments:
+    """What a running container has of networks: kept with its observed state, empty when it ends."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortWish:
+    """One `-p` as asked: a host port of 0 means any free one, a range any free one of it."""
+
+    proto: str
+    container_port: int
+    host_address: str = ""
+    host_port: int = 0
+    host_port_end: int = 0
+    """0: no range."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePlan:
+    """What the host has of one bridge network: the link, its addresses, and what the rules say of it."""
+
+    network_id: str
+    link: str
+    alias: str
+    gateways: tuple[str, ...] = ()
+    """Addresses of the bridge with prefix lengths; empty with internal networks in isolated mode."""
+    subnets: tuple[str, ...] = ()
+    mtu: int = 0
+    internal: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    mode4: str = "nat"
+    """gateway_mode: nat, nat-unprotected, routed, isolated."""
+    mode6: str = "nat"
+    adopted: bool = False
+    """The link was there before (--bridge): its addresses are left alone and it is never deleted."""
+    options: Pairs = field(default=())
