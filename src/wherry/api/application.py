@@ -9,6 +9,7 @@ from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
+from wherry.api.routes.websocket import WebSocketRoutes
 from wherry.api.services import Services
 
 
@@ -19,6 +20,7 @@ def all_routes(services: Services) -> list[Route]:
         *SystemRoutes(services).routes(),
         *ContainerRoutes(containers, images, engine).routes(),
         *StreamRoutes(containers, engine).routes(),
+        *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),
         *ImageRoutes(images, engine).routes(),
         *later_routes(),

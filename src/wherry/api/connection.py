@@ -296,9 +296,9 @@ class Connection(asyncio.Protocol):
 
     # Giving the connection away.
 
-    async def _hijack(self, content_type: str) -> tuple[int, bytes]:
+    async def _hijack(self, content_type: str, head: bytes = b"") -> tuple[int, bytes]:
         transport, headers = self._transport, self._head.headers
-        transport.write(render_hijack_head(content_type, upgrade="upgrade" in headers))
+        transport.write(head or render_hijack_head(content_type, upgrade="upgrade" in headers))
         await self._out.flush()
         await wait_until_read(transport, headers.get("user-agent", ""))
         if transport.is_closing():

@@ -38,7 +38,10 @@ class Body(Protocol):
         ...
 
 
-Hijack = Callable[[str], Awaitable[tuple[int, bytes]]]
+class Hijack(Protocol):
+    """See `Request.hijack`."""
+
+    def __call__(self, content_type: str, head: bytes = ..., /) -> Awaitable[tuple[int, bytes]]: ...
 
 
 @dataclass(slots=True)
@@ -50,8 +53,8 @@ class Request:
     headers: Mapping[str, str]
     body: Body
     hijack: Hijack
-    """`fd, initial = await request.hijack(content_type)`: answers 101 or 200 and gives the raw
-    connection away. The caller owns `fd`; `initial` was read from it already."""
+    """`fd, initial = await request.hijack(content_type)`: answers 101 or 200 (or `head`, as it is) and
+    gives the raw connection away. The caller owns `fd`; `initial` was read from it already."""
     path: str = ""
     version: Version = CURRENT
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -15,7 +15,6 @@ from wherry.model.errors import Forbidden, NotFound, Unavailable, Unsupported
 
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
-    "attaching by WebSocket": "GET /containers/{id}/attach/ws",
     "building images": "POST /build; POST /build/cancel; POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
