@@ -22,6 +22,7 @@ from wherry.containers.exec_store import ExecStore
 from wherry.containers.exits import Exits
 from wherry.containers.freeze import Pauser
 from wherry.containers.groups import Cgroups, Groups
+from wherry.containers.health import Monitors
 from wherry.containers.live import Lives, Tasks
 from wherry.containers.prune import Pruner
 from wherry.containers.rename import Renamer
@@ -148,6 +149,14 @@ class Assembly:
             facts=host,
             platform=settings.platform,
         )
+        self._monitors = Monitors(
+            store=store,
+            executor=executor,
+            supervisor=supervisor,
+            events=events,
+            tasks=self._tasks,
+        )
+        events.on_event(self._monitors.heard)
         self._runner = Runner(store=store, lives=lives, starter=starter, remover=remover)
         self._restarts = Restarts(self._tasks, self._runner.restart)
         self._exits = Exits(
@@ -259,11 +268,13 @@ class Assembly:
     async def open(self) -> None:
         """Bring rows and processes together, and start what policies want, in the background."""
         wanted = await self._reconciler.run()
+        self._monitors.open()
         if wanted:
             self._tasks.spawn(self._runner.start_all(wanted))
 
     async def close(self) -> None:
         """Finish what is under way; containers go on."""
         self._restarts.close(self._lives.all())
+        self._monitors.close()
         await self._tasks.close()
         await asyncio.to_thread(self._trash.close)

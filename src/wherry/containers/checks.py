@@ -66,8 +66,6 @@ def check_spec(spec: ContainerSpec) -> tuple[str, ...]:
         raise Invalid(f"invalid cgroup parent: {spec.cgroup_parent}")
     if spec.health is not None:
         check_health(spec.health)
-        if spec.health.test and spec.health.test[0] != "NONE":
-            warnings.append("The health check is kept and shown; it is not run in this version.")
     return tuple(warnings)
 
 

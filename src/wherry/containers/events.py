@@ -38,14 +38,21 @@ class EventLog:
     def __init__(self, *, kept: int = KEPT, clock: Callable[[], int] = time.time_ns) -> None:
         self._ring: deque[Event] = deque(maxlen=kept)
         self._listeners: set[asyncio.Queue[Event | None]] = set()
+        self._hearers: list[Callable[[Event], None]] = []
         self._clock = clock
         self._last = 0
+
+    def on_event(self, hear: Callable[[Event], None]) -> None:
+        """Call `hear` with every event, at once and before the listeners; it must not raise."""
+        self._hearers.append(hear)
 
     def record(self, event: Event) -> None:
         """Add `event`; one without a time gets the present one. Times never run backwards."""
         self._last = max(self._last + 1, event.time or self._clock())
         stamped = Event(event.kind, event.action, event.actor, event.attributes, self._last)
         self._ring.append(stamped)
+        for hear in self._hearers:
+            hear(stamped)
         for listener in tuple(self._listeners):
             if listener.qsize() >= QUEUE:
                 self._listeners.discard(listener)

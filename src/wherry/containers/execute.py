@@ -141,6 +141,10 @@ class Executor:
         """Return whether there is such an exec."""
         return self._execs.knows(exec_id)
 
+    def forget(self, exec_id: str) -> None:
+        """Drop an exec that nobody will ask for; its end is then no news."""
+        self._execs.remove(exec_id)
+
     def ended(self, end: Exit) -> None:
         """Note how it ended; hearing it twice is fine."""
         entry = self._execs.get(end.key)

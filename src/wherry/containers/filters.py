@@ -182,9 +182,8 @@ def _health(values: tuple[str, ...]) -> Test:
             )
 
     def health(container: Container) -> str:
-        spec = container.spec.health
-        checked = spec is not None and spec.test and spec.test[0] != "NONE"
-        return "starting" if checked and container.state.status is Status.RUNNING else "none"
+        found = container.state.health
+        return found.status if found is not None else "none"
 
     return lambda c: health(c) in values
 

@@ -109,7 +109,7 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class HealthSpec:
-    """HEALTHCHECK, kept and shown; nanoseconds."""
+    """HEALTHCHECK as asked for; nanoseconds, 0 for Docker's defaults."""
 
     test: tuple[str, ...] = ()
     interval: int = 0
@@ -214,6 +214,34 @@ class Status(StrEnum):
     DEAD = "dead"
 
 
+class HealthStatus(StrEnum):
+    """Docker's words for what the checks say."""
+
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One run of a health check: nanoseconds since the epoch; -1 for one that was cut off."""
+
+    start: int
+    end: int
+    exit_code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the last checks said; `failing_streak` counts failures in a row."""
+
+    status: HealthStatus = HealthStatus.STARTING
+    failing_streak: int = 0
+    log: tuple[Probe, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerState:
     """What was last observed; times are nanoseconds since the epoch, 0 for never."""
@@ -228,6 +256,8 @@ class ContainerState:
     restart_count: int = 0
     stopped_by_user: bool = False
     """`docker stop` or `kill` came since the last start: restart policies other than always keep quiet."""
+    health: Health | None = None
+    """None where there is no check, or it never ran."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,23 @@ from wherry.api.wire.codec import render_time
 from wherry.api.wire.human import render_command, render_duration
 from wherry.api.wire.resources import DevicePath
 from wherry.api.wire.spec import render_config, render_host_config
-from wherry.model.containers import Container, ContainerSpec, ContainerState, Status
+from wherry.model.containers import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Health,
+    HealthStatus,
+    Status,
+)
 from wherry.model.images import ImageConfig
 from wherry.model.views import ContainerView, MountPoint
 
+_HEALTH_WORDS = {
+    HealthStatus.NONE: "none",
+    HealthStatus.STARTING: "health: starting",
+    HealthStatus.HEALTHY: "healthy",
+    HealthStatus.UNHEALTHY: "unhealthy",
+}
 _ALIVE = frozenset((Status.RUNNING, Status.PAUSED, Status.RESTARTING))
 _SECOND = 1_000_000_000
 DRIVER = "overlay2"
@@ -30,7 +43,7 @@ class Surroundings:
 
 def render_state(state: ContainerState) -> dict[str, object]:
     """Return inspect's State."""
-    return {
+    answer: dict[str, object] = {
         "Status": str(state.status),
         "Running": state.status in _ALIVE,
         "Paused": state.status is Status.PAUSED,
@@ -42,6 +55,26 @@ def render_state(state: ContainerState) -> dict[str, object]:
         "Error": state.error,
         "StartedAt": render_time(state.started_at),
         "FinishedAt": render_time(state.finished_at),
+    }
+    if state.health is not None:
+        answer["Health"] = render_health(state.health)
+    return answer
+
+
+def render_health(health: Health) -> dict[str, object]:
+    """Return inspect's State.Health."""
+    return {
+        "Status": str(health.status),
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": render_time(probe.start),
+                "End": render_time(probe.end),
+                "ExitCode": probe.exit_code,
+                "Output": probe.output,
+            }
+            for probe in health.log
+        ],
     }
 
 
@@ -199,7 +232,8 @@ def render_status(state: ContainerState, now: int) -> str:
     """Return ps's Status; `now` in nanoseconds since the epoch."""
     match state.status:
         case Status.RUNNING:
-            return f"Up {render_duration((now - state.started_at) / _SECOND)}"
+            up = f"Up {render_duration((now - state.started_at) / _SECOND)}"
+            return up if state.health is None else f"{up} ({_HEALTH_WORDS[state.health.status]})"
         case Status.PAUSED:
             return f"Up {render_duration((now - state.started_at) / _SECOND)} (Paused)"
         case Status.RESTARTING:
