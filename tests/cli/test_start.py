@@ -104,10 +104,13 @@ def test_host_comes_from_flag_then_environment(
     [
         (["-H", "nonsense", "ps"], "unable to parse engine host"),
         (["-H", "unix:///a", "-H", "unix:///b", "ps"], "specify only one -H"),
-        (["-c", "other", "ps"], "only the default context"),
-        (["--tlsverify", "ps"], "TLS is not in this version"),
+        (["-c", "other", "ps"], 'context "other": context not found'),
+        (["-c", "other", "-H", "unix:///a", "ps"], "cannot specify both --host and --context"),
+        (["--tlsverify", "-H", "tcp://127.0.0.1:1", "ps"], "Is wherryd running?"),
         (["-l", "loud", "ps"], "Unable to parse logging level: loud"),
-        (["-H", "ssh://x", "ps"], "ssh:// is not supported"),
+        (["-H", "ssh://-oProxyCommand=x/", "ps"], "unable to parse engine host"),
+        (["-H", "ssh://me:secret@x", "ps"], "no password in it"),
+        (["-H", "npipe:////./pipe/x", "ps"], "npipe:// is not supported"),
     ],
 )
 def test_bad_globals(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +164,7 @@ def fake_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.argv", [str(tmp_path / "elsewhere" / "wherry")])
     monkeypatch.setattr("sys.executable", str(tmp_path / "elsewhere" / "python"))
     python = os.path.realpath("/proc/self/exe")
-    monkeypatch.setattr("wherry.cli.session.DEFAULT_HOST", f"unix://{path}")
+    monkeypatch.setattr("wherry.cli.endpoint.DEFAULT_HOST", f"unix://{path}")
 
     def install(before: str = "") -> Path:
         program = bin_dir / "wherryd"

@@ -19,6 +19,9 @@ from wherry.model.errors import Invalid, Unsupported
         ("tcp://[::1]:5", "", "::1", 5),
         ("tcp://[::1]", "", "::1", 2375),
         ("http://h:80/path", "", "h", 80),
+        ("https://h", "", "h", 2376),
+        ("ssh://h", "", "h", 0),
+        ("ssh://me@h:22", "", "h", 22),
     ],
 )
 def test_parse(text: str, path: str, host: str, port: int) -> None:
@@ -34,9 +37,17 @@ def test_bad_addresses_name_themselves(text: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["ssh://me@h", "https://h", "npipe:////./pipe/x"])
+@pytest.mark.parametrize("text", ["npipe:////./pipe/x", "fd://"])
 def test_what_is_not_in_this_version(text: str) -> None:
     with pytest.raises(Unsupported):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["ssh://", "ssh://-x", "ssh://-l@h", "ssh://a:b@h", "ssh://h/path", "ssh://h:x"]
+)
+def test_what_ssh_must_not_be_given(text: str) -> None:
+    with pytest.raises(Invalid):
         parse_address(text)
 
 

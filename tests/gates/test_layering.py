@@ -12,6 +12,7 @@ from tests.gates.sources import SOURCE, Module, imports, modules
 TIERS = {
     "model": 1,
     "kernel": 2,
+    "tls": 2,
     "storage": 3,
     "runtime": 3,
     "registry": 3,
@@ -27,13 +28,13 @@ TIERS = {
 }
 # Outside the tiers: what each may see besides itself.
 ASIDE = {
-    "client": {"model"},
+    "client": {"model", "tls"},
     "cli": {"model", "client"},
     "compose": {"model", "client"},
     "dashboard": {"model", "client"},
     "testing": set(TIERS),
 }
-STANDARD_ONLY = {"model", "kernel", "runtime", "supervisor"}
+STANDARD_ONLY = {"model", "kernel", "tls", "runtime", "supervisor"}
 # The daemon's end of the supervisor's socket lives in the daemon's event loop.
 IN_THE_LOOP = {"wherry.supervisor.client"}
 TOP = {"wherry.__version__"}

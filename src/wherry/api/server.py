@@ -39,6 +39,11 @@ class Server:
             server = await loop.create_server(make, sock=listener, backlog=BACKLOG)
         self._servers.append(server)
 
+    async def adopt(self, connected: socket.socket) -> None:
+        """Serve a client that is connected already; the socket is owned by the server from here on."""
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: Connection(self._handler, self, loop), connected)
+
     async def close(self, grace: float = 5.0) -> None:
         """Stop listening, let answers under way end for `grace` seconds, then cut what is left.
 

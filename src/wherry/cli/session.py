@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.failure import Failure
+from wherry.cli.endpoint import find_address
 from wherry.cli.style import Style, wanted
-from wherry.client.address import DEFAULT_HOST, parse_address
 from wherry.client.engine import Engine
 
 TYPE_CHECKING = False
@@ -32,10 +31,10 @@ class Session:
 
     def another_engine(self) -> Engine:
         """Return a second engine object at the same place, with connections of its own."""
-        text, explicit = host(self.options)
+        address, explicit = find_address(self.options)
         if explicit or self.no_start or os.geteuid() != 0:
-            return Engine(parse_address(text))
-        return Engine(parse_address(text), on_refused=self._start_daemon)
+            return Engine(address)
+        return Engine(address, on_refused=self._start_daemon)
 
     @property
     def no_start(self) -> bool:
@@ -45,7 +44,7 @@ class Session:
     def _start_daemon(self) -> None:
         from wherry.cli.daemon import start_daemon
 
-        start_daemon(parse_address(host(self.options)[0]))
+        start_daemon(find_address(self.options)[0])
 
     @property
     def debug(self) -> bool:
@@ -76,21 +75,3 @@ class Session:
         sys.stdout.flush()
         answer = sys.stdin.readline().strip().lower()
         return answer in ("y", "yes")
-
-
-def host(options: Options) -> tuple[str, bool]:
-    """Return the engine's address as text, and whether anyone chose it. Raises Failure."""
-    hosts: list[str] = options.all("host")
-    if len(hosts) > 1:
-        raise Failure("specify only one -H")
-    context = options.text("context")
-    if context not in ("", "default"):
-        raise Failure(f'context "{context}": only the default context is in this version')
-    text = (
-        (hosts[0] if hosts else "")
-        or os.environ.get("WHERRY_HOST", "")
-        or os.environ.get("DOCKER_HOST", "")
-    )
-    if text.startswith("/"):
-        text = f"unix://{text}"
-    return (text, True) if text else (DEFAULT_HOST, False)

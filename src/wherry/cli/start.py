@@ -11,20 +11,20 @@ from wherry.cli.failure import Failure, UsageError, WantsHelp
 from wherry.cli.flags import Command, Flag, parse
 from wherry.cli.session import Session
 from wherry.client.faults import Unreachable
-from wherry.model.errors import Unsupported, WherryError
+from wherry.model.errors import WherryError
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
     Flag("config", "string", "Location of client config files", hidden=True),
-    Flag("context", "string", "Name of the context; only 'default'", short="c"),
+    Flag("context", "string", "Name of the context to use (see 'wherry context')", short="c"),
     Flag("debug", "bool", "Show where an error comes from", short="D"),
-    Flag("host", "string", "Engine to connect to (unix://, tcp://)", short="H", many=True),
+    Flag("host", "string", "Engine to connect to (unix://, tcp://, ssh://)", short="H", many=True),
     Flag("log-level", "string", "Set the logging level", short="l", default="info"),
     Flag("no-start", "bool", "Do not start the engine when none is running"),
-    Flag("tls", "bool", "Use TLS", hidden=True),
-    Flag("tlscacert", "string", "Trust certs signed only by this CA", hidden=True),
-    Flag("tlscert", "string", "Path to TLS certificate file", hidden=True),
-    Flag("tlskey", "string", "Path to TLS key file", hidden=True),
-    Flag("tlsverify", "bool", "Use TLS and verify the remote", hidden=True),
+    Flag("tls", "bool", "Use TLS"),
+    Flag("tlscacert", "string", "Trust certs signed only by this CA"),
+    Flag("tlscert", "string", "Path to TLS certificate file"),
+    Flag("tlskey", "string", "Path to TLS key file"),
+    Flag("tlsverify", "bool", "Use TLS and verify the remote"),
     Flag("version", "bool", "Print version information and quit", short="v"),
 )
 _LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -91,8 +91,6 @@ def _say(text: str) -> None:
 
 def _check_globals(session: Session) -> None:
     options = session.options
-    if any(options.given(name) for name in ("tls", "tlscacert", "tlscert", "tlskey", "tlsverify")):
-        raise Unsupported("TLS is not in this version of the wherry command line")
     level = options.text("log-level")
     if level not in _LEVELS:
         raise Failure(f"Unable to parse logging level: {level}")

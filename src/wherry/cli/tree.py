@@ -67,6 +67,7 @@ IMAGE: dict[str, Entry] = {
 }
 SYSTEM: dict[str, Entry] = {
     "df": ("disk:DISK", "Show disk usage"),
+    "dial-stdio": ("dial:DIAL", "Carry standard input and output to the engine; for ssh://"),
     "events": ("events:EVENTS", "Get real time events from the server"),
     "info": ("info:INFO", "Display system-wide information"),
     "prune": ("prune:PRUNE_SYSTEM", "Remove unused data"),
@@ -87,8 +88,23 @@ VOLUME: dict[str, Entry] = {
     "ls": ("elsewhere:VOLUMES", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
 }
+CONTEXT: dict[str, Entry] = {
+    "create": ("context:CREATE", "Create a context"),
+    "export": (
+        "context:EXPORT",
+        "Export a context to a tar archive FILE or a tar stream on STDOUT",
+    ),
+    "import": ("context:IMPORT", "Import a context from a tar or zip file"),
+    "inspect": ("context:INSPECT", "Display detailed information on one or more contexts"),
+    "ls": ("context:LIST", "List contexts"),
+    "rm": ("context:REMOVE", "Remove one or more contexts"),
+    "show": ("context:SHOW", "Print the name of the current context"),
+    "update": ("context:UPDATE", "Update a context"),
+    "use": ("context:USE", "Set the current context"),
+}
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "container": ("Manage containers", CONTAINER),
+    "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
     "network": ("Manage networks", NETWORK),
     "system": ("Manage wherry", SYSTEM),
@@ -119,6 +135,8 @@ _SYNONYMS = {
     ("container", "list"): "ls",
     ("container", "ps"): "ls",
     ("container", "remove"): "rm",
+    ("context", "list"): "ls",
+    ("context", "remove"): "rm",
     ("image", "list"): "ls",
     ("image", "remove"): "rm",
     ("network", "list"): "ls",
@@ -127,7 +145,7 @@ _SYNONYMS = {
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "builder", "buildx", "checkpoint", "compose", "context"),
+    *("login", "logout", "builder", "buildx", "checkpoint", "compose"),
     *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 

@@ -29,9 +29,19 @@ def connect(address: Address) -> _socket.socket:
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
             sock.connect(address.path)
             return sock
-        return _connect_tcp(address)
+        if address.ssh:
+            from wherry.client.secured import over_ssh
+
+            return over_ssh(address)
+        sock = _connect_tcp(address)
     except OSError as error:
         raise _unreachable(address, error) from None
+    if address.credentials is not None:
+        from wherry.client import secured
+
+        wire = secured.socket.socket(fileno=sock.detach())
+        return secured.secure(wire, address)
+    return sock
 
 
 def _connect_tcp(address: Address) -> _socket.socket:
@@ -64,6 +74,12 @@ def _unreachable(address: Address, error: OSError) -> Unreachable:
     return Unreachable(
         f"Cannot connect to the engine at {address}: {error.strerror or error}. Is wherryd running?"
     )
+
+
+def _closed(address: Address) -> Unreachable:
+    if address.fault:
+        return Unreachable(f"Cannot connect to the engine at {address}: {address.fault}")
+    return Unreachable(f"the engine at {address} closed the connection")
 
 
 def _length(text: str, base: int) -> int:
@@ -242,7 +258,7 @@ class Connection:
             if len(self._buffer) > _LONGEST_HEAD:
                 raise Internal(f"the engine at {self.address} sent a head without an end")
             if not self._fill():
-                raise Unreachable(f"the engine at {self.address} closed the connection")
+                raise _closed(self.address)
         first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
         self._buffer = self._buffer[end + 4 :]
         words = first.split(" ", 2)

@@ -38,6 +38,11 @@ class Config:
     debug: bool = False
     bridge: str = ""
     bip: str = ""
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = "/etc/wherry/ca.pem"
+    tlscert: str = "/etc/wherry/cert.pem"
+    tlskey: str = "/etc/wherry/key.pem"
     live_restore: bool = True
     shutdown_timeout: int = 15
     default_shm_size: int = 64 << 20
@@ -48,6 +53,11 @@ class Config:
     init: bool = False
     config_file: Path | None = None
     """The file that was read."""
+
+    @property
+    def secured(self) -> bool:
+        """Whether TCP sockets speak TLS. As with Docker, `tls` may be said to be off and verify wins."""
+        return self.tls or self.tlsverify
 
 
 # Option name to the field it sets, where they differ by more than dashes.

@@ -15,6 +15,7 @@ from wherry.model.errors import Conflict, Forbidden, Invalid, Unavailable
 
 FIRST_INHERITED = 3
 DEFAULT_PORT = 2375
+TLS_PORT = 2376
 GROUP = "wherry"
 DEFAULT_SOCKET = "/run/wherry.sock"
 _LONGEST_PATH = 107
@@ -35,8 +36,8 @@ class Host:
         return f"{self.scheme}://{self.place}"
 
 
-def parse_host(text: str) -> Host:
-    """Return what `-H` says. Raises Invalid."""
+def parse_host(text: str, *, secured: bool = False) -> Host:
+    """Return what `-H` says; `secured` decides the port where none is given. Raises Invalid."""
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = "tcp", text.strip()
@@ -53,15 +54,15 @@ def parse_host(text: str) -> Host:
         case "fd":
             return Host("fd", "" if rest == "*" else rest)
         case "tcp":
-            return _parse_tcp(text, rest)
+            return _parse_tcp(text, rest, TLS_PORT if secured else DEFAULT_PORT)
         case _:
             raise Invalid(f"invalid host {text!r}", hint="unix://PATH, tcp://HOST:PORT or fd://")
 
 
-def _parse_tcp(text: str, rest: str) -> Host:
+def _parse_tcp(text: str, rest: str, default: int) -> Host:
     place, colon, port = rest.rstrip("/").rpartition(":")
     if not colon or port.endswith("]"):
-        place, port = rest.rstrip("/"), str(DEFAULT_PORT)
+        place, port = rest.rstrip("/"), str(default)
     if not port.isdecimal() or int(port) > 65535:
         raise Invalid(f"invalid host {text!r}: no port", hint="tcp://127.0.0.1:2375")
     place = place.removeprefix("[").removesuffix("]")
@@ -88,7 +89,9 @@ class Listener:
                 pass
 
 
-def open_listeners(hosts: Sequence[str], exec_root: Path, group: str) -> list[Listener]:
+def open_listeners(
+    hosts: Sequence[str], exec_root: Path, group: str, *, secured: bool = False
+) -> list[Listener]:
     """Bind every host; without any, take what systemd hands over, else the exec-root's socket.
 
     Raises Invalid, Conflict where somebody answers at an address, Unavailable where it cannot be had.
@@ -99,7 +102,7 @@ def open_listeners(hosts: Sequence[str], exec_root: Path, group: str) -> list[Li
         hosts = ("fd://",) if inherited else (f"unix://{exec_root}.sock",)
     opened: list[Listener] = []
     try:
-        for host in [parse_host(text) for text in hosts]:
+        for host in [parse_host(text, secured=secured) for text in hosts]:
             match host.scheme:
                 case "unix":
                     opened.append(_open_unix(host, group))

@@ -53,6 +53,11 @@ OPTIONS = (
         "bridge", Kind.TEXT, "Bridge for containers; none is all this version has", "bridge", "b"
     ),
     Option("bip", Kind.TEXT, "Address of the bridge", "bip"),
+    Option("tls", Kind.SWITCH, "Use TLS on TCP sockets; implied by --tlsverify", "tls"),
+    Option("tlsverify", Kind.SWITCH, "Use TLS and verify the client", "tlsverify"),
+    Option("tlscacert", Kind.TEXT, "Trust clients whose certificate this CA signed", "tlscacert"),
+    Option("tlscert", Kind.TEXT, "The daemon's TLS certificate", "tlscert"),
+    Option("tlskey", Kind.TEXT, "The certificate's key", "tlskey"),
     Option("live-restore", Kind.SWITCH, "Leave containers running", "live-restore", reloads=True),
     Option("shutdown-timeout", Kind.NUMBER, "Seconds", "shutdown-timeout", reloads=True),
     Option("default-shm-size", Kind.SIZE, "Containers' /dev/shm (64M)", "default-shm-size"),
@@ -82,6 +87,6 @@ NOT_YET = frozenset(
     "max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr mtu "
     "network-control-plane-mtu no-new-privileges no-proxy node-generic-resources oom-score-adjust "
     "proxies raw-logs registry-mirrors runtimes seccomp-profile selinux-enabled storage-opts "
-    "swarm-default-advertise-addr tls tlscacert tlscert tlskey tlsverify userland-proxy "
+    "swarm-default-advertise-addr userland-proxy "
     "userland-proxy-path validate".split()
 )

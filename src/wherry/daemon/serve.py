@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
@@ -22,6 +23,7 @@ from wherry.api.application import application
 from wherry.api.server import Server
 from wherry.api.services import Services
 from wherry.daemon.config import Config
+from wherry.daemon.gate import Gate
 from wherry.daemon.halt import end_supervisor, stop_containers
 from wherry.daemon.listeners import Listener, open_listeners
 from wherry.daemon.locks import Locks
@@ -57,7 +59,9 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
     set_level(config.log_level, debug=config.debug)
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, config.pidfile)
-        listeners = open_listeners(config.hosts, config.exec_root, config.group)
+        listeners = open_listeners(
+            config.hosts, config.exec_root, config.group, secured=config.secured
+        )
         try:
             asyncio.run(Daemon(config, reread, build).serve(listeners))
         finally:
@@ -83,10 +87,15 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._warn(listeners)
         wired = await self._build(self._config)
+        gate = Gate(self._config)
         try:
             server = Server(application(wired.services))
+            secured = [one.socket for one in listeners if self._is_secured(one)]
             for listener in listeners:
-                await server.listen(listener.socket)
+                if not self._is_secured(listener):
+                    await server.listen(listener.socket)
+            if secured:
+                await gate.open(secured, server.adopt)
             # What start-up made stays; the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -97,20 +106,33 @@ class Daemon:
             await self._stop.wait()
             log.info("stopping")
             notify("STOPPING=1")
+            await gate.close()
             await server.close()
             if not self._config.live_restore:
                 timeout = self._config.shutdown_timeout
                 await stop_containers(wired.services.containers, None if timeout < 0 else timeout)
         finally:
+            await gate.close()
             await wired.close()
         if not self._config.live_restore:
             await end_supervisor(self._config)
 
+    def _is_secured(self, listener: Listener) -> bool:
+        return self._config.secured and listener.socket.family != socket.AF_UNIX
+
     def _warn(self, listeners: list[Listener]) -> None:
         for listener in listeners:
-            if listener.host.scheme == "tcp":
+            if listener.socket.family == socket.AF_UNIX:
+                continue
+            if not self._config.secured:
                 log.warning(
-                    "%s has no TLS in this version: whoever reaches it is root here", listener.host
+                    "%s has no TLS: whoever reaches it is root here (see --tlsverify)",
+                    listener.host,
+                )
+            elif not self._config.tlsverify:
+                log.warning(
+                    "%s asks for no certificate: whoever reaches it is root here (see --tlsverify)",
+                    listener.host,
                 )
         if (self._config.bridge not in ("", "none")) or self._config.bip:
             log.warning(

@@ -55,7 +55,8 @@ def _find_any(session: Session, query: dict[str, str]) -> Find:
     return find
 
 
-def _show(session: Session, names: list[str], find: Find, form: str) -> int:
+def show_found(session: Session, names: list[str], find: Find, form: str) -> int:
+    """Print what `find` gives for each name, in the form asked for; return the exit code."""
     found: list[Object] = []
     problems: list[str] = []
     for name in names:
@@ -123,7 +124,7 @@ def _inspect(session: Session, options: Options, arguments: list[str]) -> int:
         raise Failure(f"objects of type {kind} are not in this version of wherry")
     query = {"size": "1"} if options.on("size") else {}
     find = _finder(session, kind, query) if kind else _find_any(session, query)
-    return _show(session, arguments, find, options.text("format"))
+    return show_found(session, arguments, find, options.text("format"))
 
 
 def _plan(session: Session, names: list[str]) -> int:
@@ -136,7 +137,9 @@ def _plan(session: Session, names: list[str]) -> int:
 
 def _inspect_container(session: Session, options: Options, arguments: list[str]) -> int:
     query = {"size": "1"} if options.on("size") else {}
-    return _show(session, arguments, _finder(session, "container", query), options.text("format"))
+    return show_found(
+        session, arguments, _finder(session, "container", query), options.text("format")
+    )
 
 
 def _inspect_image(session: Session, options: Options, arguments: list[str]) -> int:
@@ -145,15 +148,15 @@ def _inspect_image(session: Session, options: Options, arguments: list[str]) -> 
         from wherry.cli.platforms import as_json
 
         query["platform"] = as_json(options.text("platform"))
-    return _show(session, arguments, _finder(session, "image", query), options.text("format"))
+    return show_found(session, arguments, _finder(session, "image", query), options.text("format"))
 
 
 def _inspect_network(session: Session, options: Options, arguments: list[str]) -> int:
-    return _show(session, arguments, _finder(session, "network", {}), options.text("format"))
+    return show_found(session, arguments, _finder(session, "network", {}), options.text("format"))
 
 
 def _inspect_volume(session: Session, options: Options, arguments: list[str]) -> int:
-    return _show(session, arguments, _finder(session, "volume", {}), options.text("format"))
+    return show_found(session, arguments, _finder(session, "volume", {}), options.text("format"))
 
 
 _FORMAT = Flag("format", "string", "Format output: 'json' or a Go template", short="f")
