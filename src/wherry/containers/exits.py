@@ -97,6 +97,7 @@ class Exits:
             exit_code=end.code,
             finished_at=end.at,
             oom_killed=end.oom_killed,
+            error=end.reason,
             restart_count=state.restart_count + (1 if again else 0),
         )
         if live.removing or (spec.auto_remove and not live.kept):

@@ -13,7 +13,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from wherry.supervisor.keeping import Keeping
+from wherry.supervisor.announcer import Announcer
+from wherry.supervisor.keeping import HandedBack, Keeping
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.messages import Exit
 from wherry.supervisor.reactor import READ, Reactor
@@ -31,14 +32,17 @@ class Supervisor:
         self._launcher = launcher
         self._reactor = Reactor(self._idle)
         self._keeping = Keeping(socket.socket(fileno=keeper))
+        self._announcer = Announcer(self._keeping.watch)
         listening = socket.socket(fileno=listener)
         self._server = Server(self._reactor, listening, self._shut_down, self._change_program)
-        self._table = Table(self._reactor, self._keeping, launcher, self._report)
+        self._table = Table(self._reactor, self._keeping, self._announcer, launcher, self._report)
         self._leaving: list[Callable[[bool], None]] = []
 
     def run(self) -> None:
         """Take over, serve, leave."""
-        for kept in self._keeping.take_over():
+        kept_before = self._keeping.take_over()
+        self._keeping.share(self._announcer.fd)
+        for kept in kept_before:
             try:
                 self._table.adopt(kept)
             except Exception:
@@ -67,6 +71,9 @@ class Supervisor:
 
     def _keeper_ready(self, mask: int) -> None:
         seen = self._keeping.receive()
+        if isinstance(seen, HandedBack):
+            self._announcer.close(seen.fds)
+            return
         if seen is not None:
             try:
                 self._table.exited(seen)

@@ -228,6 +228,8 @@ class Exit:
     code: int
     at: int
     oom_killed: bool
+    reason: str = ""
+    """Why it was killed, where the engine did it."""
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -237,7 +239,8 @@ class Exit:
     def from_wire(cls, wire: object) -> Exit:
         """Return the event; raise Invalid."""
         f = Fields(wire)
-        return cls(f.text("key"), f.number("code"), f.number("at"), f.flag("oom_killed"))
+        reason = f.text("reason") if "reason" in f.wire else ""
+        return cls(f.text("key"), f.number("code"), f.number("at"), f.flag("oom_killed"), reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, Internal, NotFound, WherryError
 from wherry.runtime.slots import Slot
+from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
 from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
 from wherry.supervisor.executed import ExecutedProcess
@@ -53,6 +54,7 @@ class Table:
         self,
         reactor: Reactor,
         keeping: Keeping,
+        announcer: Announcer,
         launcher: Launcher,
         on_exit: Callable[[Exit], None],
     ) -> None:
@@ -60,7 +62,7 @@ class Table:
         self._keeping = keeping
         self._launcher = launcher
         self._on_exit = on_exit
-        self._house = House(reactor, keeping, self._finished)
+        self._house = House(reactor, keeping, announcer, self._finished)
         self._processes: dict[str, Process] = {}
         self._beginnings: dict[str, _Beginning] = {}
         self._waiting = Waiting()
@@ -180,7 +182,8 @@ class Table:
             self._fail(start.key, beginning, _as_ours(start.key, error))
             return
         finally:
-            streams.close_child()
+            with process.at_pipe:
+                streams.close_child()
         failpoint("supervisor.after-begin")
         self._reactor.watch(slot.socket, READ, lambda mask: self._decided(start.key))
 
