@@ -20,6 +20,7 @@ from tests.supervisor.launching import (
     ALL_CHILDREN,
     House,
     execute,
+    give_back,
     house,
     open_descriptors,
     start,
@@ -252,7 +253,7 @@ def test_who_joins_a_hostile_container_cannot_hold_up_the_engine(here: House) ->
             os.waitid(os.P_PIDFD, slot.pidfd, os.WEXITED | ALL_CHILDREN)
             os.close(slot.socket)
             os.close(slot.pidfd)
-            pool.release(facts)
+            give_back(pool, facts)
         assert taken < 2
     run.kill()
 
@@ -283,10 +284,10 @@ class _Stuck:
         self._driver = driver
         self.stuck = True
 
-    def remove(self, handle: Any) -> None:
+    def remove(self, handle: Any, patience: float) -> None:
         if self.stuck:
             raise Conflict("in use")
-        self._driver.remove(handle)
+        self._driver.remove(handle, patience)
 
     def pids(self, handle: Any) -> list[int]:
         return [1] if self.stuck else self._driver.pids(handle)
@@ -298,14 +299,15 @@ class _Stuck:
 def test_ids_of_a_process_that_lives_are_not_given_to_another(here: House) -> None:
     driver = _Stuck(here.driver)
     pool = here.pool(driver=driver)
+    run = start(pool, here.spec("true"))
     with pytest.raises(Conflict):
-        start(pool, here.spec("true")).wait()
+        run.wait()
     other = IdRanges(path=str(here.data / "ids.lock"))
     assert other.take() != 0
     os.close(other._fd)  # pyright: ignore[reportPrivateUsage]
     assert start(here.pool(), here.spec("true")).wait() == (0, "")
     driver.stuck = False
-    pool.refill()
+    pool.release(run.facts)
     here.close(pool)
     _reap()
     assert here.left() == []

@@ -19,7 +19,7 @@ from wherry.containers.security import SecurityPlan, plan_security, seccomp_prog
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.kernel.paths import remove_path
-from wherry.model.containers import Container, LogConfig, Status
+from wherry.model.containers import Container, ContainerSpec, LogConfig, Status
 from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
 from wherry.model.ids import Digest
 from wherry.model.oci import HOST, IdMap, RuntimeSpec
@@ -129,6 +129,7 @@ class Starter:
             ),
             rows=rows,
             columns=columns,
+            joins=tuple((other.id, other.pid) for other in self._resolve(spec).joined),
         )
 
     def describe(self, container: Container) -> str:
@@ -138,7 +139,7 @@ class Starter:
     def runtime_spec(self, container: Container) -> RuntimeSpec:
         """Return what the runtime is given, the container's directories and files being made."""
         spec = container.spec
-        resolved = resolve_namespaces(spec, self._join)
+        resolved = self._resolve(spec)
         if resolved.network is not None:
             other = resolved.network
             container = replace(
@@ -168,10 +169,13 @@ class Starter:
     def security(self, container: Container, resolved: Resolved | None = None) -> SecurityPlan:
         """Return the security of `container`, bounded by what the engine itself may do."""
         if resolved is None:
-            resolved = resolve_namespaces(container.spec, self._join)
+            resolved = self._resolve(container.spec)
         own = resolved.namespaces.user != HOST
         available = capabilities.ALL if own else self._facts.capabilities
         return plan_security(container.spec.security, available=available)
+
+    def _resolve(self, spec: ContainerSpec) -> Resolved:
+        return resolve_namespaces(spec, self._join)
 
     def _files(self, container: Container, resolved: Resolved) -> hostfiles.HostFiles:
         if resolved.network is not None:

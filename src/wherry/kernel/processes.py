@@ -9,6 +9,8 @@ import sys
 from wherry.kernel import abi, mount
 from wherry.kernel.linux import LINUX
 
+_PF_FORKNOEXEC = 0x40
+
 
 def wait_readable(fd: int, seconds: float) -> bool:
     """Whether `fd` becomes readable, or comes to its end, within `seconds`.
@@ -18,6 +20,20 @@ def wait_readable(fd: int, seconds: float) -> bool:
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
     return bool(waiting.poll(max(0, round(seconds * 1000))))
+
+
+def runs_program(pid: int, pidfd: int) -> bool:
+    """Whether the process lives and has called execve(2) since its fork: the lack of PF_FORKNOEXEC,
+    linux/sched.h, in field 9 of proc(5)'s stat.
+
+    The flag goes before descriptors are closed on exec, and stays when they are closed by the end.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return not flags & _PF_FORKNOEXEC and not wait_readable(pidfd, 0)
 
 
 def read_only_program(path: str) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wherry.model.errors import WherryError
+from wherry.kernel.processes import wait_readable
+from wherry.model.errors import StartFailed, WherryError
 from wherry.runtime.slots import Slot
 from wherry.supervisor import stdio
 from wherry.supervisor.attach import Client
@@ -56,8 +57,9 @@ class Start(Protocol):
 class ContainerStart:
     """Start of a container's own process; clients that wait for it are attached."""
 
-    def __init__(self, launch: Launch, waiting: Waiting) -> None:
+    def __init__(self, launch: Launch, waiting: Waiting, joined: tuple[int, ...]) -> None:
         self.key = launch.id
+        self._joined = joined
         self._launch = launch
         self._waiting = waiting
         self._process: LoggedProcess | None = None
@@ -69,6 +71,9 @@ class ContainerStart:
     def streams(self, launcher: Launcher, slot: Slot) -> Stdio:
         """Start.streams."""
         launch = self._launch
+        # Alive now, so what was opened by their pids before is theirs.
+        if any(wait_readable(pidfd, 0) for pidfd in self._joined):
+            raise StartFailed("a container whose namespaces are joined has ended meanwhile")
         if not launch.tty:
             return stdio.make_pipes(launch.open_stdin)
         return _terminal(launcher, slot, launch.rows, launch.columns, kept=True)

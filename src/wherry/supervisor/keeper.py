@@ -8,7 +8,7 @@ none. Messages are SEQPACKET datagrams, `VERB field …` up to a newline and the
                          CLOSE key index, DROP key, SERVING (the take-over went well),
                          PROGRAM\\nargv joined by NUL, SHUTDOWN, PAGE (+ its descriptor), WATCH
     keeper > supervisor: HAVE key pid exit indexes\\nmeta (+ descriptors) for each, READY,
-                         then EXIT key pid status at_ns [blocked]   (status is a wait status),
+                         then EXIT key pid status at_ns words (a wait status; blocked, unstarted),
                          BACK (+ descriptors): pipes that are done with, to be closed over there
 
 A STORE is sent before its process may exec. Therefore, when an exit is seen, the message is in the
@@ -39,12 +39,13 @@ _ANY_CHILD = 0x40000000  # __WALL: also children whose exit signal is not SIGCHL
 _LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG | _ANY_CHILD
 _LONGEST_DELAY = 5.0
 _UNKNOWN_EXITS = 256
+_FORKNOEXEC = 0x40  # linux/sched.h
 _BACK = b"BACK\n"
 _KIND, _FIFO = 0o170000, 0o010000  # inode(7)
 
 
 class Entry:
-    """One kept process: `exit` is empty while it runs, then `status:at_ns`, `status:at_ns:blocked`."""
+    """One kept process: `exit` is empty while it runs, then `status:at_ns` and words after colons."""
 
     __slots__ = ("pid", "meta", "fds", "exit", "blocked")
 
@@ -170,16 +171,18 @@ class Keeper:
         """Collect every exit; record and report those of kept processes."""
         while True:
             try:
-                if os.waitid(os.P_ALL, 0, _LOOK) is None:
+                seen = os.waitid(os.P_ALL, 0, _LOOK)
+                if seen is None:
                     return
                 self.drain()
-                pid, status = os.waitpid(-1, os.WNOHANG | _ANY_CHILD)
+                begun = "" if _has_execed(seen.si_pid) else ":unstarted"
+                pid, status = os.waitpid(seen.si_pid, os.WNOHANG | _ANY_CHILD)
             except ChildProcessError:
                 return
             if pid == self.supervisor:
                 self.lost_supervisor()
             elif pid:
-                self.exited(pid, f"{status}:{time.time_ns()}")
+                self.exited(pid, f"{status}:{time.time_ns()}{begun}")
 
     def lost_supervisor(self) -> None:
         """Plan the next start of the supervisor: at once, or later and later when it dies too early."""
@@ -344,6 +347,18 @@ def _has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _has_execed(pid: int) -> bool:
+    """Whether a zombie had begun its program: flag PF_FORKNOEXEC, field 9 of proc(5)'s stat."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        return not int(os.read(fd, 4096).rpartition(b")")[2].split()[6]) & _FORKNOEXEC
+    finally:
+        os.close(fd)
 
 
 def main(arguments: list[str]) -> None:

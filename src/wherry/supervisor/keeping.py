@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ class Ended:
         if os.WIFSIGNALED(self.status):
             return 128 + os.WTERMSIG(self.status)
         return os.WEXITSTATUS(self.status)
+
+    unstarted: bool = False
+    """It had not begun its program."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether by SIGKILL."""
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +168,5 @@ class Keeping:
 
 
 def _ended(words: list[str]) -> Ended:
-    return Ended(int(words[0]), int(words[1]), "blocked" in words[2:])
+    more = words[2:]
+    return Ended(int(words[0]), int(words[1]), "blocked" in more, "unstarted" in more)

@@ -56,7 +56,10 @@ class Launcher(Protocol):
         ...
 
     def release(self, facts: Mapping[str, Any]) -> None:
-        """Give back what a dead container held (cgroups, ids); doing it twice is fine."""
+        """Give back what a dead container held (cgroups, ids); doing it twice is fine.
+
+        Does not wait: raises WherryError or OSError where it cannot be given back yet.
+        """
         ...
 
     def oom_kills(self, facts: Mapping[str, Any]) -> int:

@@ -94,6 +94,7 @@ class Supervisor:
             answer(False)
             return
         self._leaving.append(answer)
+        self._table.close()
         self._launcher.close()
         self._keeping.shut_down()
 

@@ -116,11 +116,17 @@ class Launch:
     log: LogSettings
     rows: int = 0
     columns: int = 0
+    joins: tuple[tuple[str, int], ...] = ()
+    """The containers whose namespaces the plan names by pid: a pid alone may be another's by now."""
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
         wire: Wire = {f.name: getattr(self, f.name) for f in fields(self)}
-        return wire | {"plan": self.plan.to_wire(), "log": self.log.to_wire()}
+        return wire | {
+            "plan": self.plan.to_wire(),
+            "log": self.log.to_wire(),
+            "joins": dict(self.joins),
+        }
 
     @classmethod
     def from_wire(cls, wire: object) -> Launch:
@@ -135,7 +141,13 @@ class Launch:
             log=LogSettings.from_wire(f.table("log")),
             rows=f.number("rows"),
             columns=f.number("columns"),
+            joins=_joins(f),
         )
+
+
+def _joins(f: Fields) -> tuple[tuple[str, int], ...]:
+    table = Fields(f.table("joins")) if "joins" in f.wire else None
+    return () if table is None else tuple((key, table.number(key)) for key in table.wire)
 
 
 @dataclass(frozen=True, slots=True)

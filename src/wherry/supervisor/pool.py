@@ -34,6 +34,7 @@ from wherry.supervisor.ranges import IdRanges, maps
 
 _WARM = SlotProfile()
 _EXIT_PATIENCE = 2.0
+_BRIEF = 0.05
 _OWN = "slot-"
 
 
@@ -191,15 +192,17 @@ class Pool:
 
     def _give_back(self, facts: dict[str, Any]) -> None:
         """Release; what cannot be now is released later, and hides no other failure."""
-        with contextlib.suppress(OSError, WherryError):
-            self.release(facts)
+        try:
+            self._release(facts, _BRIEF)
+        except (OSError, WherryError):
+            self._unreleased.append(dict(facts))
 
     def _release_rest(self) -> None:
         waiting, self._unreleased = self._unreleased, []
         for facts in waiting:
             handle = _handle(facts)
             with contextlib.suppress(NotFound):
-                # Removing what is in use waits; nobody waits for a process that cannot be killed.
+                # Nobody waits for a process that cannot be killed.
                 if handle is not None and self._cgroups.pids(handle):
                     self._unreleased.append(facts)
                     continue
@@ -238,19 +241,18 @@ class Pool:
             self._adopted.update(str(path).rpartition("/")[2] for path in facts["cgroup"])
 
     def release(self, facts: Mapping[str, Any]) -> None:
-        """Give back what an ended container held; again is fine.
+        """Give back what an ended container held; again is fine. Does not wait.
 
-        Raises Conflict, OSError while a process is still in the cgroup; it is tried again before the
-        next slot is made, and nobody else gets the ids of a process that lives.
+        Raises Conflict, OSError while a process is still in the cgroup: nobody else gets the ids of a
+        process that lives.
         """
+        self._release(facts, 0.0)
+
+    def _release(self, facts: Mapping[str, Any], patience: float) -> None:
         handle = _handle(facts)
         if handle is not None:
-            try:
-                self._cgroups.kill_all(handle)
-                self._cgroups.remove(handle)
-            except (OSError, WherryError):
-                self._unreleased.append(dict(facts))
-                raise
+            self._cgroups.kill_all(handle)
+            self._cgroups.remove(handle, patience)
         if facts.get("range", -1) >= 0:
             self._ranges.release(int(facts["range"]))
 
