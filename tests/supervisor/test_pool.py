@@ -258,6 +258,28 @@ def test_who_joins_a_hostile_container_cannot_hold_up_the_engine(here: House) ->
     run.kill()
 
 
+def test_the_engines_oom_score_is_not_inherited(here: House) -> None:
+    def score(pid: int) -> str:
+        return Path(f"/proc/{pid}/oom_score_adj").read_text()
+
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    own.write_text("100")
+    try:
+        pool = here.pool()
+        pool.refill()
+        warm = start(pool, here.spec("sleep", "100"))
+        host = start(pool, here.spec("sleep", "100", namespaces=NamespaceSet(user=HOST)))
+        scored = start(pool, here.spec("sleep", "100", oom_score_adj=7))
+        inner = execute(scored, Process(("sleep", "100")))
+        runs = (inner, warm, host, scored)
+        assert [score(run.slot.pid) for run in runs] == ["7\n", "0\n", "0\n", "7\n"]
+        for run in runs:
+            run.kill()
+    finally:
+        own.write_text(before)
+
+
 def test_descriptors_above_1023(here: House) -> None:
     pool = here.pool()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -58,6 +58,36 @@ def run_from_read_only_view() -> None:
     os.execv(f"/proc/self/fd/{tree}", [sys.executable, *sys.orig_argv[1:]])
 
 
+def read_oom_score() -> int:
+    """Return this process's oom_score_adj, proc(5)."""
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def lower_oom_score(score: int) -> None:
+    """Have the kernel spare this process as `score` says, where it has less and that is permitted."""
+    if read_oom_score() > score:
+        try:
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(str(score))
+        except PermissionError:
+            pass  # without CAP_SYS_RESOURCE, in another engine's container
+
+
+def set_oom_score(pid: int, pidfd: int, score: int) -> None:
+    """Set a living process's oom_score_adj; nothing when it is gone. Raises PermissionError.
+
+    Written with CAP_SYS_RESOURCE it is also the least that the process may give itself later.
+    """
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+            # Opened before, so it is the same process.
+            if not wait_readable(pidfd, 0):
+                file.write(str(score))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+
+
 def set_subreaper() -> None:
     """Make this process the one that orphaned descendants fall to; kept across execve, prctl(2)."""
     LINUX.prctl(abi.PR_SET_CHILD_SUBREAPER, 1)

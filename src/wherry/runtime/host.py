@@ -12,6 +12,7 @@ import stat
 
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.processes import set_oom_score
 from wherry.model.errors import StartFailed
 from wherry.model.oci import OverlayRoot, PathRoot, Process
 from wherry.runtime import handshake, wire
@@ -201,8 +202,7 @@ class Host:
         if not process.oom_score_adj:
             return
         try:
-            with open(f"/proc/{slot.pid}/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(process.oom_score_adj))
+            set_oom_score(slot.pid, slot.pidfd, process.oom_score_adj)
         except PermissionError as error:
             raise StartFailed(
                 f"cannot lower the OOM score to {process.oom_score_adj}",

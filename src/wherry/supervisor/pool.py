@@ -19,7 +19,7 @@ from typing import Any
 from wherry.kernel.bpf import load_device_program
 from wherry.kernel.calls import Kernel
 from wherry.kernel.linux import LINUX
-from wherry.kernel.processes import wait_readable
+from wherry.kernel.processes import read_oom_score, set_oom_score, wait_readable
 from wherry.model.errors import NotFound, StartFailed, WherryError
 from wherry.model.oci import HOST, PRIVATE, Process
 from wherry.model.resources import DEFAULT_DEVICES, Limits
@@ -63,6 +63,7 @@ class Pool:
         self._ranges = ranges
         self._hierarchies = hierarchies
         self._host = Host(k, config.data_root)
+        self._score = read_oom_score()
         self._warm: deque[Slot] = deque()
         self._adopted: set[str] = set()
         self._unreleased: list[dict[str, Any]] = []
@@ -74,6 +75,7 @@ class Pool:
     def take(self, plan: Plan) -> Slot:
         """Return a slot for `plan`. Raises StartFailed."""
         slot = self._pick(plan)
+        slot.oom_score = plan.process.oom_score_adj or 0
         try:
             self._settle_cgroup(slot, plan)
         except OSError as error:
@@ -153,6 +155,7 @@ class Pool:
 
     def _equip(self, slot: Slot, *, tell: bool) -> None:
         """Maps and /dev; then the child may go on."""
+        self._set_score(slot, 0)
         profile = slot.profile
         user = profile.namespaces.user
         if user == PRIVATE:
@@ -230,6 +233,7 @@ class Pool:
             "range": slot.range_index,
             "namespaces": slots.namespace_flags(slot.profile),
             "owner": [slot.owner, slot.group],
+            "oom_score": slot.oom_score,
             **facts_of(slot.cgroup),
         }
 
@@ -315,7 +319,15 @@ class Pool:
             if entrances is not None:
                 entrances.close()
         slot.owner, slot.group = facts["owner"]
+        self._set_score(slot, int(facts.get("oom_score", 0)))
         return slot
+
+    def _set_score(self, slot: Slot, score: int) -> None:
+        """Have the kernel not spare a container's process as it spares the engine's own."""
+        if self._score or score:
+            # One that may only be raised to where it was stays the engine's; it cannot be helped.
+            with contextlib.suppress(PermissionError):
+                set_oom_score(slot.pid, slot.pidfd, score)
 
     def begin_exec(
         self, slot: Slot, process: Process, stdin: int, stdout: int, stderr: int, console: int
