@@ -59,8 +59,9 @@ def test_sees_cgroups_of_an_engine() -> None:
         before = read_footprint(engine.name)
         below = container / "made-by-the-container"
         below.mkdir()
-        assert f"cgroups: {below}" in read_footprint(engine.name).beyond(before)
+        seen = read_footprint(engine.name).beyond(before)
         below.rmdir()
     finally:
         container.rmdir()
         engine.rmdir()
+    assert f"cgroups: {below}" in seen
