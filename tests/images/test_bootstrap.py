@@ -21,7 +21,6 @@ from wherry.images.bootstrap.sources import Source, choose_sources, read_sources
 from wherry.model.errors import Invalid, Unavailable, Unsupported
 from wherry.model.views import Progress
 
-
 MERGING = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 
 

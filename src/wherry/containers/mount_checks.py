@@ -119,10 +119,10 @@ def check_tmpfs_options(text: str) -> None:
         name, equals, value = word.partition("=")
         known = name in _TMPFS_VALUES if equals else name in _TMPFS_FLAGS
         if not known:
-            raise Invalid(f'invalid tmpfs option ["{word}"]')
+            raise Invalid(f'invalid tmpfs option "{name}"')
         if name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
             if not _NUMBER.fullmatch(value):
-                raise Invalid(f'invalid tmpfs option ["{word}"]')
+                raise Invalid(f'invalid tmpfs option "{name}"')
 
 
 def check_propagation(mounts: Iterable[MountSpec], mountinfo: str) -> None:

@@ -201,7 +201,7 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
     if spec.standard_mounts:
         out += [steps.MoveFurnished(path) for path in ("/proc", "/sys", "/dev")]
         if spec.shm_size != SHM_SIZE and spec.namespaces.ipc != HOST and not spec.shm_source:
-            out.append(shm(spec.shm_size))
+            out += [steps.Unmount("/dev/shm"), shm(spec.shm_size)]
     for wanted in spec.mounts:
         out.append(_plan_mount(wanted, trees, spec.namespaces.cgroup == PRIVATE))
     devices = spec.devices

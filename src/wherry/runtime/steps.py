@@ -255,6 +255,26 @@ class MoveFurnished:
 
 @registered
 @dataclass(frozen=True, slots=True)
+class Unmount:
+    """Take away a mount that was furnished, so that another takes its place and hides nothing."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"unmount {self.path}"
+
+    def perform(self, stage: Stage) -> None:
+        spot = paths.open_in_root(stage.root, self.path, os.O_PATH, resolve=_PLAIN_PATH)
+        try:
+            os.fchdir(spot)
+        finally:
+            os.close(spot)
+        stage.k.umount2(b".", abi.MNT_DETACH)
+        os.chdir("/")
+
+
+@registered
+@dataclass(frozen=True, slots=True)
 class MoveNode:
     """Show a device node of the furnished /dev at another place, and there alone."""
 
@@ -526,6 +546,7 @@ AnyStep = (
     | BindHost
     | AttachTree
     | MoveFurnished
+    | Unmount
     | MoveNode
     | Mask
     | ReadOnly
