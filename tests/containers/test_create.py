@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
     (
         {"mounts": (MountSpec(MountKind.TMPFS, "/x", legacy_tmpfs=True, tmpfs_options="foo=1"),)},
         Invalid,
-        'invalid tmpfs option ["foo=1"]',
+        'invalid tmpfs option "foo"',
     ),
     (
         {"mounts": (MountSpec(MountKind.VOLUME, "/x", "data"),)},

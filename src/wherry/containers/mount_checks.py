@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from wherry.model.containers import ContainerSpec, MountKind, MountSpec
-from wherry.model.errors import Invalid, Unsupported
+from wherry.model.errors import Invalid, StartFailed, Unsupported
 
 _PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 # tmpfs(5), and the flags of mount(8) that act on any file system.
@@ -19,6 +19,7 @@ _TMPFS_FLAGS = frozenset(
     "strictatime nostrictatime sync async dirsync mand nomand remount defaults".split()
 ) | {f"{r}{word}" for r in ("", "r") for word in ("private", "shared", "slave", "unbindable")}
 _NUMBER = re.compile(r"[0-9]+[kmg%]?", re.IGNORECASE)
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
 _LATER = "volumes come with a later version; bind mounts and tmpfs are here"
 
 
@@ -118,10 +119,45 @@ def check_tmpfs_options(text: str) -> None:
         name, equals, value = word.partition("=")
         known = name in _TMPFS_VALUES if equals else name in _TMPFS_FLAGS
         if not known:
-            raise Invalid(f'invalid tmpfs option ["{word}"]')
+            raise Invalid(f'invalid tmpfs option "{name}"')
         if name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
             if not _NUMBER.fullmatch(value):
-                raise Invalid(f'invalid tmpfs option ["{word}"]')
+                raise Invalid(f'invalid tmpfs option "{name}"')
+
+
+def check_propagation(mounts: Iterable[MountSpec], mountinfo: str) -> None:
+    """Raise StartFailed where a bind asks for shared or slave and its source's mount is neither.
+
+    Nothing would ever propagate there. `mountinfo` is the engine's own: proc_pid_mountinfo(5).
+    """
+    wanting = [mount for mount in mounts if mount.kind is MountKind.BIND and mount.propagation]
+    for mount in wanting:
+        kind = mount.propagation.removeprefix("r")
+        if kind == "private":
+            continue
+        point, peers = _mount_of(os.path.realpath(mount.source), mountinfo)
+        if "shared" in peers or (kind == "slave" and "master" in peers):
+            continue
+        needed = "shared mount" if kind == "shared" else "shared or slave mount"
+        raise StartFailed(
+            f"path {mount.source} is mounted on {point} but it is not a {needed}",
+            hint=f"mount --make-shared {point}",
+        )
+
+
+def _mount_of(path: str, mountinfo: str) -> tuple[str, frozenset[str]]:
+    """Return where the mount that holds `path` is mounted, and its optional fields' names."""
+    point, peers = "/", frozenset[str]()
+    for line in mountinfo.splitlines():
+        fields = line.partition(" - ")[0].split(" ")
+        if len(fields) < 6:
+            continue
+        target = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
+        inside = f"{path}/".startswith(f"{target.rstrip('/')}/")
+        # Of mounts on one place the last lies on top.
+        if inside and len(target) >= len(point):
+            point, peers = target, frozenset(field.partition(":")[0] for field in fields[6:])
+    return point, peers
 
 
 def create_missing_sources(mounts: Iterable[MountSpec]) -> None:

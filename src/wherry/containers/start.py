@@ -12,7 +12,7 @@ from wherry.containers import hostfiles
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.live import Live
 from wherry.containers.log_settings import parse_log_config
-from wherry.containers.mount_checks import create_missing_sources
+from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
 from wherry.containers.runtime_spec import HostFacts, View, build_spec, read_devices
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
@@ -149,6 +149,8 @@ class Starter:
             )
         security = self.security(container, resolved)
         create_missing_sources(spec.mounts)
+        if any(mount.propagation.endswith(("shared", "slave")) for mount in spec.mounts):
+            check_propagation(spec.mounts, Path("/proc/self/mountinfo").read_text(errors="replace"))
         view = self._snapshots.prepare(container.id, container.chain)
         if spec.auto_remove:
             clear_volatile(view)

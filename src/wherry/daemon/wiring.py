@@ -148,7 +148,7 @@ def _open_storage(data: Path) -> _Storage:
     return _Storage(
         database=database,
         content=content,
-        snapshots=OverlaySnapshotter(data),
+        snapshots=OverlaySnapshotter(data, marked=True),
         leases=Leases(),
         images=ImageStore(database, content),
         containers=ContainerStore(database),

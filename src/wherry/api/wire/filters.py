@@ -60,4 +60,4 @@ def _check_values(found: Mapping[str, tuple[str, ...]]) -> None:
     for name in ("dangling", "is-task"):
         for value in found.get(name, ()):
             if value.lower() not in ("1", "0", "true", "false", "t", "f"):
-                raise Invalid(f"invalid filter '{name}={value}'")
+                raise Invalid(f"invalid filter '{name}=[{' '.join(found[name])}]'")

@@ -77,7 +77,7 @@ def parse_mount(mount: Mount) -> MountSpec:
     try:
         kind = MountKind(name)
     except ValueError:
-        raise Invalid(f"mount type unknown: {name!r}") from None
+        raise wrong("mount type unknown") from None
     for option, owner in (
         ("BindOptions", MountKind.BIND),
         ("VolumeOptions", MountKind.VOLUME),
