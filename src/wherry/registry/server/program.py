@@ -93,12 +93,12 @@ async def serve(settings: Settings) -> None:
         scheme = "https" if tls is not None else "http"
         for address in settings.listen:
             for listener in open_listeners(address):
-                _say(f"registry listening on {scheme}://{_shown(listener)}")
                 await server.listen(listener, tls)
+                _say(f"registry listening on {scheme}://{_shown(listener)}")
         for address in settings.metrics_listen:
             for listener in open_listeners(address):
-                _say(f"metrics on http://{_shown(listener)}{METRICS_PATH}")
                 await metrics.listen(listener)
+                _say(f"metrics on http://{_shown(listener)}{METRICS_PATH}")
         _warn(settings)
         # What start-up made stays; the collector need not look at it again.
         gc.collect()
