@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from wherry.http.messages import FileSlice
+from wherry.kernel.durable import commit_file, full, sync_directory
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.registry.server.storage import Stored, Unfinished
 from wherry.registry.server.threads import in_thread
-from wherry.storage.durable import commit_file, full, sync_directory
 
 ALGORITHMS: Final = ("sha256", "sha512")
 _OWNER: Final = ".owner"

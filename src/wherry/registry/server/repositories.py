@@ -95,8 +95,9 @@ class Repositories:
 
     async def link_blob(self, repository: str, digest: Digest) -> None:
         """Give the repository a blob that is in the store; call under the digest's lock."""
-        self.retention.touch(repository, digest)
         await self.records.put(_blob_key(repository, digest), b"")
+        # After it: a sweep that began meanwhile has read the links without this one.
+        self.retention.touch(repository, digest)
 
     async def mount_blob(self, repository: str, digest: Digest, sources: Iterable[str]) -> bool:
         """Give the repository a blob that one of `sources` has; return whether one had it."""
@@ -208,6 +209,9 @@ class Repositories:
             failpoint("registry.before-tag")
             if tag and present != digest:
                 await self.records.put(_tag_key(repository, tag), str(digest).encode())
+            # A sweep that began meanwhile may have read the manifests without this one.
+            needs = (*document.blobs, *document.manifests)
+            self.retention.touch(repository, *(needed.digest for needed in needs))
         return digest
 
     async def _check_needs(self, repository: str, document: Document) -> None:

@@ -19,9 +19,9 @@ from typing import Final
 
 import msgspec
 
+from wherry.kernel.durable import write_file
 from wherry.model.errors import Invalid
 from wherry.registry.names import is_repository
-from wherry.storage.durable import write_file
 
 LIFETIME: Final = 300
 """Seconds. A push that takes longer asks for another token on its next 401."""
