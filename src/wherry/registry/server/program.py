@@ -85,6 +85,8 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if settings.until_eof:
+        loop.add_reader(sys.stdin.fileno(), lambda: _ended(loop, stop))
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(registry, settings, tls))
     server = Server(registry.application, STYLE)
     metrics = Server(_metrics_handler(registry), STYLE)
@@ -100,6 +102,7 @@ async def serve(settings: Settings) -> None:
                 await metrics.listen(listener)
                 _say(f"metrics on http://{_shown(listener)}{METRICS_PATH}")
         _warn(settings)
+        _say("registry ready")
         # What start-up made stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -111,6 +114,12 @@ async def serve(settings: Settings) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
         registry.close()
+
+
+def _ended(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        loop.remove_reader(sys.stdin.fileno())
+        stop.set()
 
 
 def _reload(registry: Registry, settings: Settings, tls: ssl.SSLContext | None) -> None:

@@ -56,6 +56,7 @@ class Settings:
     max_blob: int = 1 << 40
     max_uploads: int = 10_000
     log_level: str = "info"
+    until_eof: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ OPTIONS: Final = (
     Option("max-blob", Kind.SIZE, "Bytes of the largest blob (1t)"),
     Option("max-uploads", Kind.NUMBER, "Unfinished uploads at a time (10000)"),
     Option("log-level", Kind.TEXT, "debug, info, warning, error"),
+    Option(
+        "until-eof", Kind.SWITCH, "Stop when standard input ends: with the engine that started it"
+    ),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 _LEVELS: Final = ("debug", "info", "warning", "error")
