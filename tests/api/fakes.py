@@ -43,6 +43,7 @@ from wherry.model.views import (
     PathStat,
     Progress,
     Pruned,
+    RegistryStatus,
     StatsSample,
 )
 
@@ -522,6 +523,28 @@ class FakeEngine:
         return {"containers": 3, "running": 1, "paused": 0, "stopped": 2, "images": 1}
 
 
+class FakeRegistry:
+    """Remembers what it was started with."""
+
+    def __init__(self) -> None:
+        self.arguments: tuple[str, ...] | None = None
+
+    def status(self) -> RegistryStatus:
+        if self.arguments is None:
+            return RegistryStatus(running=False, root="/registry")
+        return RegistryStatus(True, "/registry", ("http://127.0.0.1:5000",), 7)
+
+    async def start(self, arguments: tuple[str, ...]) -> RegistryStatus:
+        self.arguments = arguments
+        return self.status()
+
+    async def stop(self) -> bool:
+        running, self.arguments = self.arguments is not None, None
+        return running
+
+
 def fake_services() -> Services:
     """Return fresh fakes."""
-    return Services(FakeContainers(), FakeImages(), FakeEvents(), FakeEngine())
+    return Services(
+        FakeContainers(), FakeImages(), FakeEvents(), FakeEngine(), registry=FakeRegistry()
+    )

@@ -32,6 +32,7 @@ from wherry.model.views import (
     PathStat,
     Progress,
     Pruned,
+    RegistryStatus,
     StatsSample,
 )
 
@@ -182,6 +183,22 @@ class Engine(Protocol):
         ...
 
 
+class Registry(Protocol):
+    """The registry that the engine keeps."""
+
+    def status(self) -> RegistryStatus: ...
+    async def start(self, arguments: tuple[str, ...]) -> RegistryStatus:
+        """Start it with these flags, now and whenever the engine starts.
+
+        Raises Conflict where it runs with others, Invalid, Unavailable.
+        """
+        ...
+
+    async def stop(self) -> bool:
+        """Stop it for good; return False where it did not run."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What a route may use."""
@@ -190,3 +207,4 @@ class Services:
     images: Images
     events: Events
     engine: Engine
+    registry: Registry

@@ -102,11 +102,18 @@ CONTEXT: dict[str, Entry] = {
     "update": ("context:UPDATE", "Update a context"),
     "use": ("context:USE", "Set the current context"),
 }
+REGISTRY: dict[str, Entry] = {
+    "serve": ("registry:SERVE", "Serve a registry in this terminal"),
+    "start": ("registry:START", "Start the engine's own registry"),
+    "status": ("registry:STATUS", "Say whether the engine's own registry runs"),
+    "stop": ("registry:STOP", "Stop the engine's own registry"),
+}
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
     "network": ("Manage networks", NETWORK),
+    "registry": ("Serve images to others", REGISTRY),
     "system": ("Manage wherry", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }

@@ -22,6 +22,7 @@ from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
 from wherry.daemon.config import Config
+from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
@@ -122,6 +123,9 @@ async def build(config: Config) -> Wired:
         undo.push(assembly.close)
         await assembly.open()
         await asyncio.to_thread(images.sweep)
+        registry = EmbeddedRegistry(data)
+        undo.push(registry.close)
+        await registry.open()
         undo.keep()
     return Wired(
         Services(
@@ -129,8 +133,9 @@ async def build(config: Config) -> Wired:
             images=images,
             events=events,
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
+            registry=registry,
         ),
-        (storage.database.close, lambda: _leave(supervisor), assembly.close),
+        (storage.database.close, lambda: _leave(supervisor), assembly.close, registry.close),
     )
 
 
