@@ -111,6 +111,11 @@ class Pool:
         """Let go of the warm slots: their children end at the closed socket."""
         while self._warm:
             self._discard(self._warm.popleft())
+        for facts in self._unreleased:
+            # Nothing is held up any more; what is left even so is swept by the next supervisor.
+            with contextlib.suppress(OSError, WherryError):
+                self._release(facts, _EXIT_PATIENCE)
+        self._unreleased.clear()
         self._cgroups.close()
 
     def _is_alive(self, slot: Slot) -> bool:
