@@ -235,7 +235,8 @@ class Table:
             return
         if ended is None and not runs_program(process.pid, process.fds[PIDFD]):
             return  # its end closed the socket: the keeper is about to tell
-        if ended is not None and ended.unstarted:
+        # An end of its own is the child's way to say that what was found cannot be run (255).
+        if ended is not None and ended.unstarted and ended.killed:
             self._fail(key, beginning, self._why_unstarted(process, ended))
             return
         _cancel(beginning.deadline)
