@@ -9,6 +9,7 @@ from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
+from wherry.api.routes.volumes import VolumeRoutes
 from wherry.api.routes.websocket import WebSocketRoutes
 from wherry.api.services import Services
 
@@ -23,6 +24,7 @@ def all_routes(services: Services) -> list[Route]:
         *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),
         *ImageRoutes(images, engine).routes(),
+        *VolumeRoutes(services.volumes).routes(),
         *later_routes(),
     ]
 

@@ -106,7 +106,10 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone."""
+    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone.
+
+    `held` names the volumes whose mounts are sent along, in order.
+    """
 
     id: str
     plan: Plan
@@ -116,6 +119,7 @@ class Launch:
     log: LogSettings
     rows: int = 0
     columns: int = 0
+    held: tuple[str, ...] = ()
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -135,6 +139,7 @@ class Launch:
             log=LogSettings.from_wire(f.table("log")),
             rows=f.number("rows"),
             columns=f.number("columns"),
+            held=f.texts("held") if "held" in f.wire else (),
         )
 
 

@@ -27,6 +27,8 @@ _GRACE = 2.0
 _ACKNOWLEDGE = 1.0
 PIDFD = "pidfd"
 SOCKET = "socket"
+VOLUME = "volume:"
+"""Before the name of a volume: its mount, held as long as the process runs."""
 
 
 @dataclass(slots=True)

@@ -14,12 +14,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import wait_readable
-from wherry.model.errors import Conflict, Internal, NotFound, WherryError
+from wherry.model.errors import Conflict, Internal, Invalid, NotFound, WherryError
 from wherry.runtime.slots import Slot
 from wherry.supervisor.attach import Client
 from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
@@ -28,7 +28,7 @@ from wherry.supervisor.keeping import ExitSeen, Keeping, Kept
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
-from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
+from wherry.supervisor.process import PIDFD, SOCKET, VOLUME, House, Meta, Process
 from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.waiting import Waiting
 
@@ -72,11 +72,33 @@ class Table:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    def start(self, launch: Launch, answer: Answer) -> None:
-        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full."""
+    def start(self, launch: Launch, answer: Answer, mounts: Sequence[int] = ()) -> None:
+        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full.
+
+        `mounts` are those that `launch.held` names; they stay the caller's. Where a container that runs
+        has one of that name, its file system is used instead.
+        """
         if launch.id in self._processes:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
-        self._begin(ContainerStart(launch, self._waiting), answer)
+        if len(mounts) != len(launch.held):
+            raise Invalid("malformed message: not as many mounts as names")
+        held = {
+            name: os.dup(self._shared(name, fd))
+            for name, fd in zip(launch.held, mounts, strict=True)
+        }
+        try:
+            self._begin(ContainerStart(launch, self._waiting, held), answer)
+        except BaseException:
+            if launch.id not in self._processes:
+                for fd in held.values():
+                    os.close(fd)
+            raise
+
+    def _shared(self, name: str, fresh: int) -> int:
+        for process in self._processes.values():
+            if (found := process.fds.get(f"{VOLUME}{name}")) is not None and not process.ended:
+                return found
+        return fresh
 
     def execute(self, launch: ExecLaunch, client: Client | None, answer: Answer) -> None:
         """Start an exec's process and answer when it is decided; owns `client` unless it raises."""
