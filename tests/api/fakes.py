@@ -46,6 +46,7 @@ from wherry.model.views import (
     StatsSample,
 )
 from wherry.model.volumes import ANONYMOUS, Volume, VolumeRequest, VolumeView
+from wherry.storage.volumes import NoSuchVolume
 
 DIGEST = Digest("sha256", "1" * 64)
 LAYER = Layer(DIGEST, DIGEST, DIGEST, "application/vnd.oci.image.layer.v1.tar", 100, 200)
@@ -540,7 +541,7 @@ class FakeVolumes:
         for view in self.views:
             if view.volume.name == name:
                 return view
-        raise NotFound("volume", name)
+        raise NoSuchVolume(name)
 
     async def remove(self, name: str, *, force: bool) -> None:
         self.calls.append(("remove", name, force))

@@ -132,9 +132,7 @@ class Creator:
             image = self._images.resolve(spec.image)
             check_platform(spec.platform, image, spec.image)
             lease.add(*image.chain)
-            points = plan_points(
-                spec, image.config.volumes, self._store.resolve, self._images.resolve
-            )
+            points = plan_points(spec, image.config.volumes, self._donor, self._images.resolve)
             container = self._make(spec, name, image)
             if points is None:
                 self._keep(container)
@@ -143,6 +141,13 @@ class Creator:
                     warnings.append(IMAGE_MOUNTS)
                 await self._finish(self._keep_furnished(container, points))
         return Created(container.id, tuple(warnings))
+
+    def _donor(self, ref: str) -> Container:
+        """Return the container that --volumes-from names. Docker's clients take a 404 for a missing image."""
+        try:
+            return self._store.resolve(ref)
+        except NotFound as error:
+            raise Invalid(error.message) from None
 
     def _keep(self, container: Container) -> None:
         self._store.add(container)

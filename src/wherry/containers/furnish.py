@@ -18,7 +18,7 @@ from wherry.containers.volumes import VolumeService
 from wherry.images.bridge import in_thread
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, MountKind, MountSpec
-from wherry.model.errors import Invalid
+from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import Digest
 from wherry.model.oci import Mount
 from wherry.model.volumes import Volume
@@ -123,7 +123,7 @@ class Furnisher:
     def plan(self, mount: MountSpec, *, mapped: bool) -> Mount:
         """Return what the runtime mounts for a volume or an image; `mapped` in a user namespace.
 
-        Raises NotFound for a layer or a volume that is gone.
+        Raises NotFound for a layer or a volume that is gone, StartFailed for a directory of the host.
         """
         options = ["bind", "rprivate"]
         if mapped:
@@ -146,6 +146,12 @@ class Furnisher:
         if wanted is None:
             self._store.ensure(mount.volume)
         elif wanted.bind:
+            if not os.path.exists(wanted.device):
+                raise StartFailed(
+                    f"error while mounting volume '{source}': failed to mount local volume: mount "
+                    f"{wanted.device}:{source}: no such file or directory",
+                    exit_code=127,
+                )
             source = wanted.device
             options = [*wanted.words, *options[1:]]
         else:

@@ -104,10 +104,9 @@ class VolumeStore:
 
     def _take_in(self, folder: Path) -> None:
         """A directory without a row: half-made where it is empty, else the volume of a lost database."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            (folder / _DATA).rmdir()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        if folder.is_symlink():
+            return
+        self._forget_empty(folder.name)
         if (folder / _DATA).is_dir():
             self._insert(Volume(folder.name, folder.stat().st_mtime_ns))
 
