@@ -197,6 +197,7 @@ def test_options(options: dict[str, str]) -> None:
 def test_options_are_taken_apart() -> None:
     options = (("type", "none"), ("device", "/srv"), ("o", "rbind,,ro"))
     wanted = mount_of(options)
+    assert wanted is not None
     assert wanted == VolumeMount("none", "/srv", ("rbind", "ro"))
     assert wanted.bind
     assert mount_of(None) is None
