@@ -146,7 +146,7 @@ class Furnisher:
         if wanted is None:
             self._store.ensure(mount.volume)
         elif wanted.bind:
-            if not os.path.exists(wanted.device):
+            if not (os.path.isabs(wanted.device) and os.path.exists(wanted.device)):
                 raise StartFailed(
                     f"error while mounting volume '{source}': failed to mount local volume: mount "
                     f"{wanted.device}:{source}: no such file or directory",

@@ -42,9 +42,13 @@ def uncovered(volumes: Sequence[str], mounts: Iterable[MountSpec]) -> tuple[str,
 
 
 def _clean(target: str) -> str:
-    if not target.startswith("/"):
-        raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
-    return "/" + posixpath.normpath(target).lstrip("/")
+    # A relative one, as some images have, is below the root.
+    clean = posixpath.normpath("/" + target.lstrip("/"))
+    if clean == "/":
+        raise Invalid("invalid specification: destination can't be '/'")
+    if "\0" in clean:
+        raise Invalid(f"invalid mount path: {target!r} holds a NUL character")
+    return clean
 
 
 def parse_volumes_from(text: str) -> tuple[str, bool]:

@@ -31,6 +31,9 @@ from wherry.supervisor.messages import Launch, LogSettings, Started
 _WHOLE = 0xFFFFFFFF
 """Ids in the first user namespace's map, user_namespaces(7)."""
 
+MOST_HELD = 32
+"""Mounts that are handed over with one start; a message bears 64 descriptors."""
+
 
 class Snapshots(Protocol):
     """What is used of the snapshotter."""
@@ -132,6 +135,11 @@ class Starter:
     async def _launch(self, launch: Launch) -> Started:
         if not launch.held:
             return await self._supervisor.start(launch)
+        if len(launch.held) > MOST_HELD:
+            raise StartFailed(
+                f"{len(launch.held)} volumes with a file system of their own are too many",
+                hint=f"at most {MOST_HELD} fit one container",
+            )
         mounts = await self._furnisher.open(launch.held)
         try:
             return await self._supervisor.start(launch, mounts)

@@ -101,6 +101,8 @@ def perform(k: Kernel, wanted: VolumeMount) -> int:
     """Return the detached mount. Raises OSError."""
     options = mount.parse_options(wanted.words)
     if wanted.bind:
+        if not os.path.isabs(wanted.device):
+            raise FileNotFoundError(2, "not an absolute path", wanted.device)
         tree = mount.clone_tree(k, os.fsencode(wanted.device), recursive=options.recursive)
     else:
         data = _resolved(wanted.kind, options.data)

@@ -108,7 +108,7 @@ def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
         f"WARNING! This will remove {what} not used by at least one container.\n"
         "Are you sure you want to continue?"
     ):
-        return 1
+        return 0
     answer: Object = session.engine.call("POST", "/volumes/prune", filters_query(conditions)) or {}
     if names := many(answer, "VolumesDeleted"):
         session.line("\n".join(["Deleted Volumes:", *names, ""]))
