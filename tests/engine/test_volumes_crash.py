@@ -121,6 +121,22 @@ def test_a_create_that_is_killed_leaves_an_engine_that_works(
     assert sorted(os.listdir(engine.data_root / "volumes")) == [".making", ".trash"]
 
 
+def test_a_full_disk_is_told_and_leaves_nothing(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker, engine = fresh.docker, fresh.engine
+    engine.halt()
+    monkeypatch.setenv("WHERRY_FAILPOINTS", "volumes.before-filled=error:ENOSPC")
+    engine.start()
+    monkeypatch.delenv("WHERRY_FAILPOINTS")
+    done = docker("create", "--name", "web", "-v", "/bin", "bb:1", check=False)
+    assert "no space left on the device: volume" in done.stderr
+    assert fresh.volumes() == set()
+    assert docker.line("ps", "-aq") == ""
+    # What needs no filling goes on.
+    assert fresh.run("--rm", "-v", "data:/v", "bb:1", "sh", "-c", "echo x >/v/x; cat /v/x") == "x"
+
+
 def test_two_engines_have_volumes_of_their_own(fresh: Fresh, new_engine: NewEngine) -> None:
     other = new_engine()
     docker = Client(fresh.docker.command, other.host, Path(fresh.docker.env["HOME"]))

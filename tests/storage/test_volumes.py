@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
-from wherry.model.errors import Invalid, NotFound, StartFailed
+from wherry.model.errors import Full, Invalid, NotFound, StartFailed
 from wherry.model.volumes import Volume
 from wherry.storage.database import Database
 from wherry.storage.layers.lower import LowerTree
@@ -126,6 +127,19 @@ def test_filling_that_fails_leaves_nothing(house: House) -> None:
         (place / "a").write_text("a")
         _ = 1 / 0
     assert store.is_empty("data")
+
+
+def test_an_error_while_filling_is_told(house: House) -> None:
+    store = house.open()
+    store.add(Volume("data", 5))
+    with pytest.raises(FileExistsError), store.filling("data") as place:
+        (place / "a").mkdir()
+        (place / "a").mkdir()
+    with pytest.raises(Full, match="no space left on the device: volume data"):
+        with store.filling("data"):
+            raise OSError(errno.ENOSPC, "full")
+    assert store.is_empty("data")
+    assert not any((house.root / "volumes/.making").iterdir())
 
 
 def test_filling_does_not_replace_what_came_meanwhile(house: House) -> None:

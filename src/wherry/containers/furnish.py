@@ -22,6 +22,7 @@ from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import Digest
 from wherry.model.oci import Mount
 from wherry.model.volumes import Volume
+from wherry.storage.durable import full
 from wherry.storage.layers.lower import LowerTree
 from wherry.storage.layers.merge import merge_directory
 from wherry.storage.volume_mounts import mount_of, open_volume
@@ -104,6 +105,10 @@ class Furnisher:
                 await in_thread(lambda: self._copy(lower, base, volume, shared=bool(others)))
 
     def _copy(self, lower: LowerTree, base: bytes, volume: Volume, *, shared: bool) -> None:
+        with full(f"volume {volume.name}"):
+            self._copy_into(lower, base, volume, shared=shared)
+
+    def _copy_into(self, lower: LowerTree, base: bytes, volume: Volume, *, shared: bool) -> None:
         name = volume.name
         if mount_of(volume.options) is not None:
             tree = open_volume(self._kernel, volume, str(self._store.path(name)))

@@ -218,13 +218,17 @@ class VolumeStore:
             try:
                 yield target
                 failpoint("volumes.before-filled")
-                # rename(2): an empty directory is replaced at once.
-                os.rename(target, self.ensure(name))
-            except OSError as problem:
-                if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+                self._replace(target, self.ensure(name))
             finally:
                 remove_path(target)
+
+    def _replace(self, target: Path, final: Path) -> None:
+        try:
+            # rename(2): an empty directory is replaced at once.
+            os.rename(target, final)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 class NoSuchVolume(NotFound):
