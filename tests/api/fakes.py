@@ -46,6 +46,8 @@ from wherry.model.views import (
     RegistryStatus,
     StatsSample,
 )
+from wherry.model.volumes import ANONYMOUS, Volume, VolumeRequest, VolumeView
+from wherry.storage.volumes import NoSuchVolume
 
 DIGEST = Digest("sha256", "1" * 64)
 LAYER = Layer(DIGEST, DIGEST, DIGEST, "application/vnd.oci.image.layer.v1.tar", 100, 200)
@@ -513,6 +515,47 @@ class FakeEvents:
             await asyncio.Event().wait()
 
 
+class FakeVolumes:
+    """Two volumes, one of them anonymous; every call is noted."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.views = [
+            VolumeView(Volume("data", 1_700_000_000_000_000_000), "/v/data/_data"),
+            VolumeView(
+                Volume(
+                    "a" * 64, 1_700_000_000_000_000_000, ((ANONYMOUS, ""),), (("type", "tmpfs"),)
+                ),
+                f"/v/{'a' * 64}/_data",
+            ),
+        ]
+
+    async def create(self, request: VolumeRequest) -> VolumeView:
+        self.calls.append(("create", request))
+        return self.views[0]
+
+    async def list(self, filters: Filters) -> list[VolumeView]:
+        self.calls.append(("list", dict(filters)))
+        return self.views
+
+    async def inspect(self, name: str) -> VolumeView:
+        for view in self.views:
+            if view.volume.name == name:
+                return view
+        raise NoSuchVolume(name)
+
+    async def remove(self, name: str, *, force: bool) -> None:
+        self.calls.append(("remove", name, force))
+        await self.inspect(name)
+
+    async def prune(self, filters: Filters, *, everything: bool) -> Pruned:
+        self.calls.append(("prune", dict(filters), everything))
+        return Pruned(("a" * 64,), 7)
+
+    async def usage(self) -> list[VolumeView]:
+        return [replace(self.views[0], size=5, users=2)]
+
+
 class FakeEngine:
     """Constant facts."""
 
@@ -546,5 +589,10 @@ class FakeRegistry:
 def fake_services() -> Services:
     """Return fresh fakes."""
     return Services(
-        FakeContainers(), FakeImages(), FakeEvents(), FakeEngine(), registry=FakeRegistry()
+        FakeContainers(),
+        FakeImages(),
+        FakeVolumes(),
+        FakeEvents(),
+        FakeEngine(),
+        registry=FakeRegistry(),
     )

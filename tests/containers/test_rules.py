@@ -18,7 +18,7 @@ from wherry.containers.inside import go_mode, parse_path, read_user
 from wherry.containers.log_settings import LogPolicy, parse_log_config
 from wherry.containers.merge import merge_env, process_env
 from wherry.containers.mount_checks import check_propagation
-from wherry.containers.roots import find_bind, hidden_mounts
+from wherry.containers.roots import find_mount, hidden_mounts
 from wherry.containers.runtime_spec import plan_mount
 from wherry.containers.signals import check_known, parse_signal
 from wherry.containers.stats import parse_proc_stat
@@ -328,7 +328,7 @@ def test_the_deepest_bind_is_found() -> None:
         MountSpec(MountKind.BIND, "/a/b", "/y"),
         MountSpec(MountKind.TMPFS, "/a/b/c"),
     ]
-    found = {path: find_bind(mounts, path) for path in ("/a", "/a/c", "/a/b/z", "/ab", "/")}
+    found = {path: find_mount(mounts, path) for path in ("/a", "/a/c", "/a/b/z", "/ab", "/")}
     sources = {path: bind and bind.source for path, bind in found.items()}
     assert sources == {"/a": "/x", "/a/c": "/x", "/a/b/z": "/y", "/ab": None, "/": None}
 

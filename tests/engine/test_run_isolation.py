@@ -563,14 +563,6 @@ def test_same_target_twice(run: Runner, tmp_path: Path) -> None:
     assert "Duplicate mount point: /data" in said
 
 
-def test_named_volume(run: Runner, docker: Client, boxes: Boxes, is_wherry: bool) -> None:
-    if not is_wherry:
-        return
-    done = run("-v", "named:/data", run.image, "true", check=False)
-    assert done.returncode == 125
-    assert "volume" in done.stderr.lower()
-
-
 def test_bind_over_a_symlink_stays_inside(boxes: Boxes, tmp_path: Path) -> None:
     from tests.engine.tars import busybox_entries, symlink, tar_of
 

@@ -189,7 +189,7 @@ def test_a_bind_is_no_peer_of_the_hosts_mount(tmp_path: Path, options: tuple[str
         slot = Slot(-1, -1, -1)
         plan = plan_launch(RuntimeSpec("x", Process(("true",)), PathRoot(str(source))))
         for tree in (
-            host._open_tree(slot, Tree(str(source), options)),  # pyright: ignore[reportPrivateUsage]
+            host._open_tree(slot, Tree(str(source), options), {}),  # pyright: ignore[reportPrivateUsage]
             host._open_root(slot, plan),  # pyright: ignore[reportPrivateUsage]
         ):
             spot = os.open(target, os.O_PATH)

@@ -171,7 +171,7 @@ def start(pool: Pool, spec: RuntimeSpec, stdout: int = -1) -> Run:
     """Start a container as the table does: raise StartFailed with nothing left."""
     plan = plan_launch(spec)
     return _begin(
-        pool, pool.take(plan), lambda slot, i, o: pool.begin(slot, plan, i, o, o, -1), stdout
+        pool, pool.take(plan), lambda slot, i, o: pool.begin(slot, plan, i, o, o, -1, {}), stdout
     )
 
 

@@ -64,7 +64,14 @@ class PlainLauncher:
         return os.openpty()
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         self.begin_exec(slot, plan.process, stdin, stdout, stderr, console)
 

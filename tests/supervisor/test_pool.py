@@ -243,7 +243,7 @@ def test_who_joins_a_hostile_container_cannot_hold_up_the_engine(here: House) ->
         slot = pool.take(plan)
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            pool.begin(slot, plan, nothing, nothing, nothing, -1)
+            pool.begin(slot, plan, nothing, nothing, nothing, -1, {})
         finally:
             os.close(nothing)
             taken = time.monotonic() - began

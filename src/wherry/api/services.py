@@ -35,6 +35,7 @@ from wherry.model.views import (
     RegistryStatus,
     StatsSample,
 )
+from wherry.model.volumes import VolumeRequest, VolumeView
 
 
 class Containers(Protocol):
@@ -166,6 +167,19 @@ class Images(Protocol):
         ...
 
 
+class Volumes(Protocol):
+    """Everything that can be asked of volumes."""
+
+    async def create(self, request: VolumeRequest) -> VolumeView: ...
+    async def list(self, filters: Filters) -> list[VolumeView]: ...
+    async def inspect(self, name: str) -> VolumeView: ...
+    async def remove(self, name: str, *, force: bool) -> None: ...
+    async def prune(self, filters: Filters, *, everything: bool) -> Pruned: ...
+    async def usage(self) -> list[VolumeView]:
+        """Return the volumes that lie on this engine's disk, with sizes and the containers that use them."""
+        ...
+
+
 class Events(Protocol):
     """What happened, past and to come."""
 
@@ -205,6 +219,7 @@ class Services:
 
     containers: Containers
     images: Images
+    volumes: Volumes
     events: Events
     engine: Engine
     registry: Registry

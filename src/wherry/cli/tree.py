@@ -82,10 +82,10 @@ NETWORK: dict[str, Entry] = {
     "inspect": ("inspect:INSPECT_NETWORK", "Display detailed information on networks"),
 }
 VOLUME: dict[str, Entry] = {
-    "create": ("elsewhere:CREATE_VOLUME", "Create a volume"),
-    "prune": ("elsewhere:PRUNE_VOLUMES", "Remove unused local volumes"),
-    "rm": ("elsewhere:REMOVE_VOLUMES", "Remove one or more volumes"),
-    "ls": ("elsewhere:VOLUMES", "List volumes"),
+    "create": ("volumes:CREATE", "Create a volume"),
+    "prune": ("volumes:PRUNE", "Remove unused local volumes"),
+    "rm": ("volumes:REMOVE", "Remove one or more volumes"),
+    "ls": ("volumes:LIST", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
 }
 CONTEXT: dict[str, Entry] = {

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wherry.containers import attach, commit, create, execute, listing, logs, roots
+from wherry.containers import (
+    attach,
+    commit,
+    create,
+    execute,
+    furnish,
+    listing,
+    logs,
+    roots,
+    volumes,
+)
 from wherry.containers import reconcile as reconciling
 from wherry.containers import remove as removing
 from wherry.containers import start as starting
@@ -21,9 +32,11 @@ from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.exits import Exits
 from wherry.containers.freeze import Pauser
+from wherry.containers.furnish import Furnisher
 from wherry.containers.groups import Cgroups, Groups
 from wherry.containers.health import Monitors
 from wherry.containers.live import Lives, Tasks
+from wherry.containers.mount_trees import MountTrees
 from wherry.containers.prune import Pruner
 from wherry.containers.rename import Renamer
 from wherry.containers.restart import Restarts
@@ -37,6 +50,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.top import Top
 from wherry.containers.trash import Trash
 from wherry.containers.update import Updater
+from wherry.containers.volumes import VolumeService
 from wherry.containers.waits import Waiter
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, LogConfig
@@ -59,7 +73,11 @@ class Supervisor(
     """All that is used of the supervisor's client."""
 
 
-class Snapshots(listing.Snapshots, roots.Snapshots, starting.Snapshots, Protocol):
+class VolumeStore(volumes.Store, furnish.Store, Protocol):
+    """All that is used of the volumes' storage."""
+
+
+class Snapshots(listing.Snapshots, roots.Snapshots, starting.Snapshots, furnish.Layers, Protocol):
     """All that is used of the snapshotter."""
 
 
@@ -95,6 +113,7 @@ class Needs:
     image_maker: commit.Maker
     leases: create.Leases
     cgroups: Cgroups
+    volumes: VolumeStore
     kernel: Kernel
     plan: Callable[[RuntimeSpec], Plan]
     remove_tree: Callable[[Path], None]
@@ -118,6 +137,20 @@ class Assembly:
         folder = folders.joinpath
         groups = Groups(needs.cgroups, host.cgroup_parent)
         signals = Signals(store, supervisor, groups, events)
+        self.volumes = VolumeService(
+            store=needs.volumes,
+            containers=store,
+            events=events,
+            tasks=self._tasks,
+            remove_tree=needs.remove_tree,
+            clock=time.time_ns,
+        )
+        furnisher = Furnisher(
+            volumes=self.volumes,
+            store=needs.volumes,
+            layers=needs.snapshots,
+            kernel=needs.kernel,
+        )
         remover = removing.Remover(
             store=store,
             lives=lives,
@@ -127,6 +160,7 @@ class Assembly:
             execs=needs.execs,
             events=events,
             folder=folder,
+            volumes=self.volumes,
             let_go=self._let_go_soon,
         )
         starter = starting.Starter(
@@ -139,6 +173,8 @@ class Assembly:
             facts=host,
             platform=settings.platform,
             log_default=settings.log_default,
+            furnisher=furnisher,
+            volumes=self.volumes,
         )
         executor = execute.Executor(
             store=store,
@@ -166,6 +202,7 @@ class Assembly:
             supervisor=supervisor,
             remover=remover,
             restarts=self._restarts,
+            volumes=self.volumes,
             events=events,
         )
         self._reconciler = reconciling.Reconciler(
@@ -195,6 +232,8 @@ class Assembly:
                 init_path=host.init_path,
                 default_init=settings.default_init,
                 userns_missing=settings.userns_missing,
+                furnisher=furnisher,
+                finish=self._tasks.finish,
             ),
             starter=starter,
             runner=self._runner,
@@ -227,11 +266,17 @@ class Assembly:
                 snapshots=needs.snapshots,
                 images=needs.image_facts,
                 folder=folder,
+                volume_path=needs.volumes.path,
             ),
             copier=Copier(
                 store=store,
                 lives=lives,
-                roots=roots.Roots(needs.kernel, needs.snapshots),
+                roots=roots.Roots(
+                    needs.kernel,
+                    needs.snapshots,
+                    MountTrees(needs.kernel, needs.snapshots, needs.volumes),
+                    store,
+                ),
                 events=events,
             ),
             committer=commit.Committer(
@@ -262,6 +307,9 @@ class Assembly:
     async def _let_go(self, gone: Container) -> None:
         try:
             await self._release_layers(gone.image_id, gone.chain)
+            for mount in gone.points or ():
+                if mount.image_id is not None:
+                    await self._release_layers(mount.image_id, mount.chain)
         except Exception:
             log.exception("the layers of removed container %s could not be let go", gone.id)
 

@@ -34,6 +34,12 @@ class Execs(Protocol):
     def ended(self, end: Exit) -> None: ...
 
 
+class Volumes(Protocol):
+    """Who is told of volumes that are let go of."""
+
+    def tell_unmounted(self, container: Container) -> None: ...
+
+
 class Exits:
     """The receiver of every exit."""
 
@@ -46,6 +52,7 @@ class Exits:
         supervisor: Supervisor,
         remover: Remover,
         restarts: Restarts,
+        volumes: Volumes,
         events: Recorder,
     ) -> None:
         self._store = store
@@ -54,6 +61,7 @@ class Exits:
         self._supervisor = supervisor
         self._remover = remover
         self._restarts = restarts
+        self._volumes = volumes
         self._events = events
 
     async def __call__(self, end: Exit, *, started_at: int = 0) -> None:
@@ -103,7 +111,9 @@ class Exits:
         if live.removing or (spec.auto_remove and not live.kept):
             container = self._store.save_volatile(container.id, state)
             self._tell(container, ran)
-            await self._remover.delete(container, live, Exited(end.code))
+            await self._remover.delete(
+                container, live, Exited(end.code), volumes=live.removing_volumes
+            )
             return
         container = self._store.save_state(container.id, state)
         self._tell(container, ran)
@@ -114,6 +124,8 @@ class Exits:
             live.delay = 0.0
 
     def _tell(self, container: Container, ran: int) -> None:
+        if container.points:
+            self._volumes.tell_unmounted(container)
         if container.state.oom_killed:
             self._events.record(container_event(container, "oom"))
         self._events.record(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from wherry.model.containers import ContainerSpec, MountKind, MountSpec
-from wherry.model.errors import Invalid, StartFailed, Unsupported
+from wherry.model.errors import Invalid, StartFailed
 
 _PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 # tmpfs(5), and the flags of mount(8) that act on any file system.
@@ -20,40 +20,17 @@ _TMPFS_FLAGS = frozenset(
 ) | {f"{r}{word}" for r in ("", "r") for word in ("private", "shared", "slave", "unbindable")}
 _NUMBER = re.compile(r"[0-9]+[kmg%]?", re.IGNORECASE)
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
-_LATER = "volumes come with a later version; bind mounts and tmpfs are here"
 
 
 def check_mounts(spec: ContainerSpec) -> tuple[MountSpec, ...]:
     """Return the mounts with clean targets; raise Invalid or Unsupported, in Docker's words."""
-    if spec.volumes_from:
-        raise Unsupported(
-            f"--volumes-from {spec.volumes_from[0]} is not in this version", hint=_LATER
-        )
-    if spec.volume_driver:
-        raise Unsupported(f"volume driver {spec.volume_driver} is not in this version", hint=_LATER)
     checked = tuple(_check(mount) for mount in spec.mounts)
     _check_targets(checked)
-    if wanted := uncovered(spec.image_volumes, checked):
-        raise Unsupported(f"volume {wanted[0]} is not in this version", hint=_LATER)
     return checked
-
-
-def uncovered(volumes: Sequence[str], mounts: Sequence[MountSpec]) -> tuple[str, ...]:
-    """Return those of `volumes` (targets) that no mount takes the place of.
-
-    docker-py names the target of every bind among a container's volumes too.
-    """
-    taken = {posixpath.normpath(mount.target) for mount in mounts}
-    return tuple(volume for volume in volumes if posixpath.normpath(volume) not in taken)
 
 
 def _check(mount: MountSpec) -> MountSpec:
     kind = mount.kind
-    if kind is MountKind.VOLUME:
-        name = mount.source or f"at {mount.target}"
-        raise Unsupported(f"volume {name} is not in this version", hint=_LATER)
-    if kind is MountKind.IMAGE:
-        raise Unsupported(f"image mount {mount.source} is not in this version")
     if kind is MountKind.TMPFS and mount.legacy_tmpfs:
         # --tmpfs bears its options as text and is refused without naming the kind.
         if not mount.target.startswith("/"):
@@ -75,13 +52,19 @@ def _reason(mount: MountSpec) -> str:
         return "field Target must not be empty"
     if mount.kind is MountKind.TMPFS and mount.source:
         return "field Source must not be specified"
-    if mount.kind is MountKind.BIND and not mount.source:
+    if mount.kind in (MountKind.BIND, MountKind.IMAGE) and not mount.source:
         return "field Source must not be empty"
-    for path in (mount.source, mount.target):
-        if path and not path.startswith("/"):
-            return f"invalid mount path: '{path}' mount path must be absolute"
+    if mount.subpath:
+        if mount.kind is MountKind.VOLUME and not mount.source:
+            return "must not set Subpath when using anonymous volumes"
+        if not is_local(mount.subpath):
+            return "subpath must be a relative path within the volume"
+    for path in (mount.source, mount.target, mount.subpath):
         if "\0" in path:
             return "a path holds a NUL character"
+    for path in (mount.source if mount.kind is MountKind.BIND else "", mount.target):
+        if path and not path.startswith("/"):
+            return f"invalid mount path: '{path}' mount path must be absolute"
     if posixpath.normpath(mount.target).lstrip("/") in ("", "."):
         return "invalid specification: destination can't be '/'"
     if mount.propagation not in _PROPAGATIONS:
@@ -96,13 +79,21 @@ def _reason(mount: MountSpec) -> str:
     return ""
 
 
+def is_local(path: str) -> bool:
+    """Return whether a path stays below where it begins, by its words alone."""
+    clean = posixpath.normpath(path)
+    return not clean.startswith("/") and clean != ".." and not clean.startswith("../")
+
+
 def _clean(mount: MountSpec) -> str:
     # normpath keeps two leading slashes (POSIX lets them mean something; Linux does not).
     return "/" + posixpath.normpath(mount.target).lstrip("/")
 
 
 def _clean_source(mount: MountSpec) -> str:
-    return "/" + posixpath.normpath(mount.source).lstrip("/") if mount.source else ""
+    if not mount.source or mount.kind is not MountKind.BIND:
+        return mount.source
+    return "/" + posixpath.normpath(mount.source).lstrip("/")
 
 
 def _check_targets(mounts: Iterable[MountSpec]) -> None:

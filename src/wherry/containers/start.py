@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,21 +15,31 @@ from wherry.containers.live import Live
 from wherry.containers.log_settings import parse_log_config
 from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
-from wherry.containers.runtime_spec import HostFacts, View, build_spec, read_devices
+from wherry.containers.runtime_spec import HostFacts, View, build_spec, plan_mount, read_devices
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.kernel.paths import remove_path
-from wherry.model.containers import Container, ContainerSpec, LogConfig, Status
+from wherry.model.containers import (
+    Container,
+    ContainerSpec,
+    LogConfig,
+    MountKind,
+    MountSpec,
+    Status,
+)
 from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
 from wherry.model.ids import Digest
-from wherry.model.oci import HOST, IdMap, RuntimeSpec
+from wherry.model.oci import HOST, IdMap, Mount, RuntimeSpec
 from wherry.runtime import capabilities
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Launch, LogSettings, Started
 
 _WHOLE = 0xFFFFFFFF
 """Ids in the first user namespace's map, user_namespaces(7)."""
+
+MOST_HELD = 32
+"""Mounts that are handed over with one start; a message bears 64 descriptors."""
 
 
 class Snapshots(Protocol):
@@ -40,7 +51,20 @@ class Snapshots(Protocol):
 class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
-    async def start(self, launch: Launch) -> Started: ...
+    async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started: ...
+
+
+class Furnisher(Protocol):
+    """Who sees to volumes."""
+
+    def plan(self, mount: MountSpec, *, mapped: bool) -> Mount: ...
+    async def open(self, names: Sequence[str]) -> list[int]: ...
+
+
+class Volumes(Protocol):
+    """Who is told of volumes that are mounted."""
+
+    def tell_mounted(self, container: Container) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +90,8 @@ class Starter:
         facts: HostFacts,
         platform: Platform,
         log_default: LogConfig,
+        furnisher: Furnisher,
+        volumes: Volumes,
     ) -> None:
         """`folder(container_id)` is where a container's own files are."""
         self._store = store
@@ -77,6 +103,8 @@ class Starter:
         self._facts = facts
         self._platform = platform
         self._log_default = log_default
+        self._furnisher = furnisher
+        self._volumes = volumes
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
         """Start `container` and return it running; `restarts` is how often a policy did so before.
@@ -85,7 +113,7 @@ class Starter:
         """
         try:
             launch = self.prepare(container)
-            started = await self._supervisor.start(launch)
+            started = await self._launch(launch)
         except WherryError as error:
             code = error.exit_code if isinstance(error, StartFailed) else 128
             state = replace(container.state, exit_code=code, error=error.message)
@@ -106,8 +134,25 @@ class Starter:
             stopped_by_user=False,
         )
         container = self._store.save_state(container.id, state)
+        if container.points:
+            self._volumes.tell_mounted(container)
         self._events.record(container_event(container, "start"))
         return container
+
+    async def _launch(self, launch: Launch) -> Started:
+        if not launch.held:
+            return await self._supervisor.start(launch)
+        if len(launch.held) > MOST_HELD:
+            raise StartFailed(
+                f"{len(launch.held)} volumes with a file system of their own are too many",
+                hint=f"at most {MOST_HELD} fit one container",
+            )
+        mounts = await self._furnisher.open(launch.held)
+        try:
+            return await self._supervisor.start(launch, mounts)
+        finally:
+            for fd in mounts:
+                os.close(fd)
 
     def prepare(self, container: Container) -> Launch:
         """Make what has to be there before a start, and return what the supervisor is asked for."""
@@ -130,6 +175,7 @@ class Starter:
             rows=rows,
             columns=columns,
             joins=tuple((other.id, other.pid) for other in self._resolve(spec).joined),
+            held=tuple(dict.fromkeys(tree.held for tree in plan.trees if tree.held)),
         )
 
     def describe(self, container: Container) -> str:
@@ -148,9 +194,10 @@ class Starter:
                 spec=replace(spec, domainname=other.domainname),
             )
         security = self.security(container, resolved)
-        create_missing_sources(spec.mounts)
-        if any(mount.propagation.endswith(("shared", "slave")) for mount in spec.mounts):
-            check_propagation(spec.mounts, Path("/proc/self/mountinfo").read_text(errors="replace"))
+        create_missing_sources(container.mounts)
+        if any(mount.propagation.endswith(("shared", "slave")) for mount in container.mounts):
+            text = Path("/proc/self/mountinfo").read_text(errors="replace")
+            check_propagation(container.mounts, text)
         view = self._snapshots.prepare(container.id, container.chain)
         if spec.auto_remove:
             clear_volatile(view)
@@ -166,7 +213,16 @@ class Starter:
             ),
             facts=self._facts,
             devices=read_devices(container) if spec.devices else (),
+            mounts=self._mounts(container, mapped=resolved.namespaces.user != HOST),
         )
+
+    def _mounts(self, container: Container, *, mapped: bool) -> list[Mount]:
+        return [
+            self._furnisher.plan(mount, mapped=mapped)
+            if mount.kind in (MountKind.VOLUME, MountKind.IMAGE)
+            else plan_mount(mount)
+            for mount in container.mounts
+        ]
 
     def security(self, container: Container, resolved: Resolved | None = None) -> SecurityPlan:
         """Return the security of `container`, bounded by what the engine itself may do."""

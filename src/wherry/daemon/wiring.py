@@ -42,6 +42,7 @@ from wherry.storage.content import ContentStore
 from wherry.storage.database import Database
 from wherry.storage.leases import Leases
 from wherry.storage.overlay import OverlaySnapshotter
+from wherry.storage.volumes import VolumeStore
 from wherry.supervisor.client import Exit, SupervisorClient
 from wherry.supervisor.identity import cgroup_parent, engine_id
 
@@ -70,6 +71,7 @@ class _Storage:
     leases: Leases
     images: ImageStore
     containers: ContainerStore
+    volumes: VolumeStore
     execs: ExecStore
 
 
@@ -131,6 +133,7 @@ async def build(config: Config) -> Wired:
         Services(
             containers=assembly.service,
             images=images,
+            volumes=assembly.volumes,
             events=events,
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
@@ -157,6 +160,7 @@ def _open_storage(data: Path) -> _Storage:
         leases=Leases(),
         images=ImageStore(database, content),
         containers=ContainerStore(database),
+        volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
     )
 
@@ -212,6 +216,7 @@ async def _open_containers(
         image_maker=images,
         leases=storage.leases,
         cgroups=cgroups,
+        volumes=storage.volumes,
         kernel=LINUX,
         plan=plan_launch,
         remove_tree=remove_path,

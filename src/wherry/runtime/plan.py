@@ -61,11 +61,24 @@ class SlotProfile:
 @registered
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A mount that the supervisor clones from the host and makes ready; options are mount(8) words."""
+    """A mount that the supervisor clones from the host and makes ready; options are mount(8) words.
+
+    See `oci.Mount` for `subpath`, `held` and `layers`.
+    """
 
     source: str
     options: tuple[str, ...] = ()
     ours: bool = False
+    subpath: str = ""
+    held: str = ""
+    layers: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return what it is, for people."""
+        below = f"{self.subpath} in " if self.subpath else ""
+        if self.layers:
+            return f"{below}image {self.source} of {len(self.layers)} layers"
+        return below + (f"the mounted volume {self.held}" if self.held else self.source)
 
 
 @registered
@@ -116,7 +129,7 @@ class Plan:
                 lines.append(f"host: overlay of {len(lowers)} layers, upper {upper or 'none'}")
             case PathRoot(path=path):
                 lines.append(f"host: root {path}")
-        lines += [f"host: open {tree.source} ({','.join(tree.options)})" for tree in self.trees]
+        lines += [f"host: open {tree.describe()} ({','.join(tree.options)})" for tree in self.trees]
         lines += [f"host: device {device.path} as {device.source}" for device in self.devices]
         lines += [f"child: {step.describe()}" for step in self.steps]
         user = self.process.user
@@ -254,7 +267,15 @@ def _plan_devices(wanted: tuple[Device, ...]) -> tuple[tuple[Device, ...], list[
 
 def _plan_mount(wanted: Mount, trees: list[Tree], private_cgroups: bool) -> AnyStep:
     if wanted.kind == "bind" or "bind" in wanted.options or "rbind" in wanted.options:
-        trees.append(Tree(wanted.source, wanted.options, wanted.source_is_ours))
+        tree = Tree(
+            wanted.source,
+            wanted.options,
+            wanted.source_is_ours,
+            wanted.subpath,
+            wanted.held,
+            wanted.layers,
+        )
+        trees.append(tree)
         return steps.AttachTree(len(trees) - 1, wanted.destination, wanted.source)
     if wanted.kind in ("cgroup", "cgroup2"):
         return steps.Cgroups(wanted.destination, "ro" in wanted.options, private_cgroups)

@@ -17,7 +17,7 @@ from wherry.supervisor.executed import ExecutedProcess
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import ExecLaunch, Launch, Started
-from wherry.supervisor.process import PIDFD, House, Meta, Process
+from wherry.supervisor.process import PIDFD, VOLUME, House, Meta, Process
 from wherry.supervisor.stdio import Stdio
 from wherry.supervisor.waiting import Waiting
 
@@ -55,13 +55,20 @@ class Start(Protocol):
 
 
 class ContainerStart:
-    """Start of a container's own process; clients that wait for it are attached."""
+    """Start of a container's own process; clients that wait for it are attached.
 
-    def __init__(self, launch: Launch, waiting: Waiting, joined: tuple[int, ...]) -> None:
+    The mounts `held` are kept with the process: other containers get copies while one that has them runs,
+    and with the last of them the file system is gone.
+    """
+
+    def __init__(
+        self, launch: Launch, waiting: Waiting, joined: tuple[int, ...], held: dict[str, int]
+    ) -> None:
         self.key = launch.id
         self._joined = joined
         self._launch = launch
         self._waiting = waiting
+        self._held = held
         self._process: LoggedProcess | None = None
 
     def take(self, launcher: Launcher) -> Slot:
@@ -81,6 +88,7 @@ class ContainerStart:
     def make(self, house: House, slot: Slot, fds: dict[str, int]) -> Process:
         """Start.make."""
         launch = self._launch
+        fds |= {f"{VOLUME}{name}": fd for name, fd in self._held.items()}
         meta = Meta(
             list(fds), tty=launch.tty, stdin_once=launch.stdin_once, log=launch.log.to_wire()
         )
@@ -90,7 +98,8 @@ class ContainerStart:
     def begin(self, launcher: Launcher, slot: Slot, streams: Stdio) -> None:
         """Start.begin."""
         s = streams
-        launcher.begin(slot, self._launch.plan, s.stdin, s.stdout, s.stderr, s.console)
+        plan = self._launch.plan
+        launcher.begin(slot, plan, s.stdin, s.stdout, s.stderr, s.console, self._held)
 
     def connect(self) -> None:
         """Start.connect."""

@@ -105,8 +105,8 @@ class SupervisorClient:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch) -> Started:
-        """Start a container's process; raise StartFailed.
+    async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started:
+        """Start a container's process; raise StartFailed. `mounts` (`launch.held`) stay the caller's.
 
         When the supervisor dies meanwhile its successor undoes what was half done, and the start is
         asked for again, unless the process runs already.
@@ -114,7 +114,8 @@ class SupervisorClient:
         request: Wire = {"do": "start", "launch": launch.to_wire()}
         for _ in range(3):
             try:
-                return Started.from_wire(await self._ask_once(request))
+                copies = [os.dup(fd) for fd in mounts]
+                return Started.from_wire(await self._ask_once(request, *copies))
             except _Lost:
                 for survivor in await self.survivors():
                     if survivor.key == launch.id:
@@ -205,9 +206,9 @@ class SupervisorClient:
                 continue
         raise Unavailable("the supervisor does not stay alive", hint="see supervisor.log")
 
-    async def _ask_once(self, request: Wire, fd: int = -1) -> Wire:
-        """Send a request and return the answer; raise what it says, or _Lost."""
-        fds = [fd] if fd >= 0 else []
+    async def _ask_once(self, request: Wire, *descriptors: int) -> Wire:
+        """Send a request and return the answer; raise what it says, or _Lost. Closes the descriptors."""
+        fds = [fd for fd in descriptors if fd >= 0]
         try:
             if self._closing:
                 raise Unavailable("the connection to the supervisor is closed")

@@ -24,12 +24,19 @@ class Launcher(Protocol):
         ...
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         """Do the host's steps, then hand the child its plan and descriptors; raise StartFailed.
 
         `console` is a terminal's slave, or -1; the three streams are then the same descriptor.
-        The caller keeps its descriptors and closes them.
+        `held` are mounts that the plan names. The caller keeps its descriptors and closes them.
         """
         ...
 

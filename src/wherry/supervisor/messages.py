@@ -106,7 +106,10 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone."""
+    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone.
+
+    `held` names the volumes whose mounts are sent along, in order.
+    """
 
     id: str
     plan: Plan
@@ -118,6 +121,7 @@ class Launch:
     columns: int = 0
     joins: tuple[tuple[str, int], ...] = ()
     """The containers whose namespaces the plan names by pid: a pid alone may be another's by now."""
+    held: tuple[str, ...] = ()
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -142,6 +146,7 @@ class Launch:
             rows=f.number("rows"),
             columns=f.number("columns"),
             joins=_joins(f),
+            held=f.texts("held") if "held" in f.wire else (),
         )
 
 

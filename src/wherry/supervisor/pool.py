@@ -219,10 +219,17 @@ class Pool:
     # -- starting ----------------------------------------------------------------------------
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         """Do the host's part of `plan` and send it. Raises StartFailed; the slot is then of no use."""
-        self._host.send_plan(slot, plan, (stdin, stdout, stderr), console)
+        self._host.send_plan(slot, plan, (stdin, stdout, stderr), console, held=held)
 
     def open_pty(self, slot: Slot) -> tuple[int, int]:
         """Return (master, slave) of a new terminal of the container's own devpts. Raises StartFailed."""

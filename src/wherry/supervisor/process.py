@@ -29,6 +29,8 @@ _ACKNOWLEDGE = 1.0
 BLOCKED = "killed: it blocked the engine's end of its standard streams"
 PIDFD = "pidfd"
 SOCKET = "socket"
+VOLUME = "volume:"
+"""Before the name of a volume: its mount, held as long as the process runs."""
 
 
 @dataclass(slots=True)

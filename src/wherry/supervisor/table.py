@@ -15,12 +15,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import runs_program, wait_readable
-from wherry.model.errors import Conflict, Internal, NotFound, StartFailed, WherryError
+from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
 from wherry.runtime.slots import Slot
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
@@ -30,7 +30,7 @@ from wherry.supervisor.keeping import Ended, ExitSeen, Keeping, Kept
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
-from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
+from wherry.supervisor.process import PIDFD, SOCKET, VOLUME, House, Meta, Process
 from wherry.supervisor.reactor import READ, Reactor, Timer
 from wherry.supervisor.releases import Releases
 from wherry.supervisor.waiting import Waiting
@@ -81,18 +81,38 @@ class Table:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    def start(self, launch: Launch, answer: Answer) -> None:
-        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full."""
+    def start(self, launch: Launch, answer: Answer, mounts: Sequence[int] = ()) -> None:
+        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full.
+
+        `mounts` are those that `launch.held` names; they stay the caller's. Where a container that runs
+        has one of that name, its file system is used instead.
+        """
         if launch.id in self._processes:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
+        if len(mounts) != len(launch.held):
+            raise Invalid("malformed message: not as many mounts as names")
+        held = {
+            name: os.dup(self._shared(name, fd))
+            for name, fd in zip(launch.held, mounts, strict=True)
+        }
         if self._releases.is_pending(launch.id):
-            self._releases.when_done(launch.id, lambda: self._start_late(launch, answer))
+            self._releases.when_done(launch.id, lambda: self._start_late(launch, answer, held))
             return
-        self._begin(ContainerStart(launch, self._waiting, self._joined(launch)), answer)
+        self._start(launch, answer, held)
 
-    def _start_late(self, launch: Launch, answer: Answer) -> None:
+    def _start(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         try:
-            self.start(launch, answer)
+            joined = self._joined(launch)
+            self._begin(ContainerStart(launch, self._waiting, joined, held), answer)
+        except BaseException:
+            if launch.id not in self._processes:
+                for fd in held.values():
+                    os.close(fd)
+            raise
+
+    def _start_late(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
+        try:
+            self._start(launch, answer, held)
         except WherryError as error:
             answer(error)
 
@@ -105,6 +125,12 @@ class Table:
                 raise StartFailed(f"container {key}, whose namespaces are joined, is not running")
             found.append(other.fds[PIDFD])
         return tuple(found)
+
+    def _shared(self, name: str, fresh: int) -> int:
+        for process in self._processes.values():
+            if (found := process.fds.get(f"{VOLUME}{name}")) is not None and not process.ended:
+                return found
+        return fresh
 
     def execute(self, launch: ExecLaunch, client: Client | None, answer: Answer) -> None:
         """Start an exec's process and answer when it is decided; owns `client` unless it raises."""

@@ -18,7 +18,6 @@ _LATER: dict[str, str] = {
     "building images": "POST /build; POST /build/cancel; POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
-    "volumes": "POST /volumes/create; PUT /volumes/{name}",
     "networks": (
         "POST /networks/create; POST /networks/{id}/connect; POST /networks/{id}/disconnect"
     ),
@@ -108,11 +107,6 @@ async def _remove_network(request: Request) -> Response:
     raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
 
 
-async def _no_volume(request: Request) -> Response:
-    name = request.parameters["name"]
-    raise _Missing("volume", name, f"get {name}: no such volume")
-
-
 async def _no_plugin(request: Request) -> Response:
     name = request.parameters["name"]
     raise _Missing("plugin", name, f'plugin "{name}" not found')
@@ -139,10 +133,6 @@ def later_routes() -> list[Route]:
         Route("GET", "/networks/{id}", _one_network),
         Route("DELETE", "/networks/{id}", _remove_network),
         Route("POST", "/networks/prune", _constant({"NetworksDeleted": None})),
-        Route("GET", "/volumes", _constant({"Volumes": [], "Warnings": None})),
-        Route("GET", "/volumes/{name}", _no_volume),
-        Route("DELETE", "/volumes/{name}", _no_volume),
-        Route("POST", "/volumes/prune", _constant({"VolumesDeleted": [], "SpaceReclaimed": 0})),
         Route("POST", "/build/prune", _constant({"CachesDeleted": None, "SpaceReclaimed": 0})),
         Route("GET", "/plugins", _constant([])),
         Route("GET", "/plugins/{name:all}/json", _no_plugin),

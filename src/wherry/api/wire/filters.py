@@ -16,6 +16,8 @@ CONTAINERS = frozenset(
 CONTAINERS_PRUNE = frozenset(("label", "label!", "until"))
 IMAGES = frozenset("dangling label label! before since reference until".split())
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
+VOLUMES = frozenset(("dangling", "driver", "label", "name"))
+VOLUMES_PRUNE = frozenset(("all", "label", "label!"))
 EVENTS = frozenset(
     "config container daemon event image label network node plugin scope secret service type volume".split()
 )
@@ -46,7 +48,8 @@ def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
         if name not in known:
             raise Invalid(f"invalid filter '{name}'")
         found[name] = cast(tuple[str, ...], items)
-    _check_values(found)
+    if known is not VOLUMES:
+        _check_values(found)
     return found
 
 

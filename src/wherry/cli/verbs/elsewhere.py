@@ -7,7 +7,6 @@ from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.gojson import dumps
 from wherry.cli.session import Session
 from wherry.cli.table import align
-from wherry.cli.units import human_size
 from wherry.cli.verbs.lifecycle import for_each
 from wherry.client.engine import segment
 from wherry.client.wire import many
@@ -30,12 +29,6 @@ def _networks(session: Session, options: Options, _arguments: list[str]) -> int:
     found = sorted(session.engine.get("/networks"), key=lambda network: network["Name"])
     rows = [(n["Id"][:12], n["Name"], n["Driver"], n["Scope"]) for n in found]
     return _show(session, options, ("NETWORK ID", "NAME", "DRIVER", "SCOPE"), rows, found)
-
-
-def _volumes(session: Session, options: Options, _arguments: list[str]) -> int:
-    found = many(session.engine.get("/volumes"), "Volumes")
-    rows = [(v["Driver"], v["Name"]) for v in found]
-    return _show(session, options, ("DRIVER", "VOLUME NAME"), rows, found)
 
 
 def _show(
@@ -76,14 +69,6 @@ def _disconnect(session: Session, options: Options, arguments: list[str]) -> int
     return 0
 
 
-def _create_volume(session: Session, options: Options, arguments: list[str]) -> int:
-    body: Object = {"Name": arguments[0] if arguments else "", "Driver": options.text("driver")}
-    body["Labels"] = pairs_to_map(options.all("label"))
-    body["DriverOpts"] = pairs_to_map(options.all("opt"))
-    session.line(session.engine.call("POST", "/volumes/create", None, body)["Name"])
-    return 0
-
-
 def _removing(kind: str) -> Run:
     def run(session: Session, options: Options, arguments: list[str]) -> int:
         query = {"force": "1"} if options.on("force") else {}
@@ -108,8 +93,6 @@ def _pruning(kind: str, title: str, deleted: str) -> Run:
         names = many(answer, deleted)
         if names:
             session.line("\n".join([title, *names, ""]))
-        if kind == "volumes":
-            session.line(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
         return 0
 
     return run
@@ -132,7 +115,6 @@ BUILD = Command(
     _build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", interspersed=False
 )
 NETWORKS = Command(_networks, "[OPTIONS]", "List networks", _LIST_FLAGS, most=0)
-VOLUMES = Command(_volumes, "[OPTIONS]", "List volumes", _LIST_FLAGS, most=0)
 _FORCE = Flag("force", "bool", "Do it without asking, or although it is in use", short="f")
 _DRIVER = Flag("driver", "string", "Driver to manage it", short="d")
 _LABEL = Flag("label", "label", "Set metadata", many=True)
@@ -161,27 +143,6 @@ PRUNE_NETWORKS = Command(
     _pruning("networks", "Deleted Networks:", "NetworksDeleted"),
     "[OPTIONS]",
     "Remove all unused networks",
-    (_FORCE,),
-    most=0,
-)
-CREATE_VOLUME = Command(
-    _create_volume,
-    "[OPTIONS] [VOLUME]",
-    "Create a volume",
-    (_DRIVER, _LABEL, Flag("opt", "string", "Set driver specific options", short="o", many=True)),
-    most=1,
-)
-REMOVE_VOLUMES = Command(
-    _removing("volumes"),
-    "[OPTIONS] VOLUME [VOLUME...]",
-    "Remove one or more volumes",
-    (_FORCE,),
-    least=1,
-)
-PRUNE_VOLUMES = Command(
-    _pruning("volumes", "Deleted Volumes:", "VolumesDeleted"),
-    "[OPTIONS]",
-    "Remove unused local volumes",
     (_FORCE,),
     most=0,
 )
