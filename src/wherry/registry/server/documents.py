@@ -131,7 +131,7 @@ def _document(
     ):
         # distribution-spec 1.1, "Listing Referrers": the configuration's type stands in.
         artifact_type = document.config.media_type
-    if artifact_type and not is_media_type(artifact_type):
+    if artifact_type and not is_media_type(essence(artifact_type)):
         raise _invalid(f"its artifactType is {artifact_type[:200]!r}")
     subject = document.subject
     return Document(
@@ -147,7 +147,8 @@ def _document(
 def _needed(descriptors: Iterable[_Descriptor]) -> tuple[Needed, ...]:
     found: dict[str, Needed] = {}
     for item in descriptors:
-        if not is_media_type(item.media_type):
+        # With parameters, too: podman calls a text file `text/plain; charset=utf-8`.
+        if not is_media_type(essence(item.media_type)):
             raise _invalid(f"{item.media_type[:200]!r} is no media type")
         known = found.get(item.digest)
         if known is None:
