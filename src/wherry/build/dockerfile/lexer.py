@@ -110,7 +110,8 @@ class _Reader:
                 at += 1
             else:
                 logical, at = self._logical(at, tuple(comments))
-                out.append(logical)
+                if logical.text:  # a continuation of nothing is nothing
+                    out.append(logical)
                 comments = []
         return out
 
