@@ -20,7 +20,7 @@ from wherry.http.threads import in_thread
 
 Take = Callable[[memoryview], object]
 
-_BUFFER: Final = 128 << 10
+_BUFFER: Final = 256 << 10
 # Bytes in one go: between two of them the event loop looks after limits and timeouts.
 _TURN: Final = 8 << 20
 _PATIENCE_MS: Final = 2
