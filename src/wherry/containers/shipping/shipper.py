@@ -111,7 +111,7 @@ class Shipping:
             (await connect(place, _tls(chosen))).close()
         except (OSError, TimeoutError) as error:
             where = f"dial {place.scheme} {place}"
-            number = error.errno if isinstance(error, OSError) else 0
+            number = error.errno
             text = (os.strerror(number) if number else str(error) or "i/o timeout").lower()
             prefix = f"gelf: cannot connect to GELF endpoint: {place} " if driver == "gelf" else ""
             raise _unready(f"{prefix}{where}: connect: {text}") from error
