@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -70,7 +71,8 @@ def collector() -> Iterator[Listen]:
         stream = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         listener = socket.socket(family, stream)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place if family == socket.AF_UNIX else ("127.0.0.1", place))
+        address: Any = place if family == socket.AF_UNIX else ("127.0.0.1", place)
+        listener.bind(address)
         if kind == "tcp":
             listener.listen()
         made.append(Collector(listener))
