@@ -145,7 +145,7 @@ def test_environment_goes_before_arguments_and_stages_inherit_both() -> None:
         "FROM busybox AS a\nARG X=arg\nARG Y=y\nENV X=env\nFROM a\nARG HTTP_PROXYISH=1\nRUN echo\n",
         args={"X": "given", "http_proxy": "p"},
     )
-    env = dict(entry.partition("=")[::2] for entry in step.env)
+    env = {entry.partition("=")[0]: entry.partition("=")[2] for entry in step.env}
     assert env["X"] == "env"
     assert env["Y"] == "y"
     assert env["http_proxy"] == "p"
