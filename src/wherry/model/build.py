@@ -176,6 +176,8 @@ class StepStarted:
 
     step: StepRef
     at: int
+    container: str = ""
+    """The id of the container it runs in, where that is known already (` ---> Running in …`)."""
 
 
 @dataclass(frozen=True, slots=True)
