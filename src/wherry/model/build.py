@@ -43,6 +43,8 @@ class ContextRef:
     value: str = ""
     ignore: tuple[str, ...] = ()
     """The lines of its .dockerignore, comments gone; for a TREE that was filtered already, ()."""
+    epoch: int | None = None
+    """Seconds: the time of the commit that a folder is a checkout of, where the asker knows it."""
 
 
 @dataclass(frozen=True, slots=True)
