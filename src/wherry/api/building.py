@@ -14,7 +14,7 @@ import secrets as random
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,12 @@ from wherry.model.views import ByteSource
 _PIECE = 1 << 16
 _QUEUED = 8
 """Pieces of an output that wait for the client."""
+
+
+WriteOutput = Callable[[BuildRequest, OutputRef, Image, Tree, Callable[[bytes], object]], None]
+"""Writes an output that goes to the client, as tar. Blocks."""
+PushOutput = Callable[[BuildRequest, OutputRef, Image, Callable[[Progress], None]], Awaitable[None]]
+"""Pushes what was built."""
 
 
 class BuildContexts(Protocol):
@@ -142,9 +148,7 @@ class ClientBuild:
         )
         self._agents: list[AgentSocket] = []
 
-    async def run(
-        self, request: BuildRequest
-    ) -> AsyncGenerator[Progress | dict[str, object]]:
+    async def run(self, request: BuildRequest) -> AsyncGenerator[Progress | dict[str, object]]:
         """Yield events and questions until the build's end. Raises as Builds.build."""
         task = asyncio.create_task(self._feed(request))
         try:
@@ -227,7 +231,7 @@ class ClientBuild:
 class AgentSocket:
     """A unix socket of the engine's whose every connection is carried to the client's ssh agent."""
 
-    def __init__(self, connect: Callable[[], object]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[object]]) -> None:
         self._connect = connect
         self._folder = tempfile.mkdtemp(prefix="wherry-agent-")
         self.path = f"{self._folder}/agent.sock"
@@ -244,7 +248,7 @@ class AgentSocket:
         assert task is not None
         self._tasks.add(task)
         try:
-            descriptor = await self._connect()  # type: ignore[misc]
+            descriptor = await self._connect()
             if isinstance(descriptor, int):
                 await relay(reader, writer, descriptor)
         except (OSError, asyncio.CancelledError):

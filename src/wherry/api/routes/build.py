@@ -11,7 +11,7 @@ from wherry.api.building import Asks, BuildContexts, ClientBuild
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
-from wherry.api.wire.build import parse_build, parse_registry_config, with_dockerfile
+from wherry.api.wire.build import parse_build, parse_registry_config, render_cache, with_dockerfile
 from wherry.api.wire.build_events import parse_build_body, render_build_event
 from wherry.api.wire.classic import Classic, render_build_failure
 from wherry.api.wire.codec import encode
@@ -116,9 +116,7 @@ class BuildRoutes:
             max_used=request.number("max-used-space") or None,
             min_free=request.number("min-free-space") or None,
         )
-        return json_answer(
-            {"CachesDeleted": list(gone.ids) or None, "SpaceReclaimed": gone.space}
-        )
+        return json_answer({"CachesDeleted": list(gone.ids) or None, "SpaceReclaimed": gone.space})
 
     async def cancel(self, request: Request) -> Response:
         """POST /build/cancel?id=."""
@@ -157,11 +155,11 @@ class BuildRoutes:
         wanted = replace(wanted, contexts=contexts)
         if not complete:
             ref = contexts.get(MAIN_CONTEXT, ContextRef())
-            wanted = replace(
-                wanted, dockerfile=await self._dockerfile(ref, wanted.dockerfile_name)
-            )
+            wanted = replace(wanted, dockerfile=await self._dockerfile(ref, wanted.dockerfile_name))
         run = ClientBuild(self._builds, self._contexts, self._asks)
-        return Response(200, self._lines(run.run(with_dockerfile(wanted, wanted.dockerfile)), wanted), JSON)
+        return Response(
+            200, self._lines(run.run(with_dockerfile(wanted, wanted.dockerfile)), wanted), JSON
+        )
 
     async def _lines(
         self, events: AsyncGenerator[Progress | dict[str, object]], wanted: BuildRequest
@@ -208,8 +206,6 @@ class BuildRoutes:
 
     async def cache(self, request: Request) -> Response:
         """GET /wherry/build/cache: what the cache has."""
-        from wherry.api.wire.build import render_cache
-
         return json_answer(render_cache(await self._builds.disk_usage()))
 
 
