@@ -52,10 +52,8 @@ class ClientContexts:
         return await _fed(body, lambda stream: self._store.finish_sync(sync, stream))
 
     async def prepare(self, ref: ContextRef) -> ContextRef:
-        """Read the .dockerignore of what comes from elsewhere; a client's folder was filtered there."""
+        """Read the .dockerignore of an archive or of what the engine fetches."""
         if ref.ignore or ref.kind not in (ContextKind.TREE, ContextKind.GIT, ContextKind.URL):
-            return ref
-        if ref.kind is ContextKind.TREE and not self._store.is_archive(ref.value):
             return ref
         try:
             lines = parse(await self.read(ref, ".dockerignore"))

@@ -26,6 +26,7 @@ from wherry.model.build import (
     Progress,
 )
 from wherry.model.errors import Invalid, NotFound, WherryError
+from wherry.model.ignore import Matcher
 
 _BODY_LIMIT = 32 << 20
 """Bytes of a request with its Dockerfile, and of a folder's manifest (some 200,000 files)."""
@@ -64,7 +65,8 @@ class BuildRoutes:
         ref = await self._context(request)
         try:
             content = await self._dockerfile(ref, wanted.dockerfile_name)
-            wanted = with_dockerfile(replace(wanted, contexts={MAIN_CONTEXT: ref}), content)
+            shown = ref if ref.ignore else await self._without_own_files(ref, wanted)
+            wanted = with_dockerfile(replace(wanted, contexts={MAIN_CONTEXT: shown}), content)
         except BaseException:
             await self._contexts.release(ref)
             raise
@@ -75,8 +77,18 @@ class BuildRoutes:
         remote = request.text("remote")
         if not remote or remote == "client-session":
             tree = await self._contexts.receive(request.body)
-            return await self._contexts.prepare(ContextRef(ContextKind.TREE, tree))
+            return ContextRef(ContextKind.TREE, tree)
         return await self._contexts.prepare(remote_context(remote))
+
+    async def _without_own_files(self, ref: ContextRef, wanted: BuildRequest) -> ContextRef:
+        """Leave out the Dockerfile and .dockerignore where .dockerignore does.
+
+        Clients filtered the rest, and send these two all the same: the engine needs them.
+        """
+        lines = (await self._contexts.prepare(ref)).ignore
+        matcher = Matcher(lines)
+        own = tuple(n for n in (wanted.dockerfile_name, ".dockerignore") if matcher.ignored(n))
+        return replace(ref, ignore=own) if own else ref
 
     async def _dockerfile(self, ref: ContextRef, name: str) -> bytes:
         try:
@@ -130,7 +142,9 @@ class BuildRoutes:
 
     async def archive(self, request: Request) -> Response:
         """POST /wherry/build/archive: a context as tar."""
-        return json_answer({"tree": await self._contexts.receive(request.body)})
+        tree = await self._contexts.receive(request.body)
+        ref = await self._contexts.prepare(ContextRef(ContextKind.TREE, tree))
+        return json_answer({"tree": tree, "ignore": ref.ignore})
 
     async def folder(self, request: Request) -> Response:
         """POST /wherry/build/folder?digest= or ?key= with a manifest."""
@@ -150,7 +164,9 @@ class BuildRoutes:
         auth = parse_registry_config(request.headers.get("x-registry-config", ""))
         wanted, complete = parse_build_body(await request.read(_BODY_LIMIT), auth)
         contexts = {
-            name: await self._contexts.prepare(ref) for name, ref in wanted.contexts.items()
+            # A client's folders and archives come with what is to be left out of them.
+            name: ref if ref.kind is ContextKind.TREE else await self._contexts.prepare(ref)
+            for name, ref in wanted.contexts.items()
         }
         wanted = replace(wanted, contexts=contexts)
         if not complete:

@@ -70,7 +70,8 @@ class Standard:
 def send_archive(engine: Engine, pieces: Iterator[bytes]) -> Object:
     """Send a context that is tar."""
     response = engine.open("POST", "/wherry/build/archive", None, pieces, _TAR)
-    return {"kind": "tree", "value": _json(response.read())["tree"]}
+    answer = _json(response.read())
+    return {"kind": "tree", "value": answer["tree"], "ignore": answer["ignore"]}
 
 
 def _json(content: bytes) -> Any:
@@ -97,12 +98,14 @@ def read_ignore(folder: str, dockerfile: str) -> tuple[str, ...]:
 
 def send_folder(engine: Engine, path: str, ignore: tuple[str, ...]) -> Object:
     """Bring the engine's copy of a folder up to date: what it has already is not sent again."""
-    from wherry.client.foldersync import Folder
-
     if not os.path.isdir(path):
         missing = not os.path.lexists(path)
         problem = "not found" if missing else "not a directory"
         raise Failure(f"unable to prepare context: path {path!r} {problem}")
+    try:
+        from wherry.client.foldersync import Folder
+    except ImportError:
+        return _packed(engine, path, ignore)
     try:
         folder = Folder(path, ignore)
         tree = _sync(engine, folder, os.path.realpath(path))
@@ -111,6 +114,14 @@ def send_folder(engine: Engine, path: str, ignore: tuple[str, ...]) -> Object:
     answer: Object = {"kind": "tree", "value": tree}
     epoch = commit_time(path)
     return answer if epoch is None else {**answer, "epoch": epoch}
+
+
+def _packed(engine: Engine, path: str, ignore: tuple[str, ...]) -> Object:
+    """All of a folder as tar."""
+    from wherry.cli.tarstream import TarStream
+
+    answer = send_archive(engine, iter(TarStream(path, "")))
+    return {**answer, "ignore": list(ignore)}
 
 
 def _sync(engine: Engine, folder: Any, key: str) -> str:
