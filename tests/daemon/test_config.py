@@ -146,7 +146,7 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     ("words", "document"),
     [
         ("", {"registry-mirrors": ["https://x"]}),
-        ("", {"tls": True}),
+        ("", {"experimental": True}),
         ("", {"iptables": True}),
         ("--log-driver syslog", None),
         ("--userns-remap me", None),

@@ -44,6 +44,7 @@ from wherry.containers.restart import Restarts
 from wherry.containers.running import Runner
 from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.service import ContainerService, Rooms
+from wherry.containers.shipping.shipper import Shipping
 from wherry.containers.signalling import Signals
 from wherry.containers.stats import Meter
 from wherry.containers.stop import Stopper
@@ -152,6 +153,15 @@ class Assembly:
             layers=needs.snapshots,
             kernel=needs.kernel,
         )
+        self._shipping = Shipping(
+            store=store,
+            lives=lives,
+            tasks=self._tasks,
+            folder=folder,
+            log_default=settings.log_default,
+            watch=needs.watch,
+        )
+        events.on_event(self._shipping.heard)
         remover = removing.Remover(
             store=store,
             lives=lives,
@@ -174,6 +184,7 @@ class Assembly:
             facts=host,
             platform=settings.platform,
             log_default=settings.log_default,
+            check_logs=self._shipping.check,
             furnisher=furnisher,
             volumes=self.volumes,
         )
@@ -212,6 +223,7 @@ class Assembly:
             restarts=self._restarts,
             volumes=self.volumes,
             events=events,
+            drain=self._shipping.drain,
         )
         self._reconciler = reconciling.Reconciler(
             store=store,
@@ -327,6 +339,7 @@ class Assembly:
         """Bring rows and processes together, and start what policies want, in the background."""
         wanted = await self._reconciler.run()
         self._monitors.open()
+        self._shipping.open()
         if wanted:
             self._tasks.spawn(self._runner.start_all(wanted))
 
@@ -334,5 +347,6 @@ class Assembly:
         """Finish what is under way; containers go on."""
         self._restarts.close(self._lives.all())
         self._monitors.close()
+        self._shipping.close()
         await self._tasks.close()
         await asyncio.to_thread(self._trash.close)

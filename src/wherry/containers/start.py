@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -90,6 +90,7 @@ class Starter:
         facts: HostFacts,
         platform: Platform,
         log_default: LogConfig,
+        check_logs: Callable[[Container], Awaitable[None]],
         furnisher: Furnisher,
         volumes: Volumes,
     ) -> None:
@@ -104,6 +105,7 @@ class Starter:
         self._platform = platform
         self._log_default = log_default
         self._furnisher = furnisher
+        self._check_logs = check_logs
         self._volumes = volumes
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
@@ -112,6 +114,7 @@ class Starter:
         Raises StartFailed and whatever the plan ran into; the container then keeps the error.
         """
         try:
+            await self._check_logs(container)
             launch = self.prepare(container)
             started = await self._launch(launch)
         except WherryError as error:

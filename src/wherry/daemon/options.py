@@ -48,6 +48,8 @@ OPTIONS = (
     Option("log-level", Kind.TEXT, "debug, info, warn, error, fatal", "log-level", "l", True),
     Option("log-driver", Kind.TEXT, "Containers' default: json-file, local, none", "log-driver"),
     Option("log-opt", Kind.PAIRS, "Containers' default log options", "log-opts"),
+    Option("log-format", Kind.TEXT, "The daemon's own log: text or json", "log-format"),
+    Option("metrics-addr", Kind.TEXT, "HOST:PORT for Prometheus to ask", "metrics-addr"),
     Option("debug", Kind.SWITCH, "Same as --log-level debug", "debug", "D", True),
     Option(
         "bridge", Kind.TEXT, "Bridge for containers; none is all this version has", "bridge", "b"
@@ -83,8 +85,8 @@ NOT_YET = frozenset(
     "default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opts "
     "default-runtime dns dns-opts dns-search exec-opts experimental features fixed-cidr fixed-cidr-v6 "
     "firewall-backend host-gateway-ip host-gateway-ips http-proxy https-proxy icc init-path "
-    "insecure-registries ip ip-forward ip-forward-no-drop ip-masq ip6tables iptables ipv6 log-format "
-    "max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr mtu "
+    "insecure-registries ip ip-forward ip-forward-no-drop ip-masq ip6tables iptables ipv6 "
+    "max-concurrent-downloads max-concurrent-uploads max-download-attempts mtu "
     "network-control-plane-mtu no-new-privileges no-proxy node-generic-resources oom-score-adjust "
     "proxies raw-logs registry-mirrors runtimes seccomp-profile selinux-enabled storage-opts "
     "swarm-default-advertise-addr userland-proxy "

@@ -53,6 +53,7 @@ def extract(
     *,
     owner: OwnerMap | None = None,
     no_overwrite_dir_non_dir: bool = False,
+    clamp_mtime: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Unpacked:
     """Extract the uncompressed archive `stream` below the directory `base` of `root_fd`.
@@ -60,8 +61,9 @@ def extract(
     Names that start with `.wh.` are plain names. `owner` maps each entry's owner. A directory
     that is there is kept and gets the entry's metadata; anything else is replaced, unless
     `no_overwrite_dir_non_dir` forbids to replace a directory by something else or the reverse
-    (Engine API, PUT /containers/{id}/archive). Raises NotFound or Invalid for `base`, Invalid
-    naming the entry, Full, Forbidden. What was extracted before an error stays.
+    (Engine API, PUT /containers/{id}/archive). `clamp_mtime` (seconds) makes later times that time.
+    Raises NotFound or Invalid for `base`, Invalid naming the entry, Full, Forbidden. What was
+    extracted before an error stays.
     """
     where = os.fsencode(base)
     try:
@@ -73,7 +75,8 @@ def extract(
     except OSError as problem:
         raise Invalid(f"{show(where)}: {os.strerror(problem.errno or 0)}") from problem
     reader = TarReader(stream, limits, strict_end=False)
-    return _Extraction(root_fd, where, reader, owner, no_overwrite_dir_non_dir).run()
+    clamp_ns = None if clamp_mtime is None else clamp_mtime * 10**9
+    return _Extraction(root_fd, where, reader, owner, no_overwrite_dir_non_dir, clamp_ns).run()
 
 
 class _Extraction:
@@ -84,11 +87,13 @@ class _Extraction:
         reader: TarReader,
         owner: OwnerMap | None,
         keep_kinds: bool,
+        clamp_ns: int | None,
     ) -> None:
         self._root_fd = root_fd
         self._base = base
         self._reader = reader
         self._keep_kinds = keep_kinds
+        self._clamp_ns = clamp_ns
         self._placer = Placer(reader, None, owner)
         self._implied_owner = owner(0, 0) if owner is not None else (0, 0)
         self._parents = Parents(root_fd, base)
@@ -99,6 +104,10 @@ class _Extraction:
         try:
             for entry in self._reader:
                 count += 1
+                if self._clamp_ns is not None:
+                    entry = entry._replace(
+                        mtime_ns=min(entry.mtime_ns, self._clamp_ns), atime_ns=None
+                    )
                 try:
                     size += self._add(entry)
                 except OSError as problem:

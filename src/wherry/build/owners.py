@@ -1,0 +1,74 @@
+"""`--chown user[:group]`: numbers as they are, names looked up in the stage's own /etc/passwd and /etc/group.
+
+A number without a group is its own group; a name without one has the group of its entry: Docker's rules.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from wherry.kernel.paths import open_in_root
+from wherry.model.errors import NotFound
+
+_LARGEST: Final = 16 << 20
+_HIGHEST: Final = 0xFFFFFFFE
+_FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def look_up(text: str, root: int) -> tuple[int, int] | None:
+    """Return (uid, gid) of `text` in the tree `root`; None for "". Raises NotFound for a name without an entry."""
+    if not text:
+        return None
+    user, _, group = text.partition(":")
+    uid, gid = (0, 0) if not user else _user(user, root)
+    return uid, _group(group, root) if group else gid
+
+
+def _user(name: str, root: int) -> tuple[int, int]:
+    number = _number(name)
+    if number is not None:
+        return number, number
+    for row in _rows(root, "etc/passwd"):
+        if len(row) >= 4 and row[0] == name:
+            uid, gid = _number(row[2]), _number(row[3])
+            if uid is not None and gid is not None:
+                return uid, gid
+    raise NotFound("user", name, hint="--chown: it is not in the stage's /etc/passwd")
+
+
+def _group(name: str, root: int) -> int:
+    number = _number(name)
+    if number is not None:
+        return number
+    for row in _rows(root, "etc/group"):
+        if len(row) >= 3 and row[0] == name:
+            gid = _number(row[2])
+            if gid is not None:
+                return gid
+    raise NotFound("group", name, hint="--chown: it is not in the stage's /etc/group")
+
+
+def _number(text: str) -> int | None:
+    if len(text) < 20 and text.isascii() and text.isdecimal() and int(text) <= _HIGHEST:
+        return int(text)
+    return None
+
+
+def _rows(root: int, path: str) -> list[list[str]]:
+    # An image may have anything here: a FIFO without a writer, a device.
+    try:
+        fd = open_in_root(root, path, os.O_PATH)
+    except OSError:
+        return []
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        with open(f"/proc/self/fd/{fd}", "rb") as file:
+            text = file.read(_LARGEST).decode(errors="surrogateescape")
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+    return [line.split(":") for line in text.splitlines()]
