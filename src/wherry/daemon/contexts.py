@@ -16,7 +16,7 @@ from wherry.build.files import Tree
 from wherry.images.bridge import Flow, in_thread
 from wherry.kernel.paths import open_in_root
 from wherry.model.build import BuildRequest, ContextKind, ContextRef, OutputRef, Progress
-from wherry.model.errors import Invalid, NotFound
+from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.ignore import parse
 from wherry.model.images import Image
 from wherry.model.views import ByteSource
@@ -29,7 +29,12 @@ _LARGEST = 16 << 20
 class ClientContexts:
     """Satisfies `api.building.BuildContexts`."""
 
-    def __init__(self, store: ContextStore, write: WriteOutput, push: PushOutput) -> None:
+    def __init__(
+        self,
+        store: ContextStore,
+        write: WriteOutput | None = None,
+        push: PushOutput | None = None,
+    ) -> None:
         self._store = store
         self._write = write
         self._push = push
@@ -82,7 +87,10 @@ class ClientContexts:
         write: Callable[[bytes], object],
     ) -> None:
         """Write one output's bytes."""
-        await in_thread(lambda: self._write(request, output, image, root, write))
+        work = self._write
+        if work is None:
+            raise Unsupported(f"outputs of type {output.kind}")
+        await in_thread(lambda: work(request, output, image, root, write))
 
     async def push(
         self,
@@ -92,6 +100,8 @@ class ClientContexts:
         report: Callable[[Progress], None],
     ) -> None:
         """Push what was built."""
+        if self._push is None:
+            raise Unsupported("pushing what was built")
         await self._push(request, output, image, report)
 
 
