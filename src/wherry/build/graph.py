@@ -143,8 +143,6 @@ class _Planner:
                 made,
                 f"invalid name for build stage: {alias!r}, name can't start with a number or contain symbols",
             )
-        if alias and any(draft.name == alias for draft in before):
-            raise self._fault(made, f"duplicate name {alias}")
         platform = self._target_platform
         asked = made.flag("platform")
         if asked is not None:
@@ -287,10 +285,12 @@ class _Planner:
                     f"invalid stage index {index}: stage {index} is not before stage {draft.index}"
                 )
             return FromStage(index)
-        for other in self._drafts:
-            if other.name == lowered and not other.name.isdecimal():
-                # A later stage may be named: it is built first, unless that goes in a circle.
-                return FromStage(other.index)
+        named = [one for one in self._drafts if one.name == lowered]
+        if named:
+            # Of two that share a name, the last before this one; a later stage may be named too, and is
+            # built first, unless that goes in a circle.
+            before = [one for one in named if one.index < draft.index]
+            return FromStage((before or named)[-1].index)
         return self._named(name, draft.platform) or FromImage(name, platform_text(draft.platform))
 
     # -- messages ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from wherry.build.files import Contexts, Exporter
 from wherry.build.finish import encode_image
 from wherry.build.graph import ImagesNeeded, plan_graph, sources_of
 from wherry.build.layers import LayersTree
-from wherry.build.lint import check
+from wherry.build.lint import check, check_errors
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
 from wherry.build.service import CacheRecord, Pruned
@@ -40,6 +40,7 @@ from wherry.kernel.paths import sync_filesystem
 from wherry.model.build import BuildRequest, Finished, Progress, SecretSource
 from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
+from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
 from wherry.model.views import Filters
 
@@ -142,8 +143,12 @@ class Solver:
     ) -> None:
         references = tuple(_reference(tag) for tag in request.tags)
         dockerfile = parse(request.dockerfile, request.dockerfile_name)
-        for warning in check(dockerfile, request):
+        context = request.contexts.get("")
+        ignored = Matcher(context.ignore).ignored if context and context.ignore else None
+        findings = check(dockerfile, request, ignored)
+        for warning in findings:
             emit(warning)
+        check_errors(dockerfile, findings)
         if request.check_only:
             emit(Finished())
             return
