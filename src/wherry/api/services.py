@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wherry.build.service import Builds
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event
 from wherry.model.ids import Digest
@@ -223,3 +224,4 @@ class Services:
     events: Events
     engine: Engine
     registry: Registry
+    builds: Builds

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from wherry.build.files import Exporter
 from wherry.model.build import BuildRequest, Progress, SecretSource
-from wherry.model.errors import WherryError
+from wherry.model.errors import Invalid
 from wherry.model.views import Filters
 
 
-class BuildFailed(WherryError):
+class BuildFailed(Invalid):
     """A step failed: a command's exit code, or an error of another kind (`__cause__`).
 
     `message` is Docker's: `The command '/bin/sh -c exit 3' returned a non-zero code: 3`.

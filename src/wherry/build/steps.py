@@ -53,7 +53,7 @@ class Common:
     title: str
     """As it is shown, variables resolved: `RUN make`, `COPY a b`."""
     created_by: str
-    """The history's text, as BuildKit writes it."""
+    """The history's text, as BuildKit writes it; "" for no entry."""
     config: ImageConfig
     """The image's configuration after this step."""
     from_base: bool = False
@@ -117,6 +117,8 @@ class RunStep:
     insecure: bool = False
     key_env: tuple[str, ...] = ()
     """The part of `env` that enters the key: proxies and the like do not."""
+    scripts: tuple[Heredoc, ...] = ()
+    """Files to be put below /dev/pipes while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class Stage:
     base: Source
     platform: Platform
     base_config: ImageConfig
+    author: str
+    """What MAINTAINER says, or the base's."""
     steps: tuple[Step, ...]
     needs: tuple[int, ...]
     """The stages whose results it uses, its base's first."""

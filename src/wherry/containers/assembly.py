@@ -27,6 +27,7 @@ from wherry.containers import (
 from wherry.containers import reconcile as reconciling
 from wherry.containers import remove as removing
 from wherry.containers import start as starting
+from wherry.containers.building import BuildContainers
 from wherry.containers.copy import Copier
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -196,6 +197,13 @@ class Assembly:
             facts=host,
             platform=settings.platform,
         )
+        self.build_containers = BuildContainers(
+            starter=starter,
+            supervisor=supervisor,
+            trash=self._trash,
+            folder=folder,
+            kernel=needs.kernel,
+        )
         self._monitors = Monitors(
             store=store,
             executor=executor,
@@ -305,6 +313,8 @@ class Assembly:
 
     def take_exit(self, end: Exit) -> None:
         """A process has ended. Exits of one container are seen to in order, others do not wait for it."""
+        if self.build_containers.take_exit(end):
+            return
         self._tasks.spawn(self._see_to(end))
 
     async def _see_to(self, end: Exit) -> None:

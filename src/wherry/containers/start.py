@@ -157,10 +157,13 @@ class Starter:
             for fd in mounts:
                 os.close(fd)
 
-    def prepare(self, container: Container) -> Launch:
-        """Make what has to be there before a start, and return what the supervisor is asked for."""
+    def prepare(self, container: Container, extra: Sequence[Mount] = ()) -> Launch:
+        """Make what has to be there before a start, and return what the supervisor is asked for.
+
+        `extra` are mounts that no spec of a container can say.
+        """
         spec = container.spec
-        plan = self._plan(self.runtime_spec(container))
+        plan = self._plan(self.runtime_spec(container, extra))
         policy = parse_log_config(spec.log, self._log_default)
         rows, columns = spec.console_size
         return Launch(
@@ -185,7 +188,7 @@ class Starter:
         """Return the start plan as text, a step a line."""
         return self._plan(self.runtime_spec(container)).describe()
 
-    def runtime_spec(self, container: Container) -> RuntimeSpec:
+    def runtime_spec(self, container: Container, extra: Sequence[Mount] = ()) -> RuntimeSpec:
         """Return what the runtime is given, the container's directories and files being made."""
         spec = container.spec
         resolved = self._resolve(spec)
@@ -216,7 +219,10 @@ class Starter:
             ),
             facts=self._facts,
             devices=read_devices(container) if spec.devices else (),
-            mounts=self._mounts(container, mapped=resolved.namespaces.user != HOST),
+            mounts=[
+                *self._mounts(container, mapped=resolved.namespaces.user != HOST),
+                *extra,
+            ],
         )
 
     def _mounts(self, container: Container, *, mapped: bool) -> list[Mount]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.api.services import Services
+from wherry.build.cache import BuildCache
+from wherry.build.context.store import ContextStore
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -21,6 +23,7 @@ from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
+from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
@@ -73,6 +76,7 @@ class _Storage:
     containers: ContainerStore
     volumes: VolumeStore
     execs: ExecStore
+    build_cache: BuildCache
 
 
 class _ImageFacts:
@@ -117,7 +121,8 @@ async def build(config: Config) -> Wired:
             userns_missing=userns_missing,
         )
         events = EventLog()
-        images = _open_images(storage, events, data)
+        collector = _open_collector(storage)
+        images = _open_images(storage, collector, events, data)
         supervisor, assembly = await _open_containers(
             config, storage, images, events, cgroups, facts, userns_missing
         )
@@ -125,6 +130,20 @@ async def build(config: Config) -> Wired:
         undo.push(assembly.close)
         await assembly.open()
         await asyncio.to_thread(images.sweep)
+        contexts = ContextStore(data / "build" / "contexts")
+        builds = open_builds(
+            root=data,
+            cache=storage.build_cache,
+            images=storage.images,
+            content=storage.content,
+            snapshots=storage.snapshots,
+            leases=storage.leases,
+            collector=collector,
+            unpacker=images.unpacker,
+            containers=assembly.build_containers,
+            contexts=contexts,
+            tagged=images.tell_tagged,
+        )
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
@@ -137,6 +156,7 @@ async def build(config: Config) -> Wired:
             events=events,
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
+            builds=builds,
         ),
         (storage.database.close, lambda: _leave(supervisor), assembly.close, registry.close),
     )
@@ -162,19 +182,25 @@ def _open_storage(data: Path) -> _Storage:
         containers=ContainerStore(database),
         volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
+        build_cache=BuildCache(database),
     )
 
 
-def _open_images(storage: _Storage, events: EventLog, data: Path) -> ImageService:
-    scratch = data / "tmp"
-    scratch.mkdir(mode=0o700, exist_ok=True)
-    collector = Collector(
+def _open_collector(storage: _Storage) -> Collector:
+    return Collector(
         storage.content,
         storage.snapshots,
         storage.leases,
-        layer_roots=(storage.images, storage.containers),
-        blob_roots=(storage.images,),
+        layer_roots=(storage.images, storage.containers, storage.build_cache),
+        blob_roots=(storage.images, storage.build_cache),
     )
+
+
+def _open_images(
+    storage: _Storage, collector: Collector, events: EventLog, data: Path
+) -> ImageService:
+    scratch = data / "tmp"
+    scratch.mkdir(mode=0o700, exist_ok=True)
     return ImageService(
         store=storage.images,
         content=storage.content,

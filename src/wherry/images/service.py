@@ -53,7 +53,7 @@ class ImageService:
         emit: Callable[[Event], None],
         scratch: Path,
     ) -> None:
-        unpacker = Unpacker(store, content, snapshots)
+        self.unpacker = unpacker = Unpacker(store, content, snapshots)
         intakes = partial(Intake, content, leases, collector)
         self.maker = ImageMaker(store, unpacker, intakes)
         self._store = store
@@ -190,6 +190,10 @@ class ImageService:
         if new.reference:
             self._notify("tag", image, new.reference.familiar)
         return image
+
+    def tell_tagged(self, image: Image, name: str) -> None:
+        """Tell of a name that an image was given by others than this service."""
+        self._notify("tag", image, name)
 
     async def let_go(self, image: Digest, chain: Sequence[Digest]) -> None:
         """Remove what only a container kept: to be called after one of `image` was removed.

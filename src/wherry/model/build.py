@@ -43,6 +43,8 @@ class ContextRef:
     value: str = ""
     ignore: tuple[str, ...] = ()
     """The lines of its .dockerignore, comments gone; for a TREE that was filtered already, ()."""
+    epoch: int | None = None
+    """Seconds: the time of the commit that a folder is a checkout of, where the asker knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class StepStarted:
 
     step: StepRef
     at: int
+    container: str = ""
+    """The id of the container it runs in, where that is known already (` ---> Running in …`)."""
 
 
 @dataclass(frozen=True, slots=True)

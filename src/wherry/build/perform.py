@@ -1,0 +1,418 @@
+"""One step carried out: its inputs looked at (which its key needs), then a layer made of what it writes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.build.dispatch import SCRIPTS
+from wherry.build.files import Copier, Target, Tree
+from wherry.build.layers import MADE_BY_RUNTIME, LayersTree, make_layer, open_view
+from wherry.build.mountcache import MountCache
+from wherry.build.runner import (
+    DirectoryMount,
+    FileMount,
+    HostMount,
+    LayersMount,
+    MemoryMount,
+    Output,
+    Runner,
+    RunSpec,
+)
+from wherry.build.service import BuildFailed
+from wherry.build.steps import (
+    AddStep,
+    CopyStep,
+    FromContext,
+    LayerStep,
+    MountKind,
+    RunMount,
+    RunStep,
+    Source,
+    WorkdirStep,
+)
+from wherry.images.bridge import in_thread
+from wherry.images.intake import Intakes
+from wherry.images.store import StoredLayer
+from wherry.kernel.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_root, remove_path
+from wherry.model.build import BuildRequest, SecretSource
+from wherry.model.errors import Invalid, NotFound
+from wherry.model.ids import Digest
+from wherry.storage.layers import extract, pack
+from wherry.storage.snapshots import Snapshotter
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_AGENT = "/run/buildkit/ssh_agent.{}"
+_SECRET_MODE = 0o400
+Keep = Callable[[StoredLayer | None], None]
+"""Is told what a step came to while that is still held."""
+TAIL = 4 << 10
+"""Bytes of a failed command's output that its error keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is below a step."""
+
+    layers: tuple[StoredLayer, ...]
+
+    @property
+    def chain(self) -> tuple[Digest, ...]:
+        """The chain ids, base first."""
+        return tuple(stored.layer.chain_id for stored in self.layers)
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """The digests of the layers' archives, base first."""
+        return tuple(stored.layer.diff_id for stored in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every build uses."""
+
+    snapshots: Snapshotter
+    intakes: Intakes
+    runner: Runner
+    copier: Copier
+    mounts: MountCache
+    scratch: Path
+    """A folder for what a step needs a copy of."""
+
+
+class Performer:
+    """Carries out the steps of one build."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        request: BuildRequest,
+        secrets: SecretSource,
+        find: Callable[[Source], Awaitable[Tree]],
+    ) -> None:
+        """`find` opens what `--from` names."""
+        self._tools = tools
+        self._request = request
+        self._secrets = secrets
+        self._find = find
+
+    # -- what the key needs ------------------------------------------------------------------
+
+    async def inputs(self, step: LayerStep) -> dict[str, str]:
+        """Return digests of all that a step reads beside the layers below it. Raises NotFound, Invalid."""
+        match step:
+            case CopyStep() | AddStep():
+                tree = await self._source(step)
+                return {
+                    "files": await in_thread(lambda: self._tools.copier.digest(step, tree)),
+                }
+            case RunStep():
+                found: dict[str, str] = {}
+                for number, mount in enumerate(step.mounts):
+                    if mount.origin is not None and mount.kind is MountKind.BIND:
+                        found[str(number)] = await self._mount_digest(step, mount)
+                return found
+            case WorkdirStep():
+                return {}
+
+    async def _mount_digest(self, step: RunStep, mount: RunMount) -> str:
+        assert mount.origin is not None
+        tree = await self._find(mount.origin)
+        if not isinstance(mount.origin, FromContext):
+            return tree.digest
+        # Only what is below the source counts: another file of the context changes nothing.
+        probe = CopyStep(step.common, (mount.source or ".",), "/", mount.origin)
+        return await in_thread(lambda: self._tools.copier.digest(probe, tree))
+
+    async def _source(self, step: CopyStep | AddStep) -> Tree | None:
+        if not step.sources:
+            return None
+        if isinstance(step, AddStep) and all(is_remote(source) for source in step.sources):
+            return None
+        return await self._find(step.origin)
+
+    # -- doing it ----------------------------------------------------------------------------
+
+    async def perform(
+        self, step: LayerStep, place: Place, key: str, epoch: int | None, keep: Keep, output: Output
+    ) -> StoredLayer | None:
+        """Carry out a step in the writable tree `key`; return its layer, None where nothing changed.
+
+        What is returned is held by nobody. Raises BuildFailed, and what went wrong.
+        """
+        try:
+            match step:
+                case RunStep():
+                    return await self._run(step, place, key, epoch, keep, output)
+                case CopyStep() | AddStep():
+                    tree = await self._source(step)
+                    return await in_thread(lambda: self._copy(step, tree, place, key, epoch, keep))
+                case WorkdirStep():
+                    return await in_thread(lambda: self._workdir(step, place, key, epoch, keep))
+        finally:
+            self._tools.runner.discard(key)
+
+    def _layer(
+        self,
+        place: Place,
+        key: str,
+        chain: Sequence[Digest],
+        epoch: int | None,
+        keep: Keep,
+        stubs: Sequence[str] = (),
+    ) -> StoredLayer | None:
+        tools = self._tools
+        view = tools.snapshots.view_of(key, chain)
+        with tools.intakes() as intake:
+            made = make_layer(
+                tools.snapshots,
+                view,
+                place.chain,
+                place.diff_ids,
+                intake,
+                stubs=stubs,
+                epoch=epoch,
+            )
+            # While it is held: from here on the cache's row keeps it.
+            keep(made)
+            return made
+
+    def _copy(
+        self,
+        step: CopyStep | AddStep,
+        tree: Tree | None,
+        place: Place,
+        key: str,
+        epoch: int | None,
+        keep: Keep,
+    ) -> StoredLayer | None:
+        tools = self._tools
+        chain = () if step.link else place.chain
+        view = tools.snapshots.prepare(key, chain)
+        if step.link:
+            assert view.upper is not None
+            root = os.open(view.upper, _DIRECTORY)
+        else:
+            root = open_view(view)
+        users = root
+        try:
+            if step.link:
+                users = open_view(tools.snapshots.view(place.chain))
+            tools.copier.copy(step, tree, Target(root, users, epoch))
+        finally:
+            if users != root:
+                os.close(users)
+            os.close(root)
+        return self._layer(place, key, chain, epoch, keep)
+
+    def _workdir(
+        self, step: WorkdirStep, place: Place, key: str, epoch: int | None, keep: Keep
+    ) -> StoredLayer | None:
+        with LayersTree(self._tools.snapshots, place.chain).open() as fd:
+            try:
+                os.close(open_in_root(fd, os.fsencode(step.path), _DIRECTORY, resolve=_INSIDE))
+                keep(None)
+                return None
+            except FileNotFoundError:
+                pass
+            except NotADirectoryError as error:
+                raise Invalid(
+                    f"WORKDIR {step.path}: something that is no directory is there"
+                ) from error
+        root = open_view(self._tools.snapshots.prepare(key, place.chain))
+        try:
+            uid, gid = owner_of(root, step.common.config.user)
+            at = b""
+            for part in os.fsencode(step.path).strip(b"/").split(b"/"):
+                parent = open_in_root(root, at or b".", _DIRECTORY, resolve=_INSIDE)
+                at = at + b"/" + part if at else part
+                try:
+                    os.mkdir(part, 0o755, dir_fd=parent)
+                    os.chown(part, uid, gid, dir_fd=parent, follow_symlinks=False)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.close(parent)
+        finally:
+            os.close(root)
+        return self._layer(place, key, place.chain, epoch, keep)
+
+    # -- RUN ---------------------------------------------------------------------------------
+
+    async def _run(
+        self, step: RunStep, place: Place, key: str, epoch: int | None, keep: Keep, output: Output
+    ) -> StoredLayer | None:
+        tail = b""
+
+        def listen(fd: int, data: bytes) -> None:
+            nonlocal tail
+            tail = (tail + data)[-TAIL:]
+            output(fd, data)
+
+        request = self._request
+        async with AsyncExitStack() as stack:
+            mounts: list[HostMount] = []
+            env = list(step.env)
+            for number, mount in enumerate(step.mounts):
+                mounts += await self._mount(mount, number, key, env, stack)
+            mounts += [
+                FileMount(f"{SCRIPTS}/{script.name}", script.content.encode(), 0o755)
+                for script in step.scripts
+            ]
+            network = step.network if step.network != "default" else request.network
+            spec = RunSpec(
+                key=key,
+                chain=place.chain,
+                argv=step.argv,
+                env=tuple(env),
+                working_dir=step.working_dir,
+                user=step.user,
+                mounts=tuple(mounts),
+                network=network or "default",
+                insecure=step.insecure,
+                limits=request.limits,
+                ulimits=request.ulimits,
+                shm_size=request.shm_size,
+                cgroup_parent=request.cgroup_parent,
+                extra_hosts=request.extra_hosts,
+            )
+            code = await self._tools.runner.run(spec, listen)
+        if code:
+            raise BuildFailed(
+                f"The command '{' '.join(step.argv)}' returned a non-zero code: {code}",
+                exit_code=code,
+                tail=tail,
+            )
+        stubs = [*(mount.target for mount in mounts), *MADE_BY_RUNTIME]
+        return await in_thread(lambda: self._layer(place, key, place.chain, epoch, keep, stubs))
+
+    async def _mount(
+        self, mount: RunMount, number: int, key: str, env: list[str], stack: AsyncExitStack
+    ) -> list[HostMount]:
+        match mount.kind:
+            case MountKind.TMPFS:
+                return [MemoryMount(mount.target, mount.size)]
+            case MountKind.CACHE:
+                fill = await self._filling(mount)
+                path = await stack.enter_async_context(self._tools.mounts.use(mount, fill))
+                return [DirectoryMount(mount.target, str(path), mount.read_only)]
+            case MountKind.SECRET:
+                value = await self._secrets.secret(mount.id)
+                if value is None:
+                    if mount.required:
+                        raise NotFound("secret", mount.id, hint="give it with --secret id=…")
+                    return []
+                if mount.env:
+                    env[:] = [entry for entry in env if entry.partition("=")[0] != mount.env]
+                    env.append(f"{mount.env}={value.decode('utf-8', 'surrogateescape')}")
+                if not mount.target:
+                    return []
+                mode = _SECRET_MODE if mount.mode is None else mount.mode
+                return [FileMount(mount.target, value, mode, mount.uid, mount.gid)]
+            case MountKind.SSH:
+                path = await self._secrets.agent(mount.id)
+                if path is None:
+                    if mount.required:
+                        raise NotFound("ssh agent", mount.id, hint="give it with --ssh default")
+                    return []
+                target = mount.target or _AGENT.format(number)
+                if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in env):
+                    env.append(f"SSH_AUTH_SOCK={target}")
+                return [DirectoryMount(target, path)]
+            case MountKind.BIND:
+                return [await self._bind(mount, number, key, stack)]
+
+    async def _bind(
+        self, mount: RunMount, number: int, key: str, stack: AsyncExitStack
+    ) -> HostMount:
+        assert mount.origin is not None
+        tree = await self._find(mount.origin)
+        path = mount.source.strip("/")
+        path = "" if path == "." else path
+        if mount.read_only and isinstance(tree, LayersTree):
+            return LayersMount(mount.target, tree.chain, path)
+        if not mount.read_only:
+            # What is written there is thrown away after the step, as with BuildKit.
+            copy = self._tools.scratch / f"{key}.{number}"
+            stack.callback(remove_path, copy)
+            await in_thread(lambda: _copy_out(tree, path, copy))
+            return DirectoryMount(mount.target, str(copy))
+        opened = tree.open()
+        root = opened.__enter__()
+        stack.callback(opened.__exit__, None, None, None)
+        fd = _open_source(root, path)
+        stack.callback(os.close, fd)
+        # A context's tree is a plain directory: the supervisor binds it by its name.
+        return DirectoryMount(mount.target, os.readlink(f"/proc/self/fd/{fd}"), True)
+
+    async def _filling(self, mount: RunMount) -> Callable[[Path], None] | None:
+        if mount.origin is None:
+            return None
+        tree = await self._find(mount.origin)
+        return lambda path: _copy_out(tree, mount.source.strip("/"), path)
+
+
+def _open_source(root: int, path: str) -> int:
+    try:
+        return open_in_root(
+            root, os.fsencode(path) or b".", os.O_PATH | os.O_CLOEXEC, resolve=_INSIDE
+        )
+    except OSError as error:
+        raise NotFound("path", f"/{path}", hint="as source of a RUN --mount") from error
+
+
+def _copy_out(tree: Tree, path: str, to: Path) -> None:
+    """Copy what is at `path` in a tree into the directory `to`, made where it is missing."""
+    to.mkdir(exist_ok=True)
+    with tree.open() as root, tempfile.TemporaryFile(dir=to.parent) as spool:
+        pack(root, spool.write, path=os.fsencode(path), prefix=b".")
+        spool.seek(0)
+        target = os.open(to, _DIRECTORY)
+        try:
+            extract(spool, target, ".")
+        finally:
+            os.close(target)
+
+
+def is_remote(source: str) -> bool:
+    """Whether an ADD's source is fetched: a URL or a git repository."""
+    return source.startswith(("http://", "https://", "git://", "ssh://", "git@"))
+
+
+def owner_of(root: int, user: str) -> tuple[int, int]:
+    """Return the ids of `user[:group]`, names looked up in the tree. Raises Invalid for an unknown name."""
+    name, _, group = user.partition(":")
+    if not name:
+        return 0, 0
+    passwd = _table(root, b"etc/passwd")
+    if name.isdecimal():
+        uid = int(name)
+        gid = next((int(row[3]) for row in passwd if row[2:3] == [name] and len(row) > 3), 0)
+    else:
+        row = next((row for row in passwd if row[0] == name and len(row) > 3), None)
+        if row is None:
+            raise Invalid(f"unable to find user {name}: no matching entries in passwd file")
+        uid, gid = int(row[2]), int(row[3])
+    if group.isdecimal():
+        return uid, int(group)
+    if group:
+        row = next((row for row in _table(root, b"etc/group") if row[0] == group), None)
+        if row is None or len(row) < 3:
+            raise Invalid(f"unable to find group {group}: no matching entries in group file")
+        return uid, int(row[2])
+    return uid, gid
+
+
+def _table(root: int, path: bytes) -> list[list[str]]:
+    try:
+        fd = open_in_root(root, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, resolve=_INSIDE)
+    except OSError:
+        return []
+    with os.fdopen(fd, "rb") as file:
+        text = file.read(1 << 20).decode("utf-8", "replace")
+    return [line.split(":") for line in text.splitlines() if line]

@@ -1,0 +1,317 @@
+"""Builds, from the request to the image. It knows no front end: it takes a request and tells of progress.
+
+    parse > base images found, pulled > graph > stages > synced > image registered > outputs, cache exports
+
+What is killed in between leaves layers that the cache has rows for, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from pathlib import Path
+
+from wherry.build.bases import Bases, check_runnable
+from wherry.build.cache import BuildCache
+from wherry.build.dockerfile.parser import parse
+from wherry.build.dockerfile.syntax import Dockerfile
+from wherry.build.files import Contexts, Exporter
+from wherry.build.finish import encode_image
+from wherry.build.graph import ImagesNeeded, plan_graph, sources_of
+from wherry.build.layers import LayersTree
+from wherry.build.lint import check, check_errors
+from wherry.build.perform import Tools
+from wherry.build.prune import Keeper
+from wherry.build.service import CacheRecord, Pruned
+from wherry.build.sharing import Sharing
+from wherry.build.squash import squash
+from wherry.build.stages import Found, Outcome, StageResult, Stages, short_id
+from wherry.build.steps import FromImage, Graph, RunStep, Stage, Step
+from wherry.images.bridge import in_thread
+from wherry.images.config import host_platform
+from wherry.images.intake import Intake, Intakes
+from wherry.images.making import put_manifest
+from wherry.images.store import ImageStore, check_taggable
+from wherry.images.unpack import Unpacker
+from wherry.kernel.paths import sync_filesystem
+from wherry.model.build import BuildRequest, Finished, Progress, SecretSource
+from wherry.model.errors import Unsupported
+from wherry.model.ids import Digest, Reference, new_id
+from wherry.model.ignore import Matcher
+from wherry.model.images import Image, ImageConfig
+from wherry.model.views import Filters
+
+
+class Solver:
+    """What `service.Builds` declares."""
+
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        cache: BuildCache,
+        store: ImageStore,
+        unpacker: Unpacker,
+        intakes: Intakes,
+        contexts: Contexts,
+        bases: Bases,
+        keeper: Keeper,
+        root: Path,
+        tagged: Callable[[Image, str], None],
+    ) -> None:
+        """`root` is on the file system that layers lie on; `tagged` is told of names given."""
+        self._tools = tools
+        self._cache = cache
+        self._store = store
+        self._unpacker = unpacker
+        self._intakes = intakes
+        self._contexts = contexts
+        self._bases = bases
+        self._keeper = keeper
+        self._root = root
+        self._tagged = tagged
+        self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
+        self._running: dict[str, set[asyncio.Task[None]]] = {}
+
+    # -- what front ends call ----------------------------------------------------------------
+
+    async def build(
+        self, request: BuildRequest, *, secrets: SecretSource, exporter: Exporter | None = None
+    ) -> AsyncGenerator[Progress]:
+        """Build; closing the generator cancels it. See `service.Builds.build`."""
+        told: asyncio.Queue[Progress | None] = asyncio.Queue()
+        task = asyncio.create_task(self._whole(request, secrets, exporter, told.put_nowait))
+        task.add_done_callback(lambda _: told.put_nowait(None))
+        if request.build_id:
+            self._running.setdefault(request.build_id, set()).add(task)
+        try:
+            while (event := await told.get()) is not None:
+                yield event
+            if task.cancelled():
+                raise Unsupported("the build was canceled")
+            await task
+        finally:
+            if request.build_id:
+                self._running[request.build_id].discard(task)
+                if not self._running[request.build_id]:
+                    del self._running[request.build_id]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    def cancel(self, build_id: str) -> None:
+        """Cancel the builds that were asked for with this id."""
+        for task in self._running.get(build_id, ()):
+            task.cancel()
+
+    async def disk_usage(self) -> list[CacheRecord]:
+        """Return all that the cache has."""
+        return await in_thread(self._keeper.records)
+
+    async def prune(
+        self,
+        *,
+        filters: Filters,
+        everything: bool = False,
+        keep_bytes: int | None = None,
+        max_used: int | None = None,
+        min_free: int | None = None,
+    ) -> Pruned:
+        """Remove what matches and nobody uses. Raises Invalid for a filter."""
+        return await in_thread(
+            partial(
+                self._keeper.prune,
+                filters,
+                everything=everything,
+                keep_bytes=keep_bytes,
+                max_used=max_used,
+                min_free=min_free,
+            )
+        )
+
+    # -- one build ---------------------------------------------------------------------------
+
+    async def _whole(
+        self,
+        request: BuildRequest,
+        secrets: SecretSource,
+        exporter: Exporter | None,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        references = tuple(_reference(tag) for tag in request.tags)
+        dockerfile = parse(request.dockerfile, request.dockerfile_name)
+        context = request.contexts.get("")
+        ignored = Matcher(context.ignore).ignored if context and context.ignore else None
+        findings = check(dockerfile, request, ignored)
+        for warning in findings:
+            emit(warning)
+        check_errors(dockerfile, findings)
+        if request.check_only:
+            emit(Finished())
+            return
+        with self._intakes() as intake:
+            graph, found = await self._plan(request, dockerfile, intake, emit)
+            await self._solve(request, graph, found, references, secrets, exporter, intake, emit)
+
+    async def _plan(
+        self,
+        request: BuildRequest,
+        dockerfile: Dockerfile,
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> tuple[Graph, Found]:
+        images: dict[FromImage, Image] = {}
+        configs: dict[FromImage, ImageConfig] = {}
+        while True:
+            try:
+                graph = plan_graph(dockerfile, request, configs, host_platform())
+                break
+            except ImagesNeeded as needed:
+                for source in sorted(needed.images, key=lambda one: one.reference):
+                    images[source] = await self._image(source, request, intake, emit)
+                    configs[source] = images[source].config
+        for stage in graph.stages:
+            if any(isinstance(step, RunStep) for step in stage.steps):
+                check_runnable(stage.platform)
+            for source in sources_of(stage.steps):
+                if isinstance(source, FromImage) and source not in images:
+                    images[source] = await self._image(source, request, intake, emit)
+        layers = {source: self._store.layers(image.id) for source, image in images.items()}
+        return graph, Found(images, layers)
+
+    async def _image(
+        self,
+        source: FromImage,
+        request: BuildRequest,
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> Image:
+        while True:
+            image = await self._bases.find(source.reference, source.platform, request, emit)
+            intake.hold(*image.chain, *(layer.blob for layer in image.layers))
+            # Removed between the two lines: looked for once more.
+            if self._store.has(image.id):
+                return image
+
+    async def _solve(
+        self,
+        request: BuildRequest,
+        graph: Graph,
+        found: Found,
+        references: tuple[Reference, ...],
+        secrets: SecretSource,
+        exporter: Exporter | None,
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        target = graph.stage(graph.target)
+
+        def result_id(stage: Stage, result: StageResult, step: Step) -> str:
+            last = stage is target and step is stage.steps[-1]
+            if last and not request.squash:
+                return Digest.of(encode_image(request, stage, result)).short
+            chain = tuple(stored.layer.chain_id for stored in result.layers)
+            return short_id(chain, step)
+
+        stages = Stages(
+            graph=graph,
+            request=request,
+            found=found,
+            tools=self._tools,
+            cache=self._cache,
+            sharing=self._sharing,
+            contexts=self._contexts,
+            unpacker=self._unpacker,
+            intake=intake,
+            secrets=secrets,
+            emit=emit,
+            result_id=result_id,
+        )
+        try:
+            result = await stages.run()
+        finally:
+            await in_thread(lambda: self._settle(stages.used, stages.made))
+        if request.squash and result.layers:
+            key, whole = new_id(), result
+            try:
+                result = await in_thread(lambda: squash(whole, key, self._tools.snapshots, intake))
+            finally:
+                self._tools.runner.discard(key)
+        image = await in_thread(lambda: self._register(request, target, result, references, intake))
+        for reference in references:
+            self._tagged(image, reference.familiar)
+        await self._export(request, image, exporter, emit)
+        emit(
+            Finished(
+                image_id=str(image.id),
+                manifest=str(image.manifest),
+                manifest_size=intake.content.size(image.manifest),
+                names=tuple(reference.familiar for reference in references),
+                metadata={
+                    "containerimage.config.digest": str(image.id),
+                    "containerimage.digest": str(image.manifest),
+                    "image.name": ",".join(str(reference) for reference in references),
+                },
+            )
+        )
+
+    def _settle(self, used: set[str], made: set[str]) -> None:
+        """Sync what was made, and note what was used."""
+        if made:
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sync_filesystem(fd)
+            finally:
+                os.close(fd)
+            self._cache.settled(made)
+        if used - made:
+            self._cache.touch(used - made)
+
+    def _register(
+        self,
+        request: BuildRequest,
+        stage: Stage,
+        result: StageResult,
+        references: tuple[Reference, ...],
+        intake: Intake,
+    ) -> Image:
+        data = encode_image(request, stage, result)
+        identifier = intake.put(data)
+        manifest = put_manifest(
+            intake, identifier, len(data), [stored.layer for stored in result.layers]
+        )
+        image, _ = self._store.register(
+            identifier,
+            manifest,
+            result.layers,
+            references=references,
+            parent=result.base.id if result.base is not None else None,
+        )
+        return image
+
+    async def _export(
+        self,
+        request: BuildRequest,
+        image: Image,
+        exporter: Exporter | None,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        outputs = [
+            output for output in request.outputs if output.kind not in ("image", "cacheonly")
+        ]
+        if outputs and exporter is None:
+            raise Unsupported(f"the output {outputs[0].kind} has nobody to write it")
+        root = LayersTree(self._tools.snapshots, image.chain)
+        for output in outputs:
+            assert exporter is not None
+            await exporter.export(request, output, image, root, emit)
+
+
+def _reference(tag: str) -> Reference:
+    repository, colon, name = tag.rpartition(":")
+    if not colon or "/" in name:
+        return check_taggable(tag, "")
+    return check_taggable(repository, name)

@@ -1,0 +1,129 @@
+"""Building put together: `build.solve` with the engine's storage, and its steps in the engine's containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import assert_never
+
+from wherry.build.bases import Bases, Puller
+from wherry.build.cache import BuildCache
+from wherry.build.context.store import ContextStore
+from wherry.build.copying import Copying
+from wherry.build.mountcache import MountCache
+from wherry.build.perform import Tools
+from wherry.build.prune import Keeper
+from wherry.build.runner import (
+    DirectoryMount,
+    FileMount,
+    HostMount,
+    LayersMount,
+    MemoryMount,
+    Output,
+    RunSpec,
+)
+from wherry.build.solve import Solver
+from wherry.containers.building import BuildContainers, bind, layers, memory, step_container
+from wherry.images.intake import Intake
+from wherry.images.store import ImageStore
+from wherry.images.unpack import Unpacker
+from wherry.kernel.paths import remove_path
+from wherry.model.containers import MountSpec
+from wherry.model.images import Image
+from wherry.storage.collector import Collector
+from wherry.storage.content import ContentStore
+from wherry.storage.leases import Leases
+from wherry.storage.snapshots import Snapshotter
+
+
+def open_builds(
+    *,
+    root: Path,
+    cache: BuildCache,
+    images: ImageStore,
+    content: ContentStore,
+    snapshots: Snapshotter,
+    leases: Leases,
+    collector: Collector,
+    unpacker: Unpacker,
+    containers: BuildContainers,
+    contexts: ContextStore,
+    tagged: Callable[[Image, str], None],
+    puller: Puller | None = None,
+) -> Solver:
+    """Return what builds. `root` is the data root: build/ in it is this one's."""
+    folder = root / "build"
+    scratch = folder / "scratch"
+    remove_path(scratch)
+    scratch.mkdir(mode=0o700, parents=True)
+    mounts = MountCache(folder / "mounts", cache)
+    intakes = partial(Intake, content, leases, collector)
+    tools = Tools(
+        snapshots=snapshots,
+        intakes=intakes,
+        runner=StepRunner(containers),
+        copier=Copying(folder / "fetched"),
+        mounts=mounts,
+        scratch=scratch,
+    )
+    keeper = Keeper(
+        cache=cache, mounts=mounts, images=images, leases=leases, collector=collector, root=root
+    )
+    return Solver(
+        tools=tools,
+        cache=cache,
+        store=images,
+        unpacker=unpacker,
+        intakes=intakes,
+        contexts=contexts,
+        bases=Bases(images, puller),
+        keeper=keeper,
+        root=root,
+        tagged=tagged,
+    )
+
+
+class StepRunner:
+    """Runs steps."""
+
+    def __init__(self, containers: BuildContainers) -> None:
+        self._containers = containers
+        self.discard = containers.discard
+
+    async def run(self, spec: RunSpec, output: Output) -> int:
+        """Return the exit code. See `build.runner.Runner`."""
+        container = step_container(
+            spec.key,
+            chain=spec.chain,
+            argv=spec.argv,
+            env=spec.env,
+            working_dir=spec.working_dir,
+            user=spec.user,
+            mounts=tuple(
+                _mount(mount) for mount in spec.mounts if not isinstance(mount, FileMount)
+            ),
+            network=spec.network,
+            insecure=spec.insecure,
+            limits=spec.limits,
+            ulimits=spec.ulimits,
+            shm_size=spec.shm_size,
+            cgroup_parent=spec.cgroup_parent,
+            extra_hosts=spec.extra_hosts,
+        )
+        files = [mount for mount in spec.mounts if isinstance(mount, FileMount)]
+        return await self._containers.run(container, files, output)
+
+
+def _mount(mount: HostMount) -> MountSpec:
+    match mount:
+        case DirectoryMount(target, source, read_only):
+            return bind(target, source, read_only=read_only)
+        case LayersMount(target, chain, path):
+            return layers(target, chain, path)
+        case MemoryMount(target, size):
+            return memory(target, size)
+        case FileMount():
+            raise AssertionError("files are handed over apart")
+        case _:
+            assert_never(mount)
