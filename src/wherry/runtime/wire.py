@@ -10,7 +10,7 @@ import base64
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from wherry.model import oci, resources
+from wherry.model import networks, oci, resources
 from wherry.model.errors import Invalid
 
 _TYPES: dict[str, type] = {}
@@ -24,7 +24,7 @@ def registered(cls: T) -> T:
     return cls
 
 
-for _module in (oci, resources):
+for _module in (networks, oci, resources):
     for _value in vars(_module).values():
         if isinstance(_value, type) and is_dataclass(_value):
             registered(_value)

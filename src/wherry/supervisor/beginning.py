@@ -1,10 +1,12 @@
 """A start that is under way: of a container, or of an exec inside one. The table drives it:
 
-take > streams > make > (stored with the keeper) > begin > the child has exec'd > connect
+take > streams > make > (stored with the keeper) > begin: wired, then planned > the child has exec'd >
+connect
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from wherry.supervisor.messages import ExecLaunch, Launch, Started
 from wherry.supervisor.process import PIDFD, House, Meta, Process
 from wherry.supervisor.stdio import Stdio
 from wherry.supervisor.waiting import Waiting
+from wherry.supervisor.wiring import Wirer
 
 Answer = Callable[[Started | WherryError], None]
 
@@ -27,6 +30,8 @@ class Start(Protocol):
     """What the table needs of a start."""
 
     key: str
+    descriptors: tuple[int, ...]
+    """What the answer carries, once `begin` was done; whoever sends it owns them."""
 
     def take(self, launcher: Launcher) -> Slot:
         """Return the child-to-be; raise StartFailed."""
@@ -56,8 +61,10 @@ class Start(Protocol):
 class ContainerStart:
     """Start of a container's own process; clients that wait for it are attached."""
 
-    def __init__(self, launch: Launch, waiting: Waiting) -> None:
+    def __init__(self, launch: Launch, waiting: Waiting, wirer: Wirer) -> None:
         self.key = launch.id
+        self.descriptors: tuple[int, ...] = ()
+        self._wirer = wirer
         self._launch = launch
         self._waiting = waiting
         self._process: LoggedProcess | None = None
@@ -85,6 +92,7 @@ class ContainerStart:
     def begin(self, launcher: Launcher, slot: Slot, streams: Stdio) -> None:
         """Start.begin."""
         s = streams
+        self.descriptors = self._wirer.wire(slot.pid, slot.pidfd, self._launch.wiring)
         launcher.begin(slot, self._launch.plan, s.stdin, s.stdout, s.stderr, s.console)
 
     def connect(self) -> None:
@@ -96,6 +104,9 @@ class ContainerStart:
 
     def give_up(self) -> None:
         """Start.give_up."""
+        for fd in self.descriptors:
+            os.close(fd)
+        self.descriptors = ()
         self._waiting.close(self.key)
 
 
@@ -104,6 +115,7 @@ class ExecStart:
 
     def __init__(self, launch: ExecLaunch, container: Process, client: Client | None) -> None:
         self.key = launch.exec_id
+        self.descriptors: tuple[int, ...] = ()
         self._launch = launch
         self._container = container
         self._client = client

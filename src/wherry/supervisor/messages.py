@@ -12,6 +12,7 @@ from typing import Any
 
 from wherry.model import errors, oci
 from wherry.model.errors import Invalid, WherryError
+from wherry.model.networks import Wiring
 from wherry.runtime import wire as codec
 from wherry.runtime.plan import Plan
 
@@ -106,7 +107,10 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone."""
+    """Start the process of container `id`; rows and columns 0 leave the terminal's size alone.
+
+    `wiring` is what its network namespace gets before that.
+    """
 
     id: str
     plan: Plan
@@ -116,11 +120,16 @@ class Launch:
     log: LogSettings
     rows: int = 0
     columns: int = 0
+    wiring: Wiring = Wiring()
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
         wire: Wire = {f.name: getattr(self, f.name) for f in fields(self)}
-        return wire | {"plan": self.plan.to_wire(), "log": self.log.to_wire()}
+        return wire | {
+            "plan": self.plan.to_wire(),
+            "log": self.log.to_wire(),
+            "wiring": codec.encode(self.wiring),
+        }
 
     @classmethod
     def from_wire(cls, wire: object) -> Launch:
@@ -135,7 +144,16 @@ class Launch:
             log=LogSettings.from_wire(f.table("log")),
             rows=f.number("rows"),
             columns=f.number("columns"),
+            wiring=wiring_from_wire(f.table("wiring")),
         )
+
+
+def wiring_from_wire(wire: Wire) -> Wiring:
+    """Return the wiring; raise Invalid."""
+    wiring = codec.decode(wire)
+    if not isinstance(wiring, Wiring):
+        raise Invalid(f"malformed message: wiring is {wiring!r:.80}")
+    return wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +226,21 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process runs: its pid on the host, and when it was started (ns since the epoch)."""
+    """A process runs: its pid on the host, and when it was started (ns since the epoch).
+
+    `descriptors` are the name service's sockets (udp, tcp) where the wiring wanted one; whoever has the
+    answer owns them.
+    """
 
     pid: int
     started_at: int
+    descriptors: tuple[int, ...] = ()
 
     @classmethod
-    def from_wire(cls, wire: object) -> Started:
+    def from_wire(cls, wire: object, descriptors: tuple[int, ...] = ()) -> Started:
         """Return the answer; raise Invalid."""
         f = Fields(wire)
-        return cls(f.number("pid"), f.number("started_at"))
+        return cls(f.number("pid"), f.number("started_at"), descriptors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, Internal, NotFound, WherryError
+from wherry.model.networks import Wiring
 from wherry.runtime.slots import Slot
 from wherry.supervisor.attach import Client
 from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
@@ -31,6 +32,7 @@ from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Sta
 from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
 from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.waiting import Waiting
+from wherry.supervisor.wiring import Wirer
 
 _PATIENCE = 3.0
 
@@ -55,10 +57,12 @@ class Table:
         keeping: Keeping,
         launcher: Launcher,
         on_exit: Callable[[Exit], None],
+        wirer: Wirer,
     ) -> None:
         self._reactor = reactor
         self._keeping = keeping
         self._launcher = launcher
+        self._wirer = wirer
         self._on_exit = on_exit
         self._house = House(reactor, keeping, self._finished)
         self._processes: dict[str, Process] = {}
@@ -76,7 +80,7 @@ class Table:
         """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full."""
         if launch.id in self._processes:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
-        self._begin(ContainerStart(launch, self._waiting), answer)
+        self._begin(ContainerStart(launch, self._waiting, self._wirer), answer)
 
     def execute(self, launch: ExecLaunch, client: Client | None, answer: Answer) -> None:
         """Start an exec's process and answer when it is decided; owns `client` unless it raises."""
@@ -102,6 +106,24 @@ class Table:
     def resize(self, key: str, rows: int, columns: int) -> None:
         """Set the size of a running process's terminal; raise NotFound."""
         self._running(key).resize(rows, columns)
+
+    def connect(self, key: str, wiring: Wiring) -> tuple[int, ...]:
+        """Give a running container's network namespace more links, and a name service where it is wanted.
+
+        Returns its sockets (udp, tcp). Raises NotFound, Conflict, StartFailed.
+        """
+        process = self._running(key)
+        return self._wirer.wire(process.pid, process.fds[PIDFD], wiring, fresh=False)
+
+    def disconnect(self, key: str, interface: str) -> None:
+        """Remove an interface of a running container; raise NotFound, Conflict."""
+        process = self._running(key)
+        self._wirer.unwire(process.pid, process.fds[PIDFD], interface)
+
+    def name_sockets(self, key: str) -> tuple[int, ...]:
+        """Return new name service sockets (udp, tcp) of a running container; raise NotFound, Conflict."""
+        process = self._running(key)
+        return self._wirer.name_sockets(process.pid, process.fds[PIDFD])
 
     def forget(self, key: str) -> None:
         """The exit is stored: release everything. Without a process: close the clients that wait for it.
@@ -202,7 +224,8 @@ class Table:
         self._now_runs(process)
         failpoint("supervisor.before-answer")
         beginning.start.connect()
-        beginning.answer(Started(process.pid, process.meta.started_at))
+        started_at, descriptors = process.meta.started_at, beginning.start.descriptors
+        beginning.answer(Started(process.pid, started_at, descriptors))
 
     def _now_runs(self, process: Process) -> None:
         process.meta.running = True
