@@ -135,6 +135,13 @@ def equals(field: Field, data: bytes, said: str, *, differs: bool = False) -> Cl
     )
 
 
+def by_name(field: Field, pattern: str) -> Clause:
+    """Return the clause that a link has this name, or with a `*` behind it, a name that starts so."""
+    start = pattern.removesuffix("*")
+    data = start.encode() if start != pattern else start.encode().ljust(field.length, b"\0")
+    return equals(field, data, f'"{pattern}"')
+
+
 def from_loopback(*, differs: bool = False) -> Clause:
     """Return the clause that a packet came in by `lo`, or by anything else."""
     return equals(IIFNAME, b"lo".ljust(16, b"\0"), '"lo"', differs=differs)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wherry.kernel.clauses import ACCEPT, INET, Clause, Field, of_family, value_of
+from wherry.kernel.clauses import ACCEPT, DROP, INET, Clause, Field, of_family, value_of
 from wherry.kernel.netlink import (
     APPEND,
     CREATE,
@@ -127,8 +127,8 @@ def flush_chain(family: int, table: str, chain: str) -> Request:
     return request(_DELRULE, family, text(1, table) + text(2, chain))
 
 
-def new_rule(family: int, table: str, rule: Rule) -> Request:
-    """Return the request that appends a rule to its chain."""
+def new_rule(family: int, table: str, rule: Rule, *, before: int = 0) -> Request:
+    """Return the request that appends a rule to its chain, or puts it before the one with that handle."""
     expressions = b""
     said = 0
     for clause in rule.clauses:
@@ -139,6 +139,8 @@ def new_rule(family: int, table: str, rule: Rule) -> Request:
     body = text(1, table) + text(2, rule.chain) + attribute(4 | 0x8000, expressions)
     if rule.comment:
         body += attribute(7, _user_text(rule.comment))
+    if before:
+        return request(_NEWRULE, family, body + attribute(6, struct.pack(">Q", before)), CREATE)
     return request(_NEWRULE, family, body, CREATE | APPEND)
 
 
@@ -246,6 +248,8 @@ class RuleFacts:
     chain: str
     handle: int
     comment: str
+    denies_all: bool = False
+    """It drops or rejects whatever comes to it: no expression of it asks anything."""
 
 
 def dump_tables(family: int = 0) -> Request:
@@ -314,7 +318,29 @@ def parse_rule(message: Message) -> RuleFacts | None:
         chain=get_text(fields.get(2)),
         handle=struct.unpack(">Q", handle)[0] if len(handle) == 8 else 0,
         comment=parse_comment(fields.get(7, b"")),
+        denies_all=_denies_all(fields.get(4, b"")),
     )
+
+
+def _denies_all(expressions: bytes) -> bool:
+    """Whether a rule has a denial and no condition: `drop`, `reject`, xtables' target REJECT."""
+    denies = False
+    for _, item in parse_list(expressions):
+        fields = parse_attributes(item)
+        name, inner = get_text(fields.get(1)), parse_attributes(fields.get(2, b""))
+        match name:
+            case "counter" | "log":
+                continue
+            case "reject":
+                denies = True
+            case "target":
+                denies |= get_text(inner.get(1)) in ("REJECT", "DROP")
+            case "immediate":
+                code = parse_attributes(parse_attributes(inner.get(2, b"")).get(2, b"")).get(1)
+                denies |= code is not None and get_be32(code) == DROP
+            case _:
+                return False
+    return denies
 
 
 def parse_comment(data: bytes) -> str:

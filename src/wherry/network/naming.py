@@ -10,6 +10,8 @@ from wherry.kernel.links import NAME_BYTES
 from wherry.model.errors import Invalid
 
 DEFAULT_LINK = "wherry0"
+OWN_PREFIXES = ("wh-", "wherry")
+"""What names of links begin with that the engine chooses; users' own names may be any."""
 _WORD = "wherry"
 _FORBIDDEN = frozenset("/: \t\n\r\v\f%\0")
 

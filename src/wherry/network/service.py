@@ -30,6 +30,7 @@ from wherry.model.networks import (
 )
 from wherry.network import naming, options, pools, rules
 from wherry.network.addresses import Space, parse_address, parse_subnet
+from wherry.network.coexist import Forwarding
 from wherry.network.endpoints import (
     Placing,
     gateway_of,
@@ -69,6 +70,7 @@ class Networks:
         self._naming = Naming(engine_id)
         self._links = HostLinks(self._naming)
         self._filter = Filter(self._naming.table)
+        self._forwarding = Forwarding(self._naming.comment)
         used = self._filter if settings.firewall else None
         self._networks: dict[str, Network] = {}
         self._spaces: dict[str, list[Space]] = {}
@@ -159,10 +161,18 @@ class Networks:
                 if not self._filter.is_loaded():
                     done.append(f"made the table {self._filter.table}")
                 self._filter.load()
+                more, told = self._let_through()
+                done += more
+                warnings += told
             except (WherryError, OSError) as error:
                 warnings.append(str(error))
         warnings += self._allow_forwarding()
         return RepairReport(tuple(done), tuple(warnings))
+
+    def _let_through(self) -> tuple[list[str], list[str]]:
+        """See to the firewalls of others."""
+        used = [network.link for network in self._networks.values() if network.link]
+        return self._forwarding.settle(sorted(used), allow=self._settings.forward_accept)
 
     def _allow_forwarding(self) -> list[str]:
         if not self._settings.ip_forward:
@@ -188,6 +198,7 @@ class Networks:
                 with contextlib.suppress(OSError):
                     self._links.remove(link.name)
         if self._settings.firewall:
+            self._forwarding.withdraw()
             self._filter.unload()
 
     # -- networks ----------------------------------------------------------------------------
@@ -289,6 +300,8 @@ class Networks:
                         with contextlib.suppress(OSError):
                             self._links.remove(plan.link)
                     raise
+                if not network.link.startswith(naming.OWN_PREFIXES):
+                    self._let_through()
             return
         if self._links.find(network.link) is not None:
             return
