@@ -170,9 +170,8 @@ def test_the_administrators_chains_come_first_and_stay(rig: Rig, site: Site) -> 
     table = f"inet wherry-{rig.engine_id[:8]}"
     # With the port as the outsider knows it, and before anything is accepted.
     site.host.nft(f"add rule {table} {rules.ADMIN_PREROUTING} tcp dport 8080 drop")
-    site.host.nft(
-        f"add rule {table} {rules.ADMIN_FORWARD} ip saddr {site.OUTSIDE} meta l4proto tcp ct original proto-dst 8081 drop"
-    )
+    original = "meta l4proto tcp ct original proto-dst 8081"
+    site.host.nft(f"add rule {table} {rules.ADMIN_FORWARD} ip saddr {site.OUTSIDE} {original} drop")
     for _ in range(2):
         with box.listen("0.0.0.0", 80) as server, box.listen("0.0.0.0", 81) as other:
             assert not site.outside.reaches(site.HOST, 8080)

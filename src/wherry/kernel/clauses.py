@@ -21,7 +21,7 @@ _REGISTER = 8
 """NFT_REG32_00: sixteen registers of four bytes."""
 _VERDICT_REGISTER = 0
 
-ACCEPT, DROP, JUMP, RETURN = 1, 0, -3, -5
+ACCEPT, DROP, JUMP, GOTO, RETURN = 1, 0, -3, -4, -5
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
@@ -196,8 +196,14 @@ def counter(packets: int = 0, octets: int = 0) -> Clause:
 
 
 def verdict(code: int, chain: str = "") -> Clause:
-    """Return what becomes of the packet: ACCEPT, DROP, RETURN, or JUMP to a chain."""
-    names = {ACCEPT: "accept", DROP: "drop", RETURN: "return", JUMP: f"jump {chain}"}
+    """Return what becomes of the packet: ACCEPT, DROP, RETURN, or JUMP and GOTO to a chain."""
+    names = {
+        ACCEPT: "accept",
+        DROP: "drop",
+        RETURN: "return",
+        JUMP: f"jump {chain}",
+        GOTO: f"goto {chain}",
+    }
     to = text(2, chain) if chain else b""
     data = nested(2, nested(2, be32(1, code & 0xFFFFFFFF) + to))
     return Clause(names[code], _expression("immediate", be32(1, _VERDICT_REGISTER), data))

@@ -106,14 +106,43 @@ class Filter:
             self._loaded = True
 
     def unload(self) -> None:
-        """Remove the table; again is fine. Raises Unavailable."""
+        """Remove the table; again is fine. Raises Unavailable.
+
+        One with rules of the administrator stays, knowing no network.
+        """
         with self._lock:
+            self._wanted.clear()
             try:
-                self._commit([nft.delete_table(rules.FAMILY, self.table)])
+                if self._has_rules(rules.ADMIN_FORWARD) or self._has_rules(rules.ADMIN_PREROUTING):
+                    empty = nft.flush_chain(rules.FAMILY, self.table, rules.OTHERS)
+                    self._commit([empty, *rules.plan_load(self.table, ())])
+                else:
+                    self._commit([nft.delete_table(rules.FAMILY, self.table)])
             except NetlinkError as error:
                 if error.errno not in _GONE:
                     raise _refused(error) from error
             self._loaded = False
+
+    def _has_rules(self, chain: str) -> bool:
+        with Netlink(NETFILTER) as asked:
+            asked.widen()
+            try:
+                found = asked.dump(nft.dump_rules(rules.FAMILY, self.table, chain))
+            except NetlinkError:
+                return False
+            return any(nft.parse_rule(message) is not None for message in found)
+
+    def close_others(self, version: int) -> None:
+        """Keep the host from forwarding for others than us; once. Raises Unavailable."""
+        with self._lock:
+            try:
+                self._commit(rules.plan_closing(self.table, version))
+            except NetlinkError as error:
+                raise _refused(error) from error
+
+    def has_closed_others(self) -> bool:
+        """Whether that was done, by whichever daemon."""
+        return self._has_rules(rules.OTHERS)
 
     def is_loaded(self) -> bool:
         """Whether the kernel has the table now."""

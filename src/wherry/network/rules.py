@@ -7,8 +7,10 @@ many there are. Packets of others leave every chain by its first rule.
     forward              what may go where; the administrator's rules come first
     postrouting          what leaves gets the host's address; so does what comes back in by a hairpin
 
-`admin-prerouting` (before a published port's destination is changed) and `admin-forward` are the
-administrator's: they are made empty and never flushed. `render` gives what nft(8) prints.
+`others` is empty unless this engine has turned forwarding on: then it keeps the host from being a router
+for everybody (`plan_closing`). `admin-prerouting` (before a published port's destination is changed)
+and `admin-forward` are the administrator's: they are made empty and never flushed. `render` gives what
+nft(8) prints.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from wherry.kernel.clauses import Clause
 from wherry.kernel.netlink import Request
 from wherry.kernel.nftables import Chain, Rule, Set
 from wherry.model.networks import BridgePlan
+from wherry.network.naming import OWN_PREFIXES
 from wherry.network.options import has_version
 
 FAMILY = clauses.INET
 ADMIN_FORWARD = "admin-forward"
 ADMIN_PREROUTING = "admin-prerouting"
+OTHERS = "others"
+KEPT = (ADMIN_FORWARD, ADMIN_PREROUTING, OTHERS)
+"""Chains whose rules are not wherry's to flush at a load."""
 _BOTH = (clauses.IIFNAME, clauses.OIFNAME)
 _ANY = (clauses.L4PROTO, clauses.DPORT)
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -65,6 +71,7 @@ CHAINS = (
     Chain("published"),
     Chain(ADMIN_PREROUTING),
     Chain(ADMIN_FORWARD),
+    Chain(OTHERS),
 )
 """Base chains with nft's priorities: raw, before dstnat, dstnat, filter, srcnat."""
 
@@ -132,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         clauses.protocol(clauses.IPV6),
         clauses.translate_by(_ANY, "any6", clauses.IPV6),
     ),
-    _rule("forward", _NOT_IN, _NOT_OUT, _RETURN),
+    _rule("forward", _NOT_IN, _NOT_OUT, clauses.verdict(clauses.GOTO, OTHERS)),
     _rule("forward", clauses.verdict(clauses.JUMP, ADMIN_FORWARD)),
     _rule("forward", clauses.answers(), _ACCEPT),
     _rule("forward", clauses.within(_BOTH, "together"), _ACCEPT),
@@ -244,12 +251,25 @@ def plan_load(table: str, elements: Iterable[Element]) -> list[Request]:
     """Return the whole table as one transaction, in place of what was in it but the administrator's rules."""
     out = [nft.new_table(FAMILY, table)]
     out += [nft.new_chain(FAMILY, table, chain) for chain in CHAINS]
-    mine = [chain.name for chain in CHAINS if chain.name not in (ADMIN_FORWARD, ADMIN_PREROUTING)]
+    mine = [chain.name for chain in CHAINS if chain.name not in KEPT]
     out += [nft.flush_chain(FAMILY, table, chain) for chain in mine]
     out += [nft.new_set(FAMILY, table, wanted, n) for n, wanted in enumerate(SETS, 1)]
     out += [nft.flush_set(FAMILY, table, wanted.name) for wanted in SETS]
     out += plan_add(table, elements)
     return out + [nft.new_rule(FAMILY, table, rule) for rule in RULES]
+
+
+def plan_closing(table: str, version: int) -> list[Request]:
+    """Return the requests that deny forwarding of one family between links that are no engine's."""
+    family = clauses.IPV4 if version == 4 else clauses.IPV6
+    names = [f"{prefix}*" for prefix in OWN_PREFIXES]
+    skip = [
+        (clauses.by_name(field, name), _ACCEPT)
+        for name in names
+        for field in (clauses.IIFNAME, clauses.OIFNAME)
+    ]
+    parts = [*skip, (clauses.answers(), _ACCEPT), (clauses.protocol(family), _DROP)]
+    return [nft.new_rule(FAMILY, table, Rule(OTHERS, part)) for part in parts]
 
 
 def _by_set(elements: Iterable[Element]) -> dict[str, list[Element]]:

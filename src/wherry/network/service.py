@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, WherryError
@@ -30,7 +30,6 @@ from wherry.model.networks import (
 )
 from wherry.network import naming, options, pools, rules
 from wherry.network.addresses import Space, parse_address, parse_subnet
-from wherry.network.coexist import Forwarding
 from wherry.network.endpoints import (
     Placing,
     gateway_of,
@@ -41,20 +40,14 @@ from wherry.network.endpoints import (
     with_gateways,
 )
 from wherry.network.filter import Filter
-from wherry.network.hostlinks import HostLinks, bridged_is_filtered, write_sysctl
+from wherry.network.hostlinks import HostLinks, bridged_is_filtered
+from wherry.network.hostrules import HostRules, RepairReport
 from wherry.network.naming import Naming
 from wherry.network.publisher import Publisher, Relay
 from wherry.network.settings import NetworkSettings, sources
 
 _HOST_DRIVERS = (Driver.HOST, Driver.NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class RepairReport:
-    """What was not as it should be and was mended, and what could not be; lines for a person."""
-
-    done: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+_OWN_KINDS = ("bridge", "dummy", "vlan")
 
 
 class Networks:
@@ -70,7 +63,7 @@ class Networks:
         self._naming = Naming(engine_id)
         self._links = HostLinks(self._naming)
         self._filter = Filter(self._naming.table)
-        self._forwarding = Forwarding(self._naming.comment)
+        self._rules = HostRules(self._filter, self._naming, settings)
         used = self._filter if settings.firewall else None
         self._networks: dict[str, Network] = {}
         self._spaces: dict[str, list[Space]] = {}
@@ -152,37 +145,12 @@ class Networks:
                 warnings.append(f"network link {plan.link}: {error}")
         wanted = {network.link for network in self._networks.values() if network.link}
         for link in self._links.links():
-            if self._links.owns(link) and link.kind == "bridge" and link.name not in wanted:
+            if self._links.owns(link) and link.kind in _OWN_KINDS and link.name not in wanted:
                 with contextlib.suppress(OSError):
                     self._links.remove(link.name)
-                    done.append(f"removed the bridge {link.name}, which is no network's")
-        if self._settings.firewall:
-            try:
-                if not self._filter.is_loaded():
-                    done.append(f"made the table {self._filter.table}")
-                self._filter.load()
-                more, told = self._let_through()
-                done += more
-                warnings += told
-            except (WherryError, OSError) as error:
-                warnings.append(str(error))
-        warnings += self._allow_forwarding()
-        return RepairReport(tuple(done), tuple(warnings))
-
-    def _let_through(self) -> tuple[list[str], list[str]]:
-        """See to the firewalls of others."""
-        used = [network.link for network in self._networks.values() if network.link]
-        return self._forwarding.settle(sorted(used), allow=self._settings.forward_accept)
-
-    def _allow_forwarding(self) -> list[str]:
-        if not self._settings.ip_forward:
-            return []
-        missing: list[str] = []
-        if not write_sysctl("ipv4/ip_forward", "1"):
-            missing.append("IPv4 forwarding is disabled: containers reach nothing outside")
-        if self._ipv6 and not write_sysctl("ipv6/conf/all/forwarding", "1"):
-            missing.append("IPv6 forwarding is disabled")
-        return missing
+                    done.append(f"removed the link {link.name}, which is no network's")
+        report = self._rules.settle(sorted(wanted), _versions(plans))
+        return RepairReport((*done, *report.done), (*warnings, *report.warnings))
 
     async def close(self, *, remove: bool = False) -> None:
         """Let go of sockets; with `remove` take rules and bridges from the host."""
@@ -197,9 +165,7 @@ class Networks:
             if self._links.owns(link):
                 with contextlib.suppress(OSError):
                     self._links.remove(link.name)
-        if self._settings.firewall:
-            self._forwarding.withdraw()
-            self._filter.unload()
+        self._rules.withdraw()
 
     # -- networks ----------------------------------------------------------------------------
 
@@ -300,8 +266,9 @@ class Networks:
                         with contextlib.suppress(OSError):
                             self._links.remove(plan.link)
                     raise
-                if not network.link.startswith(naming.OWN_PREFIXES):
-                    self._let_through()
+            links = sorted(n.link for n in self._networks.values() if n.link)
+            report = self._rules.include(links, plan.link, _versions([plan]))
+            self._warnings = tuple(dict.fromkeys((*self._warnings, *report.warnings)))
             return
         if self._links.find(network.link) is not None:
             return
@@ -326,6 +293,8 @@ class Networks:
         if network.spec.driver is Driver.BRIDGE:
             plan = self._plan(network)
             self._filter.remove(rules.network_elements(plan))
+            if not any(n.spec.driver is Driver.BRIDGE for n in self._networks.values()):
+                self._rules.withdraw()
             if plan.adopted:
                 return
         shared = any(other.link == network.link for other in self._networks.values())
@@ -439,3 +408,9 @@ def _isolates(network: Network) -> bool:
     """
     apart = not options.flag(network.spec.options, options.ICC, True)
     return apart and not bridged_is_filtered()
+
+
+def _versions(plans: Sequence[BridgePlan]) -> tuple[int, ...]:
+    """Return the families that bridges need forwarding of."""
+    subnets = [subnet for plan in plans for subnet in plan.subnets]
+    return tuple(version for version in (4, 6) if options.has_version(subnets, version))
