@@ -9,6 +9,7 @@ from bench.cases.case import Case, Settings
 from bench.cases.fleet import Fleet, Memory
 from bench.cases.lifecycle import ApiCycle, CliRun, Exec, Stop
 from bench.cases.logs import LogsRead, LogsWrite
+from bench.cases.names import Names
 from bench.cases.streams import Cat
 
 CASES: dict[str, Callable[[Settings], Case]] = {
@@ -22,4 +23,5 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "logs-read": LogsRead,
     "cat": Cat,
     "archives": Archives,
+    "dns": Names,
 }

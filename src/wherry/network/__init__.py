@@ -4,6 +4,6 @@ Owns what bears the engine's name in the host's network namespace: bridges, one 
 that reserve ports. What is inside a container's namespace is made by the supervisor from the `Wiring`
 that is planned here; what is kept over a restart is kept by `containers`, and handed in by `open`.
 
-Read `service` (the facade), then `pools` and `addresses`, `bridges`, `rules`, `ports`. No third-party
-package; nothing is executed.
+Read `service` (the facade), then `pools` and `addresses`, `hostlinks`, `rules`, `ports`, and `dns` for the
+name service. No third-party package.
 """

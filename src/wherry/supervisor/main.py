@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Callable
 
 from wherry.kernel.linux import LINUX
+from wherry.kernel.reactor import READ, Reactor
 from wherry.supervisor.keeping import Keeping
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.messages import Exit
-from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.server import Server
 from wherry.supervisor.table import Table
 from wherry.supervisor.wiring import Wirer

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from wherry.kernel.reactor import READ, WRITE, Reactor
 from wherry.model.errors import Internal, Invalid, WherryError
 from wherry.supervisor import protocol
 from wherry.supervisor.attach import Client
@@ -27,7 +28,6 @@ from wherry.supervisor.messages import (
     error_to_wire,
     wiring_from_wire,
 )
-from wherry.supervisor.reactor import READ, WRITE, Reactor
 from wherry.supervisor.table import Table
 
 _MOST_UNSENT = 10_000

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import wait_readable
+from wherry.kernel.reactor import READ, Reactor
 from wherry.model.errors import Conflict, Internal, NotFound, WherryError
 from wherry.model.networks import Wiring
 from wherry.runtime.slots import Slot
@@ -30,7 +31,6 @@ from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
 from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
-from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.waiting import Waiting
 from wherry.supervisor.wiring import Wirer
 
