@@ -7,6 +7,7 @@ from wherry.api.routes.containers import ContainerRoutes
 from wherry.api.routes.files import FileRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
+from wherry.api.routes.networks import NetworkRoutes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
 from wherry.api.routes.websocket import WebSocketRoutes
@@ -23,6 +24,7 @@ def all_routes(services: Services) -> list[Route]:
         *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),
         *ImageRoutes(images, engine).routes(),
+        *NetworkRoutes(services.networks).routes(),
         *later_routes(),
     ]
 

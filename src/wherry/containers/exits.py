@@ -17,6 +17,7 @@ from wherry.containers.restart import Restarts, next_delay, wants_restart
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
+from wherry.model.networks import Attachments
 from wherry.model.views import Exited
 from wherry.supervisor.messages import Exit
 
@@ -34,6 +35,13 @@ class Execs(Protocol):
     def ended(self, end: Exit) -> None: ...
 
 
+class Networking(Protocol):
+    """Who gives back what a container had of networks."""
+
+    async def release(self, container: Container) -> None: ...
+    def ended(self, container: Container) -> None: ...
+
+
 class Exits:
     """The receiver of every exit."""
 
@@ -46,6 +54,7 @@ class Exits:
         supervisor: Supervisor,
         remover: Remover,
         restarts: Restarts,
+        networking: Networking,
         events: Recorder,
     ) -> None:
         self._store = store
@@ -54,6 +63,7 @@ class Exits:
         self._supervisor = supervisor
         self._remover = remover
         self._restarts = restarts
+        self._networking = networking
         self._events = events
 
     async def __call__(self, end: Exit, *, started_at: int = 0) -> None:
@@ -90,6 +100,8 @@ class Exits:
             )
         )
         status = Status.RESTARTING if again else Status.EXITED
+        await self._networking.release(container)
+        self._networking.ended(container)
         state = move(
             state,
             status,
@@ -97,6 +109,7 @@ class Exits:
             exit_code=end.code,
             finished_at=end.at,
             oom_killed=end.oom_killed,
+            attachments=Attachments(),
             restart_count=state.restart_count + (1 if again else 0),
         )
         if live.removing or (spec.auto_remove and not live.kept):
