@@ -105,6 +105,7 @@ class Settings:
     userns_missing: str = ""
     default_bridge: Callable[[], NetworkSpec | None] = lambda: None
     """What the network `bridge` is; None where there is none."""
+    dns: hostfiles.DnsDefaults = hostfiles.DnsDefaults()
     host_gateways: tuple[str, ...] = ()
     """What `host-gateway` stands for; empty: the addresses of the default bridge."""
 
@@ -154,6 +155,7 @@ class Assembly:
             networks=needs.networks,
             resolve=partial(_find, store),
             resolv_conf=hostfiles.read_host_resolv_conf,
+            dns=settings.dns,
         )
         cabling = Networking(
             store=store,
@@ -163,6 +165,7 @@ class Assembly:
             supervisor=supervisor,
             events=events,
             folder=folder,
+            dns=settings.dns,
         )
         self.networks = NetworkService(
             networks=needs.networks,
@@ -198,6 +201,7 @@ class Assembly:
             log_default=settings.log_default,
             networking=cabling,
             host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
+            dns=settings.dns,
         )
         executor = execute.Executor(
             store=store,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -69,6 +69,26 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class DnsDefaults:
+    """The daemon's --dns, --dns-search and --dns-opt: for containers that say nothing themselves."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def applied(self, spec: ContainerSpec) -> ContainerSpec:
+        """Return `spec` with these where it says nothing."""
+        if self == DnsDefaults():
+            return spec
+        return replace(
+            spec,
+            dns=spec.dns or self.servers,
+            dns_search=spec.dns_search or self.search,
+            dns_options=spec.dns_options or self.options,
+        )
 
 
 class Resolving(Enum):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from wherry.containers.endpoints import gateway_order, has_names
+from wherry.containers.hostfiles import DnsDefaults
 from wherry.containers.network_store import NetworkStore
 from wherry.model.containers import Container
 from wherry.model.networks import Endpoint
@@ -34,12 +35,14 @@ class Feed:
         networks: NetworkStore,
         resolve: Callable[[str], Container | None],
         resolv_conf: Callable[[], str],
+        dns: DnsDefaults,
     ) -> None:
         """`resolve` finds the containers that links name, `resolv_conf` is the host's, read anew."""
         self._names = names
         self._networks = networks
         self._resolve = resolve
         self._resolv_conf = resolv_conf
+        self._dns = dns
 
     async def open(self, containers: Iterable[Container]) -> None:
         """Bring the service up to date with the containers that run."""
@@ -78,7 +81,9 @@ class Feed:
             container.id,
             tuple((endpoint.network_id, endpoint.network) for endpoint in named),
             tuple(links),
-            plan_upstreams(parse_resolv_conf(self._resolv_conf()), container.spec.dns),
+            plan_upstreams(
+                parse_resolv_conf(self._resolv_conf()), self._dns.applied(container.spec).dns
+            ),
             internal=not any(e.gateway4 or e.gateway6 for e in endpoints.values()),
         )
 

@@ -79,7 +79,7 @@ class Supervisor(Protocol):
 
     async def connect_networks(self, key: str, wiring: Wiring) -> tuple[int, ...]: ...
     async def disconnect(self, key: str, interface: str) -> None: ...
-    async def ways(self, key: str, interface: str, ways: tuple[Way, ...]) -> None: ...
+    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Networking:
         supervisor: Supervisor,
         events: Recorder,
         folder: Callable[[str], Path],
+        dns: hostfiles.DnsDefaults,
     ) -> None:
         self._store = store
         self._networks = networks
@@ -111,6 +112,7 @@ class Networking:
         self._supervisor = supervisor
         self._events = events
         self._folder = folder
+        self._dns = dns
 
     # -- start and exit ----------------------------------------------------------------------
 
@@ -293,9 +295,8 @@ class Networking:
         order = gateway_order(wishes.values())
         old, new = ways_out(before.endpoints, order), ways_out(endpoints, order)
         if old != new:
-            await self._supervisor.ways(after.id, "", ())
-            for interface, ways in new.items():
-                await self._supervisor.ways(after.id, interface, ways)
+            ways = [(interface, way) for interface, some in new.items() for way in some]
+            await self._supervisor.set_ways(after.id, ways)
         if not before.ports and not port_wishes(after.spec):
             return
         # Each port keeps the number that it has.
@@ -356,7 +357,9 @@ class Networking:
         )
         if added is not None and added.names:
             hostfiles.write_resolv_conf(
-                self._folder(container.id), container.spec, hostfiles.Resolving.SERVICE
+                self._folder(container.id),
+                self._dns.applied(container.spec),
+                hostfiles.Resolving.SERVICE,
             )
 
     def _update_linked(self, container: Container) -> None:

@@ -74,6 +74,7 @@ class Starter:
         log_default: LogConfig,
         networking: Networking,
         host_gateways: Callable[[], Sequence[str]],
+        dns: hostfiles.DnsDefaults,
     ) -> None:
         """`folder(container_id)` is where a container's own files are.
 
@@ -90,6 +91,7 @@ class Starter:
         self._log_default = log_default
         self._networking = networking
         self._host_gateways = host_gateways
+        self._dns = dns
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
         """Start `container` and return it running; `restarts` is how often a policy did so before.
@@ -218,7 +220,7 @@ class Starter:
         wanted = any(entry.endswith(hostfiles.HOST_GATEWAY) for entry in container.spec.extra_hosts)
         return hostfiles.write_files(
             self._folder(container.id),
-            container,
+            replace(container, spec=self._dns.applied(container.spec)),
             resolving,
             gateways=self._host_gateways() if wanted else (),
             lines=[

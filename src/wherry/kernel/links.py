@@ -57,6 +57,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4
 _TABLE_MAIN = 254
 _PROTO_BOOT = 3
 _SCOPE_LINK = 253
+_SCOPE_NOWHERE = 255
 _UNICAST = 1
 
 
@@ -294,6 +295,13 @@ def add_route(
     if metric:
         body += u32(_RTA_PRIORITY, metric)
     return Request(NEWROUTE, body + u32(_RTA_OIF, index), CREATE | REPLACE)
+
+
+def delete_default(*, four: bool) -> Request:
+    """Return the request that takes away the default route of a family, whatever it leads to."""
+    family = socket.AF_INET if four else socket.AF_INET6
+    scope = _SCOPE_NOWHERE if four else 0
+    return Request(DELROUTE, _RTMSG.pack(family, 0, 0, 0, _TABLE_MAIN, 0, scope, 0, 0), 0)
 
 
 def dump_routes() -> Request:

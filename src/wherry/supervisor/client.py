@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 from wherry.model.errors import Unavailable, WherryError
-from wherry.model.networks import Wiring
+from wherry.model.networks import Way, Wiring
 from wherry.runtime import wire as codec
 from wherry.supervisor import boot, protocol
 from wherry.supervisor.detach import parse_keys
@@ -32,6 +32,7 @@ from wherry.supervisor.messages import (
     Wire,
     error_from_wire,
     pack,
+    ways_to_wire,
 )
 
 __all__ = [
@@ -171,6 +172,13 @@ class SupervisorClient:
     async def disconnect(self, key: str, interface: str) -> None:
         """Remove an interface of a running container; raise NotFound for one that is not there."""
         await self._ask({"do": "disconnect", "key": key, "interface": interface})
+
+    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
+        """Make `ways`, (interface, way) each, a running container's only default routes.
+
+        Raises NotFound, Conflict, StartFailed, Unavailable.
+        """
+        await self._ask({"do": "ways", "key": key, "ways": ways_to_wire(ways)})
 
     async def name_sockets(self, key: str) -> tuple[int, ...]:
         """Return new sockets (udp, tcp) for 127.0.0.11 of a running container, which the caller owns.

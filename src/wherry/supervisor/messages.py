@@ -7,12 +7,13 @@ wrong shape raises Invalid, and whoever sent it loses its connection.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from wherry.model import errors, oci
 from wherry.model.errors import Invalid, WherryError
-from wherry.model.networks import Wiring
+from wherry.model.networks import Way, Wiring
 from wherry.runtime import wire as codec
 from wherry.runtime.plan import Plan
 
@@ -156,6 +157,23 @@ def wiring_from_wire(wire: Wire) -> Wiring:
     return wiring
 
 
+def ways_to_wire(ways: Sequence[tuple[str, Way]]) -> Wire:
+    """Return the wire form of default routes, (interface, way) each."""
+    return {"ways": [[interface, way.to, way.via] for interface, way in ways]}
+
+
+def ways_from_wire(wire: Wire) -> list[tuple[str, Way]]:
+    """Return the default routes; raise Invalid."""
+    found: list[tuple[str, Way]] = []
+    for item in wire.get("ways") or ():
+        match item:
+            case [str(interface), str(to), str(via)]:
+                found.append((interface, Way(to, via)))
+            case _:
+                raise Invalid(f"malformed message: a way is {item!r:.80}")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class ExecLaunch:
     """Start `process` inside a running container; the flags say which streams the client has."""
@@ -228,7 +246,7 @@ class Attachment:
 class Started:
     """A process runs: its pid on the host, and when it was started (ns since the epoch).
 
-    `descriptors` are the name service's sockets (udp, tcp) where the wiring wanted one; whoever has the
+    `descriptors` are the name service's (udp, tcp, pidfd) where the wiring wanted one; whoever has the
     answer owns them.
     """
 

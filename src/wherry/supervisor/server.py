@@ -26,6 +26,7 @@ from wherry.supervisor.messages import (
     Started,
     Wire,
     error_to_wire,
+    ways_from_wire,
     wiring_from_wire,
 )
 from wherry.supervisor.table import Table
@@ -226,6 +227,8 @@ class Server:
                 return None
             case "disconnect":
                 table.disconnect(request.key("key"), request.text("interface"))
+            case "ways":
+                table.set_ways(request.key("key"), ways_from_wire(request.table("ways")))
             case "names":
                 answer({}, table.name_sockets(request.key("key")))
                 return None

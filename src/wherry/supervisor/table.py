@@ -14,14 +14,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import wait_readable
 from wherry.kernel.reactor import READ, Reactor
 from wherry.model.errors import Conflict, Internal, NotFound, WherryError
-from wherry.model.networks import Wiring
+from wherry.model.networks import Way, Wiring
 from wherry.runtime.slots import Slot
 from wherry.supervisor.attach import Client
 from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
@@ -119,6 +119,11 @@ class Table:
         """Remove an interface of a running container; raise NotFound, Conflict."""
         process = self._running(key)
         self._wirer.unwire(process.pid, process.fds[PIDFD], interface)
+
+    def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
+        """Change where a running container's default routes lead; raise NotFound, Conflict, StartFailed."""
+        process = self._running(key)
+        self._wirer.set_ways(process.pid, process.fds[PIDFD], ways)
 
     def name_sockets(self, key: str) -> tuple[int, ...]:
         """Return new name service sockets (udp, tcp) of a running container; raise NotFound, Conflict."""

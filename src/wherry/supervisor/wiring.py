@@ -20,7 +20,7 @@ from wherry.kernel.calls import Kernel
 from wherry.kernel.netlink import NETFILTER, Netlink, NetlinkError, Request
 from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, NotFound, StartFailed
-from wherry.model.networks import Link, LinkKind, Wiring
+from wherry.model.networks import Link, LinkKind, Way, Wiring
 
 NAME_SERVER = "127.0.0.11"
 _TABLE = "wherry-names"
@@ -50,9 +50,9 @@ class Wirer:
     # -- what is asked -----------------------------------------------------------------------
 
     def wire(self, pid: int, pidfd: int, wiring: Wiring, *, fresh: bool = True) -> tuple[int, ...]:
-        """Give the namespace of a process what `wiring` says; return the name service's (udp, tcp) sockets.
+        """Give the namespace of a process what `wiring` says; return the name service's descriptors.
 
-        `fresh` is for a namespace that nothing runs in yet. Raises StartFailed with the link that
+        They are its (udp, tcp) sockets and the process's pidfd, by which its end is seen. `fresh` is for a namespace that nothing runs in yet. Raises StartFailed with the link that
         could not be made; what was made is removed then.
         """
         if not wiring.links and not wiring.name_service:
@@ -63,7 +63,8 @@ class Wirer:
             for link in wiring.links:
                 self._make(link, netns)
                 made.append(link)
-            return self._set_up(netns, wiring, fresh=fresh)
+            sockets = self._set_up(netns, wiring, fresh=fresh)
+            return (*sockets, os.dup(pidfd)) if sockets else ()
         except BaseException:
             for link in made:
                 with contextlib.suppress(OSError, StartFailed):
@@ -86,15 +87,42 @@ class Wirer:
         finally:
             os.close(netns)
 
-    def name_sockets(self, pid: int, pidfd: int) -> tuple[int, int]:
-        """Return new (udp, tcp) sockets for 127.0.0.11 in a running process's namespace.
+    def set_ways(self, pid: int, pidfd: int, ways: Sequence[tuple[str, Way]]) -> None:
+        """Make `ways`, (interface, way) each, the only default routes of a running process's namespace.
+
+        Raises Conflict, NotFound for an interface that is not there, StartFailed.
+        """
+        netns = self._open(pid, pidfd)
+        try:
+            with self._inside(netns), Netlink() as inside:
+                wanted: set[bool] = set()
+                for interface, way in ways:
+                    try:
+                        index = socket.if_nametoindex(interface)
+                    except OSError as error:
+                        raise NotFound("interface", interface) from error
+                    wanted.add(":" not in way.via)
+                    inside.perform([links.add_route(index, way.to, way.via)])
+                for four in {True, False} - wanted:
+                    try:
+                        inside.perform([links.delete_default(four=four)])
+                    except NetlinkError as error:
+                        if error.errno not in (errno.ESRCH, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                            raise
+        except NetlinkError as error:
+            raise StartFailed(f"change the way out: {(error.strerror or '').lower()}") from error
+        finally:
+            os.close(netns)
+
+    def name_sockets(self, pid: int, pidfd: int) -> tuple[int, int, int]:
+        """Return new (udp, tcp) sockets for 127.0.0.11 in a running process's namespace, and its pidfd.
 
         Queries go to them from now on, whoever had the ones before.
         """
         netns = self._open(pid, pidfd)
         try:
             with self._inside(netns), Netlink(NETFILTER) as filter_:
-                return _serve_names(filter_)
+                return (*_serve_names(filter_), os.dup(pidfd))
         finally:
             os.close(netns)
 
