@@ -264,7 +264,7 @@ class Networking:
         if not served:
             self._feed.seen(after)
         self._write_files(after, added=endpoint)
-        await self._set_ways(before, after)
+        await self._set_ways(container, after)
         self._tell(after, endpoint, "connect")
 
     async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
@@ -285,22 +285,22 @@ class Networking:
         self._feed.left(container, endpoint)
         self._feed.seen(after)
         self._write_files(after, removed=endpoint)
-        await self._set_ways(before, after)
+        await self._set_ways(container, after)
         self._tell(container, endpoint, "disconnect")
 
-    async def _set_ways(self, before: Attachments, after: Container) -> None:
+    async def _set_ways(self, before: Container, after: Container) -> None:
         """Let the way out, and the published ports with it, follow the networks that there are now."""
         wishes = {wish.network: wish for wish in after.spec.endpoints}
         endpoints = after.state.attachments.endpoints
-        order = gateway_order(wishes.values())
-        old, new = ways_out(before.endpoints, order), ways_out(endpoints, order)
-        if old != new:
+        new = ways_out(endpoints, gateway_order(wishes.values()))
+        held = before.state.attachments
+        if new != ways_out(held.endpoints, gateway_order(before.spec.endpoints)):
             ways = [(interface, way) for interface, some in new.items() for way in some]
             await self._supervisor.set_ways(after.id, ways)
-        if not before.ports and not port_wishes(after.spec):
+        if not held.ports and not port_wishes(after.spec):
             return
         # Each port keeps the number that it has.
-        again = rewished(before.ports) or port_wishes(after.spec)
+        again = rewished(held.ports) or port_wishes(after.spec)
         await self._fabric.unpublish(after.id)
         ports: tuple[PublishedPort, ...] = ()
         if any(endpoint.interface for endpoint in endpoints):

@@ -28,6 +28,8 @@ _CHAIN = "output"
 _LO = 1
 """The loopback's index is 1 in every namespace (loopback_net_init)."""
 _BACKLOG = 128
+_NO_ROUTE = (errno.ESRCH, errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
+"""There is no such route, or nothing of its family."""
 
 
 class Wirer:
@@ -52,8 +54,9 @@ class Wirer:
     def wire(self, pid: int, pidfd: int, wiring: Wiring, *, fresh: bool = True) -> tuple[int, ...]:
         """Give the namespace of a process what `wiring` says; return the name service's descriptors.
 
-        They are its (udp, tcp) sockets and the process's pidfd, by which its end is seen. `fresh` is for a namespace that nothing runs in yet. Raises StartFailed with the link that
-        could not be made; what was made is removed then.
+        These are its (udp, tcp) sockets and the process's pidfd, by which its end is seen. `fresh` is for
+        a namespace that nothing runs in yet. Raises StartFailed with the link that could not be made;
+        what was made is removed then.
         """
         if not wiring.links and not wiring.name_service:
             return ()
@@ -107,7 +110,7 @@ class Wirer:
                     try:
                         inside.perform([links.delete_default(four=four)])
                     except NetlinkError as error:
-                        if error.errno not in (errno.ESRCH, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                        if error.errno not in _NO_ROUTE:
                             raise
         except NetlinkError as error:
             raise StartFailed(f"change the way out: {(error.strerror or '').lower()}") from error
