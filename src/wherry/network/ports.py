@@ -195,6 +195,8 @@ class Ports:
                     end.bind((address, port))
                     end.listen(1)
                 if listen and proto == "tcp":
+                    # What it takes inherits this: ended connections then do not hold the port.
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     end.listen(1024)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
