@@ -146,8 +146,7 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     ("words", "document"),
     [
         ("", {"registry-mirrors": ["https://x"]}),
-        ("", {"tls": True}),
-        ("", {"iptables": True}),
+        ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
         ("--log-driver syslog", None),
         ("--userns-remap me", None),
         ("-s btrfs", None),

@@ -26,12 +26,6 @@ def _build(session: Session, _options: Options, _arguments: list[str]) -> int:
     return 0
 
 
-def _networks(session: Session, options: Options, _arguments: list[str]) -> int:
-    found = sorted(session.engine.get("/networks"), key=lambda network: network["Name"])
-    rows = [(n["Id"][:12], n["Name"], n["Driver"], n["Scope"]) for n in found]
-    return _show(session, options, ("NETWORK ID", "NAME", "DRIVER", "SCOPE"), rows, found)
-
-
 def _volumes(session: Session, options: Options, _arguments: list[str]) -> int:
     found = many(session.engine.get("/volumes"), "Volumes")
     rows = [(v["Driver"], v["Name"]) for v in found]
@@ -53,26 +47,6 @@ def _show(
             session.line(row[titles.index("NETWORK ID") if "NETWORK ID" in titles else 1])
     else:
         session.line(align("\n".join("\t".join(row) for row in (titles, *rows))))
-    return 0
-
-
-def _create_network(session: Session, options: Options, arguments: list[str]) -> int:
-    body: Object = {"Name": arguments[0], "Driver": options.text("driver")}
-    body["Labels"] = pairs_to_map(options.all("label"))
-    session.line(session.engine.call("POST", "/networks/create", None, body)["Id"])
-    return 0
-
-
-def _connect(session: Session, _options: Options, arguments: list[str]) -> int:
-    path = f"/networks/{segment(arguments[0])}/connect"
-    session.engine.call("POST", path, None, {"Container": arguments[1]})
-    return 0
-
-
-def _disconnect(session: Session, options: Options, arguments: list[str]) -> int:
-    path = f"/networks/{segment(arguments[0])}/disconnect"
-    body = {"Container": arguments[1], "Force": options.on("force")}
-    session.engine.call("POST", path, None, body)
     return 0
 
 
@@ -131,39 +105,10 @@ _LIST_FLAGS = (
 BUILD = Command(
     _build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", interspersed=False
 )
-NETWORKS = Command(_networks, "[OPTIONS]", "List networks", _LIST_FLAGS, most=0)
 VOLUMES = Command(_volumes, "[OPTIONS]", "List volumes", _LIST_FLAGS, most=0)
 _FORCE = Flag("force", "bool", "Do it without asking, or although it is in use", short="f")
 _DRIVER = Flag("driver", "string", "Driver to manage it", short="d")
 _LABEL = Flag("label", "label", "Set metadata", many=True)
-CREATE_NETWORK = Command(
-    _create_network, "[OPTIONS] NETWORK", "Create a network", (_DRIVER, _LABEL), least=1, most=1
-)
-CONNECT = Command(
-    _connect, "NETWORK CONTAINER", "Connect a container to a network", least=2, most=2
-)
-DISCONNECT = Command(
-    _disconnect,
-    "[OPTIONS] NETWORK CONTAINER",
-    "Disconnect a container from a network",
-    (_FORCE,),
-    least=2,
-    most=2,
-)
-REMOVE_NETWORKS = Command(
-    _removing("networks"),
-    "[OPTIONS] NETWORK [NETWORK...]",
-    "Remove one or more networks",
-    (_FORCE,),
-    least=1,
-)
-PRUNE_NETWORKS = Command(
-    _pruning("networks", "Deleted Networks:", "NetworksDeleted"),
-    "[OPTIONS]",
-    "Remove all unused networks",
-    (_FORCE,),
-    most=0,
-)
 CREATE_VOLUME = Command(
     _create_volume,
     "[OPTIONS] [VOLUME]",
