@@ -14,7 +14,11 @@ import pytest
 
 from tests.network.names import House, host, house
 from tests.network.spaces import Space
+from wherry.daemon.relays import Relays
+from wherry.model.errors import Conflict
+from wherry.model.networks import PublishedPort
 from wherry.network.dns.client import NameService
+from wherry.network.ports import Ports
 
 __all__ = ["host", "house"]
 
@@ -192,8 +196,8 @@ def test_a_port_is_free_when_its_container_has_ended(house: House) -> None:
         with subprocess.Popen(["sleep", "600"]) as sleeper:
             first = NameService(house.folder, sockets=house.open_sockets)
             listener, port = bound(socket.SOCK_STREAM)
-            pidfd = os.pidfd_open(sleeper.pid)
-            first.relay("k", "web", listener, ("127.0.0.1", 9), pidfd)
+            first.relay("k", "web", listener, ("127.0.0.1", 9))
+            first.watch("web", sleeper.pid)
             await first.settled()
             await first.close()
             with socket.socket(socket.AF_INET6) as probe, pytest.raises(OSError):
@@ -209,3 +213,50 @@ def test_a_port_is_free_when_its_container_has_ended(house: House) -> None:
                         await asyncio.sleep(0.01)
 
     asyncio.run(test())
+
+
+def test_the_next_daemon_adopts_what_is_published_and_ends_the_rest(house: House) -> None:
+    async def test() -> None:
+        async with digesting("127.0.0.1") as target:
+            ports = Ports(lambda proto, port: "")
+            names = NameService(house.folder, sockets=house.open_sockets)
+            relays = Relays(names)
+            kept, left = (PublishedPort("tcp", 80, "::1", free_port()) for _ in range(2))
+            for port in (kept, left):
+                held = ports.restore("web", "web", port, listen=True)
+                assert held.socket is not None
+                await relays.relay("web", held.socket.fileno(), "tcp", "127.0.0.1", target)
+            await names.settled()
+            ports.close()
+            await names.close()
+            assert await send_all(kept.host_port, b"ab") == b"ba"
+
+            async with house.names() as names:
+                relays = Relays(names)
+                with pytest.raises(Conflict):
+                    Ports(lambda proto, port: "").restore("web", "web", kept, listen=True)
+                again = Ports(lambda proto, port: "")
+                served = await relays.adopt("web", kept)
+                assert served is not None
+                held = again.restore("web", "web", kept, listen=True, kept=served)
+                await relays.relay("web", served.fileno(), "tcp", "127.0.0.1", target)
+                await names.open([], [])
+                await relays.sweep()
+                await names.settled()
+                assert await send_all(kept.host_port, b"ab") == b"ba"
+                with pytest.raises(ConnectionRefusedError):
+                    await send_all(left.host_port, b"")
+                again.close()
+                await relays.stop("web")
+                await names.settled()
+                with pytest.raises(ConnectionRefusedError):
+                    await send_all(kept.host_port, b"")
+
+    asyncio.run(test())
+
+
+def free_port() -> int:
+    """Return a port of ::1 that nobody has now."""
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return probe.getsockname()[1]

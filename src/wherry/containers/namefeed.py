@@ -19,6 +19,7 @@ class Names(Protocol):
 
     async def open(self, views: Sequence[View], members: Sequence[Member]) -> None: ...
     def serve(self, view: View, descriptors: Sequence[int]) -> None: ...
+    def watch(self, container: str, pid: int) -> None: ...
     def update(self, view: View) -> None: ...
     def forget(self, container: str) -> None: ...
     def put(self, member: Member) -> None: ...
@@ -50,6 +51,8 @@ class Feed:
         views = [self.view(container) for container in running if self.is_served(container)]
         members = [m for container in running for m in self.members(container)]
         await self._names.open(views, members)
+        for container in running:
+            self._names.watch(container.id, container.state.pid)
 
     def is_served(self, container: Container) -> bool:
         """Return whether the container asks 127.0.0.11: it is in a network with names."""
@@ -91,6 +94,7 @@ class Feed:
         """A container runs: serve it by `descriptors` (taken) where it has any, and let others find it."""
         if descriptors:
             self._names.serve(self.view(container), descriptors)
+        self._names.watch(container.id, container.state.pid)
         self.changed(container)
 
     def changed(self, container: Container) -> None:
@@ -109,8 +113,7 @@ class Feed:
 
     def ended(self, container: Container) -> None:
         """It does not run any more."""
-        if self.is_served(container):
-            self._names.forget(container.id)
+        self._names.forget(container.id)
 
     def _member(self, container: Container, endpoint: Endpoint) -> Member:
         addresses = tuple(text for text in (endpoint.ipv4, endpoint.ipv6) if text)

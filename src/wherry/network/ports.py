@@ -119,10 +119,23 @@ class Ports:
             self._last = port
             yield port
 
-    def restore(self, container_id: str, name: str, port: PublishedPort, *, listen: bool) -> Held:
-        """Keep a port that a running container has already. Raises Conflict, Invalid; it is noted all the same."""
-        held = Held(container_id, name, port, listens=listen)
+    def restore(
+        self,
+        container_id: str,
+        name: str,
+        port: PublishedPort,
+        *,
+        listen: bool,
+        kept: socket.socket | None = None,
+    ) -> Held:
+        """Keep a port that a running container has already, by the socket `kept` (taken) if there is one.
+
+        Raises Conflict, Invalid; it is noted all the same.
+        """
+        held = Held(container_id, name, port, kept, listen)
         self._note(held)
+        if kept is not None:
+            return held
         try:
             held.socket = self._bind(port.proto, port.host_address, port.host_port, listen, "")
         except _Busy as busy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,14 @@ class Relay(Protocol):
 
     async def stop(self, key: str) -> None:
         """Stop all that was served under a key; again is fine."""
+        ...
+
+    async def adopt(self, key: str, port: PublishedPort) -> socket.socket | None:
+        """Return the socket that serves a port since before this daemon began, or None."""
+        ...
+
+    async def sweep(self) -> None:
+        """Stop what served before this daemon began and was not adopted."""
         ...
 
 
@@ -106,8 +115,11 @@ class Publisher:
         way = publishing.reaches(kept.endpoints, self._networks)
         for port in kept.ports:
             listen = publishing.needs_listener(port.host_address, way)
+            served = None
+            if listen and self._relay is not None:
+                served = await self._relay.adopt(container_id, port)
             try:
-                self._ports.restore(container_id, name, port, listen=listen)
+                self._ports.restore(container_id, name, port, listen=listen, kept=served)
             except WherryError as error:
                 lost.append(f"container {name}: {error}")
         held = self._ports.of(container_id)
@@ -115,6 +127,11 @@ class Publisher:
             self._filter.expect(_elements(held, way))
         await self._listen(container_id, held, way)
         return lost
+
+    async def restored(self) -> None:
+        """All containers that run were told of: what else is served for ports ends."""
+        if self._relay is not None:
+            await self._relay.sweep()
 
     def close(self) -> None:
         """Close the sockets that keep ports."""

@@ -93,6 +93,7 @@ class Networks:
             for endpoint in attachments.endpoints:
                 warnings += self._retake(name or container_id, endpoint)
             warnings += await self._publisher.restore(container_id, name, attachments)
+        await self._publisher.restored()
         report = await self.repair()
         return RepairReport(report.done, (*warnings, *report.warnings))
 

@@ -27,7 +27,7 @@ from wherry.network.dns.process import plan_process
 _log = logging.getLogger(__name__)
 
 OpenSockets = Callable[[str], Awaitable[Sequence[int]]]
-"""Opens the service's sockets in a container: UDP, TCP, and a pidfd of its first process or none. The
+"""Opens the service's sockets in a container: UDP, TCP, and maybe a pidfd of its first process. The
 caller owns them. A WherryError says that there is none to open them in."""
 
 _SOURCE = str(Path(__file__).resolve().parents[3])
@@ -44,12 +44,6 @@ class _Relay:
     container: str
     listener: socket.socket
     target: tuple[str, int]
-    pidfd: int
-
-    def close(self) -> None:
-        self.listener.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
 
 
 class NameService:
@@ -64,6 +58,7 @@ class NameService:
         self._relays: dict[str, _Relay] = {}
         self._fresh: dict[str, list[int]] = {}
         """Descriptors that no process has yet."""
+        self._pidfds: dict[str, int] = {}
         self._channel: Channel | None = None
         self._answers: dict[int, asyncio.Future[tuple[Wire, list[int]]]] = {}
         self._number = 0
@@ -79,7 +74,8 @@ class NameService:
         self._views = {view.container: view for view in views}
         self._members = {(m.network, m.container): m for m in members}
         try:
-            await self._attach(channels.connect(str(self._exec_root)))
+            self._hear()
+            await self._attach()
         except (OSError, WherryError):
             self._lose()
             self._keep()
@@ -93,6 +89,19 @@ class NameService:
         else:
             self._say_serve(view)
 
+    def watch(self, container: str, pid: int) -> None:
+        """Have everything of a container let go when its first process ends, though wherryd be dead then.
+
+        It is to be running now, and `serve` or `relay` to have been called for it; else this does nothing.
+        """
+        if container in self._views or any(r.container == container for r in self._relays.values()):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                return  # it has ended: `forget` is to come
+            self._watch_by(container, pidfd)
+            self._say_watch(container)
+
     def update(self, view: View) -> None:
         """Let a container see something else from now on."""
         self._views[view.container] = view
@@ -102,10 +111,11 @@ class NameService:
         """Forget all of a container: view, members, relays. Again is fine."""
         self._views.pop(container, None)
         self._refresh(container, [])
+        self._watch_by(container, -1)
         for key in [key for key in self._members if key[1] == container]:
             del self._members[key]
         for key in [key for key, one in self._relays.items() if one.container == container]:
-            self._relays.pop(key).close()
+            self._relays.pop(key).listener.close()
         self._say({"do": "forget", "container": container})
 
     def put(self, member: Member) -> None:
@@ -124,33 +134,36 @@ class NameService:
         container: str,
         listener: socket.socket,
         target: tuple[str, int],
-        pidfd: int = -1,
     ) -> None:
-        """Carry what comes in by `listener` (taken, as is `pidfd`) to `target`; `key` names it."""
+        """Carry what comes in by `listener`, which is taken, to `target`; `key` names it."""
         before = self._relays.pop(key, None)
-        self._relays[key] = _Relay(container, listener, target, pidfd)
+        self._relays[key] = _Relay(container, listener, target)
         if self._channel is None:
             self._keep()
         else:
             self._say_relay(key)
         if before is not None:
-            before.close()
+            before.listener.close()
 
     def unrelay(self, key: str) -> None:
         """Stop listening. Again is fine."""
         before = self._relays.pop(key, None)
         if before is not None:
-            before.close()
+            before.listener.close()
         self._say({"do": "unrelay", "key": key})
 
     async def adopt(self) -> dict[str, socket.socket]:
-        """Return copies of the sockets that a process listens on for relays, by key.
+        """Return copies of the sockets that a process listens on for relays, by key; before `open` or after.
 
         After a start, a port that seems taken may be one of these: give it to `relay` again under its
         key, and its connections go on; `unrelay` the keys that nobody wants.
         """
         found: dict[str, socket.socket] = {}
         after = ""
+        try:
+            self._hear()
+        except OSError:
+            return found
         while self._channel is not None:
             answer, fds = await self._ask({"do": "adopt", "after": after})
             rows = cast("list[list[str]]", answer.get("relays", []))
@@ -194,14 +207,25 @@ class NameService:
         self._lose()
         for container in list(self._fresh):
             self._refresh(container, [])
+        for container in list(self._pidfds):
+            self._watch_by(container, -1)
         for one in self._relays.values():
-            one.close()
+            one.listener.close()
         self._relays.clear()
 
     def _refresh(self, container: str, descriptors: list[int]) -> None:
         close_all(self._fresh.pop(container, []))
         if descriptors:
-            self._fresh[container] = descriptors
+            self._fresh[container] = descriptors[:2]
+        if len(descriptors) > 2:
+            self._watch_by(container, descriptors[2])
+
+    def _watch_by(self, container: str, pidfd: int) -> None:
+        before = self._pidfds.pop(container, -1)
+        if before >= 0:
+            os.close(before)
+        if pidfd >= 0:
+            self._pidfds[container] = pidfd
 
     # -- a process that does it -----------------------------------------------------------------
 
@@ -229,11 +253,11 @@ class NameService:
             self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
             try:
                 try:
-                    channel = channels.connect(str(self._exec_root))
+                    self._hear()
                 except OSError:
                     await self._start()
-                    channel = channels.connect(str(self._exec_root))
-                await self._attach(channel)
+                    self._hear()
+                await self._attach()
                 return
             except (WherryError, OSError) as error:
                 _log.error("the name service does not start: %s", error)
@@ -257,11 +281,16 @@ class NameService:
         if status:
             raise Unavailable("the name service could not be started", hint=f"see {path}")
 
-    async def _attach(self, channel: Channel) -> None:
-        """Speak to the process behind `channel` from now on, and tell it everything."""
-        self._channel = channel
-        self._connected_at = asyncio.get_running_loop().time()
-        asyncio.get_running_loop().add_reader(channel.fileno(), self._readable)
+    def _hear(self) -> None:
+        """Connect to the process that is there, unless that is done. Raises OSError when there is none."""
+        if self._channel is None:
+            self._channel = channels.connect(str(self._exec_root))
+            loop = asyncio.get_running_loop()
+            self._connected_at = loop.time()
+            loop.add_reader(self._channel.fileno(), self._readable)
+
+    async def _attach(self) -> None:
+        """Tell the process everything."""
         hello, _ = await self._ask({"do": "hello"})
         if hello.get("version") != __version__:
             await self._ask({"do": "quit"})
@@ -273,6 +302,8 @@ class NameService:
             self._say_relay(key)
         for container in list(self._views):
             await self._reattach(container)
+        for container in list(self._pidfds):
+            self._say_watch(container)
         await self._ask({"do": "sweep"})
 
     async def _reattach(self, container: str) -> None:
@@ -301,15 +332,20 @@ class NameService:
         if descriptors:
             self._say({"do": "serve", "view": view.to_wire()}, descriptors)
             close_all(descriptors)
+            self._say_watch(view.container)
+
+    def _say_watch(self, container: str) -> None:
+        pidfd = self._pidfds.get(container, -1)
+        if pidfd >= 0:
+            self._say({"do": "watch", "container": container}, [pidfd])
 
     def _say_relay(self, key: str) -> None:
         one = self._relays.get(key)
         if one is None:
             return
         address, port = one.target
-        fds = [one.listener.fileno(), *([one.pidfd] if one.pidfd >= 0 else [])]
         message = {"container": one.container, "address": address, "port": port}
-        self._say({"do": "relay", "key": key} | message, fds)
+        self._say({"do": "relay", "key": key} | message, [one.listener.fileno()])
 
     def _say(self, message: Wire, descriptors: Sequence[int] = ()) -> None:
         """Send a request whose answer matters only when it is an error."""

@@ -51,6 +51,7 @@ class Service:
             "sweep": self._sweep,
             "serve": self._serve,
             "update": self._update,
+            "watch": self._watch_process,
             "forget": self._forget,
             "put": self._put,
             "drop": self._drop,
@@ -141,9 +142,9 @@ class Service:
 
     def _serve(self, message: Wire, fds: list[int]) -> Wire:
         view = View.from_wire(message.get("view"))
-        if len(fds) not in (2, 3):
+        if len(fds) != 2:
             raise Invalid(f"malformed message: {len(fds)} descriptors")
-        udp, tcp = (socket.socket(fileno=os.dup(fd)) for fd in fds[:2])
+        udp, tcp = (socket.socket(fileno=os.dup(fd)) for fd in fds)
         try:
             if (udp.type, tcp.type) != (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 raise Invalid("malformed message: not a datagram and a stream socket")
@@ -156,7 +157,6 @@ class Service:
             self._reactor, self._doors, self._zones, view, udp, tcp
         )
         self._told.add(view.container)
-        self._watch_process(view.container, fds[2:])
         return {}
 
     def _update(self, message: Wire, fds: list[int]) -> Wire:
@@ -184,7 +184,7 @@ class Service:
     def _relay(self, message: Wire, fds: list[int]) -> Wire:
         key, container = facts.text(message, "key"), facts.text(message, "container")
         target = facts.text(message, "address"), facts.number(message, "port")
-        if len(fds) not in (1, 2):
+        if len(fds) != 1:
             raise Invalid(f"malformed message: {len(fds)} descriptors")
         known = self._relays.get(key)
         if known is not None:
@@ -195,7 +195,6 @@ class Service:
             present.close()
         listener = socket.socket(fileno=os.dup(fds[0]))
         self._relays[key] = container, relay(self._reactor, listener, target)
-        self._watch_process(container, fds[1:])
         return {}
 
     def _unrelay(self, message: Wire, fds: list[int]) -> Wire:
@@ -228,12 +227,14 @@ class Service:
 
     # -- containers that end ------------------------------------------------------------------
 
-    def _watch_process(self, container: str, pidfds: list[int]) -> None:
-        if not pidfds:
-            return
+    def _watch_process(self, message: Wire, fds: list[int]) -> Wire:
+        container = facts.text(message, "container")
+        if len(fds) != 1:
+            raise Invalid(f"malformed message: {len(fds)} descriptors")
         self._unwatch_process(container)
-        pidfd = self._pidfds[container] = os.dup(pidfds[0])
+        pidfd = self._pidfds[container] = os.dup(fds[0])
         self._reactor.watch(pidfd, READ, lambda mask: self._ended(container))
+        return {}
 
     def _unwatch_process(self, container: str) -> None:
         pidfd = self._pidfds.pop(container, -1)
