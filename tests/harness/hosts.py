@@ -20,7 +20,7 @@ from wherry.kernel.linux import LINUX
 PATIENCE = 5.0
 
 
-def _new_namespace() -> int:
+def new_namespace() -> int:
     """Return a descriptor of a new network namespace, made by a thread that ends at once."""
     made: list[int] = []
 
@@ -40,7 +40,7 @@ class Host:
     def __init__(self, name: str, netns: int = -1) -> None:
         """`netns` is a descriptor that is taken over; without one a new namespace is made."""
         self.name = name
-        self.netns = netns if netns >= 0 else _new_namespace()
+        self.netns = netns if netns >= 0 else new_namespace()
         if netns < 0:
             self.ip("link", "set", "lo", "up")
 

@@ -38,9 +38,9 @@ class Box:
     def sockets(self) -> list[int]:
         """Open the service's sockets inside, as the supervisor does; on one port, as it need not."""
         self.opened += 1
-        tcp = self.space.socket(socket.SOCK_STREAM, "127.0.0.11", self.port)
+        tcp = self.space.open(socket.SOCK_STREAM, "127.0.0.11", self.port)
         self.port = tcp.getsockname()[1]
-        udp = self.space.socket(socket.SOCK_DGRAM, "127.0.0.11", self.port)
+        udp = self.space.open(socket.SOCK_DGRAM, "127.0.0.11", self.port)
         fds = [udp.detach(), tcp.detach()]
         return [*fds, os.dup(self.pidfd)] if self.pidfd >= 0 else fds
 
@@ -120,8 +120,8 @@ class FakeUpstream:
     def __init__(self, space: Space, address: str, answer: Answer) -> None:
         self._answer = answer
         self.seen: list[tuple[str, bool]] = []
-        self._udp = space.socket(socket.SOCK_DGRAM, address, 53)
-        self._tcp = space.socket(socket.SOCK_STREAM, address, 53)
+        self._udp = space.open(socket.SOCK_DGRAM, address, 53)
+        self._tcp = space.open(socket.SOCK_STREAM, address, 53)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._serve_udp()), loop.create_task(self._serve_tcp())]
 

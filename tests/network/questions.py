@@ -89,7 +89,7 @@ async def exchange(
 ) -> bytes:
     """Send `data` to 127.0.0.11 inside `space` and return what comes back. Raises TimeoutError."""
     loop = asyncio.get_running_loop()
-    opened = space.socket(socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    opened = space.open(socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
     with opened:
         async with asyncio.timeout(seconds):
             await loop.sock_connect(opened, ("127.0.0.11", port))

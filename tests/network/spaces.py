@@ -1,4 +1,4 @@
-"""Network namespaces without a process: a thread enters one for as long as it opens sockets there."""
+"""Namespaces by the hundred: hosts without ip(8), and sockets in them that an event loop can wait for."""
 
 from __future__ import annotations
 
@@ -6,46 +6,28 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from wherry.kernel import abi
-from wherry.kernel.linux import LINUX
+from tests.harness.hosts import Host, new_namespace
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
 
-class Space:
-    """A new network namespace, its loopback up. It ends with its last socket, and `close`."""
+class Space(Host):
+    """A network namespace: a new one with its loopback up, or the one of a process."""
 
-    def __init__(self) -> None:
-        home = _present()
-        try:
-            LINUX.unshare(abi.CLONE_NEWNET)
-            try:
-                self._fd = _present()
-                _raise_loopback()
-            finally:
-                LINUX.setns(home, abi.CLONE_NEWNET)
-        finally:
-            os.close(home)
-        self.inode = os.fstat(self._fd).st_ino
+    def __init__(self, pid: int = 0) -> None:
+        if pid:
+            path = f"/proc/{pid}/ns/net"
+            super().__init__(f"of {pid}", os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            return
+        super().__init__("space", new_namespace())
+        with self.inside():
+            _raise_loopback()
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Have this thread in the namespace."""
-        home = _present()
-        LINUX.setns(self._fd, abi.CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            LINUX.setns(home, abi.CLONE_NEWNET)
-            os.close(home)
-
-    def socket(self, kind: int, address: str = "", port: int = 0) -> socket.socket:
-        """Return a non-blocking socket opened inside; bound when an address is given."""
+    def open(self, kind: int, address: str = "", port: int = 0) -> socket.socket:
+        """Return a non-blocking socket opened inside; bound, and listening, when an address is given."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.inside():
             opened = socket.socket(family, kind | socket.SOCK_NONBLOCK)
@@ -56,15 +38,6 @@ class Space:
             if kind == socket.SOCK_STREAM:
                 opened.listen(128)
         return opened
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._fd)
-
-
-def _present() -> int:
-    # Of the thread: /proc/self would be the main one's.
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _raise_loopback() -> None:

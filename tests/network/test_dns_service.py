@@ -90,7 +90,7 @@ def test_one_connection_carries_many_questions_and_a_half_closed_one_its_answers
             names.put(web.member())
             await names.settled()
             loop = asyncio.get_running_loop()
-            with web.space.socket(socket.SOCK_STREAM) as opened:
+            with web.space.open(socket.SOCK_STREAM) as opened:
                 await loop.sock_connect(opened, ("127.0.0.11", web.port))
                 asked = [question("web", number=n) for n in range(50)]
                 stream = b"".join(struct.pack("!H", len(data)) + data for data in asked)
@@ -276,7 +276,7 @@ def test_questions_under_way_are_counted(house: House, host: Space) -> None:
                 names.put(box.member())
             await names.settled()
             loop = asyncio.get_running_loop()
-            with web.space.socket(socket.SOCK_DGRAM) as opened:
+            with web.space.open(socket.SOCK_DGRAM) as opened:
                 await loop.sock_connect(opened, ("127.0.0.11", web.port))
                 refused = 0
                 for number in range(1200):
@@ -304,7 +304,7 @@ def test_random_bytes_change_nothing(house: House) -> None:
             await names.settled()
             loop = asyncio.get_running_loop()
             pid = await names.pid()
-            with web.space.socket(socket.SOCK_DGRAM) as opened:
+            with web.space.open(socket.SOCK_DGRAM) as opened:
                 await loop.sock_connect(opened, ("127.0.0.11", web.port))
                 for number in range(3000):
                     data = dice.randbytes(dice.choice([0, 1, 11, 12, 30, 600, 3000]))
@@ -314,7 +314,7 @@ def test_random_bytes_change_nothing(house: House) -> None:
                     if number % 100 == 0:
                         assert (await web.ask("web")).answers == ["10.0.0.1"]
             for _ in range(100):
-                with web.space.socket(socket.SOCK_STREAM) as opened:
+                with web.space.open(socket.SOCK_STREAM) as opened:
                     await loop.sock_connect(opened, ("127.0.0.11", web.port))
                     try:
                         await loop.sock_sendall(opened, dice.randbytes(dice.randint(0, 2000)))
@@ -335,7 +335,7 @@ def test_connections_are_counted_and_the_oldest_goes(house: House) -> None:
             names.put(web.member())
             await names.settled()
             loop = asyncio.get_running_loop()
-            held = [web.space.socket(socket.SOCK_STREAM) for _ in range(80)]
+            held = [web.space.open(socket.SOCK_STREAM) for _ in range(80)]
             try:
                 for opened in held:
                     await loop.sock_connect(opened, ("127.0.0.11", web.port))

@@ -1,4 +1,4 @@
-"""`wherryd stop`: the daemon of these roots, its containers, its supervisor and keeper, all gone.
+"""`wherryd stop`: the daemon of these roots, its containers, its supervisor, keeper and name service, all gone.
 
 It does not ask the daemon to do that: it ends it, then stands in for it, so that a daemon that is
 dead or does not answer any more is no hindrance.
@@ -22,6 +22,7 @@ from wherry.daemon.locks import Locks, holder_of
 from wherry.daemon.log import set_level, set_up_log
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
+from wherry.network.dns.client import end_process
 from wherry.supervisor.client import SupervisorClient
 
 DEFAULT_TIMEOUT = 3
@@ -42,6 +43,7 @@ def halt(config: Config, timeout: int) -> None:
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, None)
         asyncio.run(_end_containers(config, timeout))
+        asyncio.run(end_process(config.exec_root))
     _wait_for_keeper(config.exec_root)
 
 

@@ -32,6 +32,7 @@ caller owns them. A WherryError says that there is none to open them in."""
 
 _SOURCE = str(Path(__file__).resolve().parents[3])
 _FIRST_PAUSE = 0.05
+_PATIENCE = 5.0
 _LONGEST_PAUSE = 5.0
 _STEADY = 10.0
 """Seconds that a process has to live for its end not to count as a failure to start."""
@@ -79,6 +80,9 @@ class NameService:
         except (OSError, WherryError):
             self._lose()
             self._keep()
+        if self._keeping is not None:
+            # Whoever reaches the new daemon finds names answered; a process that does not start is no hindrance.
+            await asyncio.wait([self._keeping], timeout=_PATIENCE)
 
     def serve(self, view: View, descriptors: Sequence[int]) -> None:
         """Answer a container's queries by `descriptors`, which are taken: UDP, TCP, and maybe a pidfd."""
@@ -428,6 +432,31 @@ class NameService:
         for answer in answers.values():
             if not answer.done():
                 answer.set_exception(Unavailable("the name service is gone"))
+
+
+async def end_process(exec_root: Path) -> None:
+    """End the name service below `exec_root`, whatever it serves; return when it has, or after five seconds."""
+    try:
+        channel = channels.connect(str(exec_root))
+    except OSError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    try:
+        channel.send({"id": 0, "do": "quit"})
+        deadline = loop.time() + _PATIENCE
+        loop.add_reader(channel.fileno(), gone.set)
+        while loop.time() < deadline:
+            async with asyncio.timeout_at(deadline):
+                await gone.wait()
+            gone.clear()
+            while channel.receive() is not None:
+                pass
+    except (Closed, Invalid, OSError, TimeoutError):
+        pass
+    finally:
+        loop.remove_reader(channel.fileno())
+        channel.close()
 
 
 def _note(answer: asyncio.Future[tuple[Wire, list[int]]]) -> None:
