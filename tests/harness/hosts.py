@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 from wherry.kernel.abi import CLONE_NEWNET
 from wherry.kernel.linux import LINUX
@@ -44,7 +45,7 @@ class Host:
         if netns < 0:
             self.ip("link", "set", "lo", "up")
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
