@@ -43,6 +43,8 @@ class Box(Host):
         self.container_id = secrets.token_hex(32)
         self.pid, self.pidfd = LINUX.clone3(CLONE_NEWNET | CLONE_NEWUSER)
         if self.pid == 0:
+            # Ports are kept by this process's sockets: a copy would keep them too.
+            LINUX.close_range(3, 0x7FFFFFFF)
             while True:
                 signal.pause()
         super().__init__(name, os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
