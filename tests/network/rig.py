@@ -159,6 +159,10 @@ class Rig:
             box.ports = self.do(self.networks.publish(box.container_id, name, ports, box.endpoints))
         return box
 
+    def asked(self, network: Network) -> EndpointSpec:
+        """Return a wish for nothing in particular."""
+        return EndpointSpec(network.name)
+
     def connect(self, box: Box, network: Network, **wish: Any) -> None:
         """Connect a running box."""
         asked = EndpointSpec(network.name, **wish)
