@@ -88,7 +88,7 @@ class Rig:
         self.engine_id = str(uuid.uuid4())
         self.settings = settings
         self.networks = Networks(self.engine_id, NetworkSettings(**settings))
-        self.wirer = Wirer(LINUX)
+        self.wirer = Wirer(LINUX, parent=0)
         self.boxes: list[Box] = []
         self.made: list[Network] = []
 
@@ -102,6 +102,8 @@ class Rig:
         for box in self.boxes:
             box.end()
         self.do(self.networks.close())
+        for pid in self.wirer.helpers:
+            os.waitpid(pid, 0)
         self.wirer.close()
 
     def open(self) -> RepairReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -190,8 +191,19 @@ def test_connect_and_disconnect_while_running(rig: Rig) -> None:
     rig.connect(one, b)
     with two.listen("0.0.0.0", 80) as server:
         talk(one.connect(two.ipv4, 80), server)
+        start = time.perf_counter()
         rig.disconnect(one, b)
+        assert time.perf_counter() - start < 0.5
         assert not one.reaches(two.ipv4, 80)
+        assert "10." not in one.ip("addr", "show") and two.ipv4 not in one.ip("neigh")
+        # At once again, by the same name.
+        rig.connect(one, b)
+        talk(one.connect(two.ipv4, 80), server)
+        rig.disconnect(one, b)
+    deadline = time.monotonic() + 5
+    while "eth1" in one.ip("link"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_second_engine_is_no_neighbour(new_rig: Callable[..., Rig], site: Site) -> None:

@@ -21,6 +21,7 @@ from wherry.kernel.netlink import NETFILTER, Netlink, NetlinkError, Request
 from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, NotFound, StartFailed
 from wherry.model.networks import Link, LinkKind, Way, Wiring
+from wherry.runtime import child
 
 NAME_SERVER = "127.0.0.11"
 _TABLE = "wherry-names"
@@ -35,8 +36,11 @@ _NO_ROUTE = (errno.ESRCH, errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 class Wirer:
     """Makes and removes containers' links. One thread, one owner: the supervisor's loop."""
 
-    def __init__(self, k: Kernel) -> None:
+    def __init__(self, k: Kernel, parent: int = abi.CLONE_PARENT) -> None:
+        """With the default `parent` the caller's parent reaps helpers; with 0 they are in `helpers`."""
         self._k = k
+        self._parent = parent
+        self.helpers: list[int] = []
         self._route: Netlink | None = None
         self._home = -1
 
@@ -63,6 +67,8 @@ class Wirer:
         netns = self._open(pid, pidfd)
         made: list[Link] = []
         try:
+            if not fresh:
+                self._clear(netns, wiring.links)
             for link in wiring.links:
                 self._make(link, netns)
                 made.append(link)
@@ -77,18 +83,40 @@ class Wirer:
             os.close(netns)
 
     def unwire(self, pid: int, pidfd: int, interface: str) -> None:
-        """Remove one interface of a running process's namespace. Raises NotFound."""
+        """Remove one interface of a running process's namespace. Raises NotFound.
+
+        Its addresses, and with them its routes, are gone at once; the link itself is removed by a process
+        of its own, since the kernel waits some 15 ms for it (unregister_netdevice), and nobody else has to.
+        """
         netns = self._open(pid, pidfd)
         try:
             with self._inside(netns), Netlink() as inside:
                 try:
-                    inside.perform([links.delete_link(interface)])
-                except NetlinkError as error:
-                    if error.errno == errno.ENODEV:
-                        raise NotFound("interface", interface) from error
-                    raise
+                    index = socket.if_nametoindex(interface)
+                except OSError as error:
+                    raise NotFound("interface", interface) from error
+                inside.perform([links.delete_address(index, a) for a in _addresses(inside, index)])
+            self._remove_aside(netns, interface)
         finally:
             os.close(netns)
+
+    def _remove_aside(self, netns: int, interface: str) -> None:
+        pid, pidfd = self._k.clone3(self._parent)
+        if pid:
+            os.close(pidfd)
+            if not self._parent:
+                self.helpers.append(pid)
+            return
+        try:
+            # Copies of others' sockets and pipes would hold up whoever waits for their end.
+            child.close_all_but(self._k, netns)
+            self._k.setns(netns, abi.CLONE_NEWNET)
+            with Netlink() as inside:
+                inside.perform([links.delete_link(interface)])
+        except OSError:
+            pass  # gone with its namespace, or by the next link of that name
+        finally:
+            os._exit(0)
 
     def set_ways(self, pid: int, pidfd: int, ways: Sequence[tuple[str, Way]]) -> None:
         """Make `ways`, (interface, way) each, the only default routes of a running process's namespace.
@@ -161,6 +189,15 @@ class Wirer:
         finally:
             self._k.setns(self._home, abi.CLONE_NEWNET)
 
+    def _clear(self, netns: int, wanted: Sequence[Link]) -> None:
+        """See links gone that were removed a moment ago and whose names are wanted again."""
+        with self._inside(netns), Netlink() as inside:
+            for link in wanted:
+                with contextlib.suppress(OSError):
+                    index = socket.if_nametoindex(link.name)
+                    if not _addresses(inside, index):
+                        inside.perform([links.delete_link(link.name)])
+
     def _make(self, link: Link, netns: int) -> None:
         host = self._host()
         try:
@@ -173,7 +210,7 @@ class Wirer:
             if link.kind == LinkKind.VETH:
                 host.perform(_plan_pair(link, netns, parent))
                 return
-            child = links.make_child(
+            request = links.make_child(
                 str(link.kind),
                 parent=parent,
                 inside=link.name,
@@ -182,7 +219,7 @@ class Wirer:
                 mac=link.mac,
                 mtu=link.mtu,
             )
-            host.perform([child])
+            host.perform([request])
         except NetlinkError as error:
             raise _refused(link, error) from error
         except ValueError as error:
@@ -219,6 +256,12 @@ class Wirer:
                 raise StartFailed(
                     f"open the name service: {text}", step="network", errno=error.errno or 0
                 ) from error
+
+
+def _addresses(inside: Netlink, index: int) -> list[str]:
+    """Return a link's addresses."""
+    found = (links.parse_address(m) for m in inside.dump(links.dump_addresses()))
+    return [address.address for address in found if address is not None and address.index == index]
 
 
 def _plan_pair(link: Link, netns: int, parent: int) -> list[Request]:
