@@ -195,7 +195,7 @@ def test_connect_and_disconnect_while_running(rig: Rig) -> None:
         rig.disconnect(one, b)
         assert time.perf_counter() - start < 0.5
         assert not one.reaches(two.ipv4, 80)
-        assert "10." not in one.ip("addr", "show") and two.ipv4 not in one.ip("neigh")
+        assert two.ipv4 not in one.ip("neigh")
         # At once again, by the same name.
         rig.connect(one, b)
         talk(one.connect(two.ipv4, 80), server)
