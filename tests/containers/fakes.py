@@ -307,6 +307,7 @@ class FakeNames:
 
     def __init__(self) -> None:
         self.views: dict[str, View] = {}
+        self.watched: dict[str, int] = {}
         self.members: dict[tuple[str, str], Member] = {}
 
     async def open(self, views: Sequence[View], members: Sequence[Member]) -> None:
@@ -318,6 +319,9 @@ class FakeNames:
 
     def update(self, view: View) -> None:
         self.views[view.container] = view
+
+    def watch(self, container: str, pid: int) -> None:
+        self.watched[container] = pid
 
     def forget(self, container: str) -> None:
         self.views.pop(container, None)
