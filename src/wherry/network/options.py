@@ -82,12 +82,13 @@ def sysctls(options: Pairs) -> Pairs:
     for item in filter(None, (part.strip() for part in dict(options).get(SYSCTLS, "").split(","))):
         name, sign, value = item.partition("=")
         words = name.split(".")
-        sound = len(words) == 5 and words[0] == "net" and words[3] == "IFNAME"
+        sound = len(words) == 5 and words[0] == "net" and words[3].upper() == "IFNAME"
         if not sign or not sound or not all(w.replace("_", "").isalnum() for w in words):
             raise Invalid(
                 f"unrecognised sysctl: {item!r}", hint="net.ipv4.conf.IFNAME.NAME=VALUE is expected"
             )
-        found.append((name, value))
+        # Docker's client sends it in lower case.
+        found.append((".".join((*words[:3], "IFNAME", words[4])), value))
     return tuple(found)
 
 

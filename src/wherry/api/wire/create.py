@@ -157,7 +157,7 @@ def _port(text: str) -> str:
     bounds = number.split("-")
     fine = len(bounds) <= 2 and all(part.isdecimal() and int(part) < 65536 for part in bounds)
     if not fine or (slash and protocol not in ("tcp", "udp", "sctp")):
-        raise Invalid(f"invalid port specification: {text!r}")
+        raise Invalid(f'invalid port specification: "{number}"')
     return text if slash else f"{text}/tcp"
 
 
