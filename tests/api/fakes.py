@@ -46,9 +46,12 @@ from wherry.model.views import (
     PathStat,
     Progress,
     Pruned,
+    RegistryStatus,
     Repaired,
     StatsSample,
 )
+from wherry.model.volumes import ANONYMOUS, Volume, VolumeRequest, VolumeView
+from wherry.storage.volumes import NoSuchVolume
 
 DIGEST = Digest("sha256", "1" * 64)
 LAYER = Layer(DIGEST, DIGEST, DIGEST, "application/vnd.oci.image.layer.v1.tar", 100, 200)
@@ -516,6 +519,47 @@ class FakeEvents:
             await asyncio.Event().wait()
 
 
+class FakeVolumes:
+    """Two volumes, one of them anonymous; every call is noted."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.views = [
+            VolumeView(Volume("data", 1_700_000_000_000_000_000), "/v/data/_data"),
+            VolumeView(
+                Volume(
+                    "a" * 64, 1_700_000_000_000_000_000, ((ANONYMOUS, ""),), (("type", "tmpfs"),)
+                ),
+                f"/v/{'a' * 64}/_data",
+            ),
+        ]
+
+    async def create(self, request: VolumeRequest) -> VolumeView:
+        self.calls.append(("create", request))
+        return self.views[0]
+
+    async def list(self, filters: Filters) -> list[VolumeView]:
+        self.calls.append(("list", dict(filters)))
+        return self.views
+
+    async def inspect(self, name: str) -> VolumeView:
+        for view in self.views:
+            if view.volume.name == name:
+                return view
+        raise NoSuchVolume(name)
+
+    async def remove(self, name: str, *, force: bool) -> None:
+        self.calls.append(("remove", name, force))
+        await self.inspect(name)
+
+    async def prune(self, filters: Filters, *, everything: bool) -> Pruned:
+        self.calls.append(("prune", dict(filters), everything))
+        return Pruned(("a" * 64,), 7)
+
+    async def usage(self) -> list[VolumeView]:
+        return [replace(self.views[0], size=5, users=2)]
+
+
 class FakeEngine:
     """Constant facts."""
 
@@ -571,6 +615,34 @@ class FakeNetworks:
         return Repaired(("made the table",), ())
 
 
+class FakeRegistry:
+    """Remembers what it was started with."""
+
+    def __init__(self) -> None:
+        self.arguments: tuple[str, ...] | None = None
+
+    def status(self) -> RegistryStatus:
+        if self.arguments is None:
+            return RegistryStatus(running=False, root="/registry")
+        return RegistryStatus(True, "/registry", ("http://127.0.0.1:5000",), 7)
+
+    async def start(self, arguments: tuple[str, ...]) -> RegistryStatus:
+        self.arguments = arguments
+        return self.status()
+
+    async def stop(self) -> bool:
+        running, self.arguments = self.arguments is not None, None
+        return running
+
+
 def fake_services() -> Services:
     """Return fresh fakes."""
-    return Services(FakeContainers(), FakeImages(), FakeNetworks(), FakeEvents(), FakeEngine())
+    return Services(
+        FakeContainers(),
+        FakeImages(),
+        FakeNetworks(),
+        FakeVolumes(),
+        FakeEvents(),
+        FakeEngine(),
+        registry=FakeRegistry(),
+    )

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import wherry.api.connection as connection_module
+import wherry.http.connection as connection_module
 from tests.api.serving import Api, Raw
-from wherry.api.framing import Chunked
 from wherry.api.messages import HIJACKED, Hijacked, Request, Response
 from wherry.api.router import Route, Router
 from wherry.api.server import Server
+from wherry.http.framing import Chunked
 from wherry.model.errors import Invalid
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -76,7 +76,6 @@ def test_no_two_routes_are_the_same(api: Api) -> None:
     [
         ("POST", "/build"),
         ("POST", "/session"),
-        ("POST", "/volumes/create"),
         ("POST", "/images/a/b:c/push"),
         ("GET", "/images/search?term=x"),
         ("POST", "/auth"),
@@ -344,7 +343,7 @@ def test_prunes(api: Api) -> None:
     for path, answer in (
         ("/containers/prune", {"ContainersDeleted": None, "SpaceReclaimed": 0}),
         ("/images/prune", {"ImagesDeleted": None, "SpaceReclaimed": 0}),
-        ("/volumes/prune", {"VolumesDeleted": [], "SpaceReclaimed": 0}),
+        ("/volumes/prune", {"VolumesDeleted": ["a" * 64], "SpaceReclaimed": 7}),
         ("/networks/prune", {"NetworksDeleted": None}),
         ("/build/prune", {"CachesDeleted": None, "SpaceReclaimed": 0}),
     ):
@@ -541,4 +540,9 @@ def test_system(api: Api) -> None:
         "Volumes",
     }
     assert [net["Name"] for net in api.ask("GET", "/networks").json] == ["host", "none"]
-    assert api.ask("GET", "/volumes").json == {"Volumes": [], "Warnings": None}
+    volumes = api.ask("GET", "/volumes").json
+    assert ([v["Name"] for v in volumes["Volumes"]], volumes["Warnings"]) == (
+        ["data", "a" * 64],
+        None,
+    )
+    assert usage["Volumes"][0]["UsageData"] == {"RefCount": 2, "Size": 5}

@@ -48,6 +48,7 @@ from wherry.runtime.plan import plan_launch
 from wherry.storage.database import Database
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import OverlayView
+from wherry.storage.volumes import VolumeStore
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
 
 LAYER = Digest.of(b"layer")
@@ -114,7 +115,7 @@ class FakeSupervisor:
         """Nanoseconds between an exit and what the clock is said to have shown then."""
         self._pid = 1 << 24
 
-    async def start(self, launch: Launch) -> Started:
+    async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started:
         await asyncio.sleep(0)
         if self.fail is not None:
             raise self.fail
@@ -354,6 +355,9 @@ class FakeSnapshots:
             raise NotFound("snapshot", key)
         return OverlayView((), upper, None)
 
+    def parent_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+        return (self.root,)
+
     def usage(self, path: Path) -> int:
         return 7
 
@@ -479,6 +483,7 @@ class House:
             networks=self.network_store,
             fabric=self.fabric,
             names=self.names,
+            volumes=VolumeStore(database, self.root / "volumes"),
             kernel=LINUX,
             plan=plan_launch,
             remove_tree=remove_path,

@@ -17,7 +17,8 @@ from wherry.containers import filters, hostfiles, restart, words
 from wherry.containers.inside import go_mode, parse_path, read_user
 from wherry.containers.log_settings import LogPolicy, parse_log_config
 from wherry.containers.merge import merge_env, process_env
-from wherry.containers.roots import find_bind, hidden_mounts
+from wherry.containers.mount_checks import check_propagation
+from wherry.containers.roots import find_mount, hidden_mounts
 from wherry.containers.runtime_spec import plan_mount
 from wherry.containers.signals import check_known, parse_signal
 from wherry.containers.stats import parse_proc_stat
@@ -344,7 +345,7 @@ def test_the_deepest_bind_is_found() -> None:
         MountSpec(MountKind.BIND, "/a/b", "/y"),
         MountSpec(MountKind.TMPFS, "/a/b/c"),
     ]
-    found = {path: find_bind(mounts, path) for path in ("/a", "/a/c", "/a/b/z", "/ab", "/")}
+    found = {path: find_mount(mounts, path) for path in ("/a", "/a/c", "/a/b/z", "/ab", "/")}
     sources = {path: bind and bind.source for path, bind in found.items()}
     assert sources == {"/a": "/x", "/a/c": "/x", "/a/b/z": "/y", "/ab": None, "/": None}
 
@@ -448,3 +449,38 @@ def test_filters(wanted: dict[str, list[str]], passes: bool) -> None:
         state=ContainerState(Status.EXITED, exit_code=3),
     )
     assert filters.compile_filters(wanted, _Nobody(), _Nobody())(container) is passes  # type: ignore[arg-type]
+
+
+MOUNTINFO = r"""
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+28 27 0:30 / /proc/apart rw - tmpfs apart rw
+29 27 0:31 / /proc/a\040b rw master:3 - tmpfs apart rw
+30 28 0:32 / /proc/apart rw shared:4 master:2 - tmpfs over rw
+31 27 0:33 / /proc/none rw - tmpfs none rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "propagation", "lacks"),
+    [
+        ("/srv", "rshared", ""),
+        ("/srv", "slave", ""),
+        ("/proc/none", "rprivate", ""),
+        ("/proc/none/x", "shared", "/proc/none but it is not a shared mount"),
+        ("/proc/none", "rslave", "/proc/none but it is not a shared or slave mount"),
+        ("/proc/nonesuch", "shared", ""),
+        ("/proc/apart/x", "shared", ""),
+        ("/proc/a b/x", "slave", ""),
+        ("/proc/a b/x", "rshared", "/proc/a b but it is not a shared mount"),
+    ],
+)
+def test_propagation_is_held_against_the_sources_mount(
+    source: str, propagation: str, lacks: str
+) -> None:
+    wanted = (MountSpec(MountKind.BIND, "/x", source, propagation=propagation),)
+    if not lacks:
+        check_propagation(wanted, MOUNTINFO)
+        return
+    with pytest.raises(StartFailed) as caught:
+        check_propagation(wanted, MOUNTINFO)
+    assert caught.value.message == f"path {source} is mounted on {lacks}"

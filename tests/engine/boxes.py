@@ -49,6 +49,7 @@ class Boxes:
         self.image = image
         self._names: list[str] = []
         self._images: list[str] = []
+        self._volumes: list[str] = []
 
     def __enter__(self) -> Boxes:
         return self
@@ -58,6 +59,8 @@ class Boxes:
             self.docker("rm", "-f", "-v", *self._names, check=False)
         if self._images:
             self.docker("image", "rm", "-f", *self._images, check=False)
+        if self._volumes:
+            self.docker("volume", "rm", "-f", *self._volumes, check=False)
 
     def name(self) -> str:
         """Return a name for a container, which is removed at the end if it is there."""
@@ -68,6 +71,17 @@ class Boxes:
         """Return a name for an image, which is removed at the end if it is there."""
         self._images.append(f"wt-{secrets.token_hex(4)}:1")
         return self._images[-1]
+
+    def volume_name(self) -> str:
+        """Return a name for a volume, which is removed at the end if it is there."""
+        self._volumes.append(f"wt-{secrets.token_hex(4)}")
+        return self._volumes[-1]
+
+    def volume(self, *flags: str) -> str:
+        """`docker volume create FLAGS NAME`; return the name."""
+        name = self.volume_name()
+        self.docker("volume", "create", *flags, name)
+        return name
 
     def run(self, *words: str) -> str:
         """`docker run -d --name NAME --network none WORDS`; return the name."""

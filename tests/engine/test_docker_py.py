@@ -286,6 +286,26 @@ def test_binds(client: Client, busybox: str, tmp_path: Any) -> None:
     )
 
 
+def test_volumes(client: Client, busybox: str, boxes: Boxes) -> None:
+    name = boxes.volume_name()
+    volume = client.volumes.create(name, labels={"a": "b"})
+    assert volume.attrs["Labels"] == {"a": "b"}
+    out = client.containers.run(
+        busybox, "sh -c 'echo x >/v/x; cat /v/x'", volumes={name: {"bind": "/v", "mode": "rw"}},
+        network_mode="none", remove=True,
+    )  # fmt: skip
+    assert out == b"x\n"
+    assert [v.name for v in client.volumes.list(filters={"name": name})] == [name]
+    mount = Mount("/w", name, type="volume", read_only=True, no_copy=True)
+    words = {"mounts": [mount], "network_mode": "none", "remove": True}
+    assert client.containers.run(busybox, "cat /w/x", **words) == b"x\n"
+    found = {v["Name"]: v["UsageData"] for v in client.df()["Volumes"]}
+    assert found[name] == {"RefCount": 0, "Size": 2}
+    client.volumes.get(name).remove()
+    with pytest.raises(docker.errors.NotFound):
+        client.volumes.get(name)
+
+
 def test_many_threads(client: Client, busybox: str) -> None:
     results: dict[int, bytes] = {}
 

@@ -613,10 +613,10 @@ def test_legacy_links(webs: Webs, docker: Client) -> None:
     short = docker.line("inspect", "-f", "{{.Id}}", server)[:12]
     line = next(x for x in webs.exec(box, "cat /etc/hosts").splitlines() if "db" in x.split())
     assert line.split() == [address, "db", short, server]
-    env = dict(
-        x.partition("=")[::2]
-        for x in webs.exec(box, "cat /proc/1/environ | tr '\\0' '\\n'").splitlines()
-    )
+    env: dict[str, str] = {}
+    for entry in webs.exec(box, "cat /proc/1/environ | tr '\\0' '\\n'").splitlines():
+        key, _, value = entry.partition("=")
+        env[key] = value
     assert env["DB_PORT"] == f"tcp://{address}:80"
     assert env["DB_PORT_80_TCP_ADDR"] == address
     assert env["DB_NAME"] == f"/{box}/db"

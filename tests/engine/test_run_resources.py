@@ -156,6 +156,20 @@ def test_default_oom_score_adj_is_zero(run: Runner) -> None:
     assert run.sh("cat /proc/self/oom_score_adj") == "0\n"
 
 
+def test_oom_score_adj_of_an_exec(boxes: Boxes) -> None:
+    assert boxes.exec(boxes.sleeper(), "cat /proc/self/oom_score_adj") == "0\n"
+    name = boxes.sleeper("--oom-score-adj", "300")
+    assert boxes.exec(name, "cat /proc/self/oom_score_adj") == "300\n"
+
+
+def test_the_engines_own_oom_score_cannot_be_taken(boxes: Boxes) -> None:
+    """What a process may lower itself to is inherited with the score, proc(5)."""
+    name = boxes.sleeper()
+    for pid in ("self", "1"):
+        script = f"{{ echo -1 > /proc/{pid}/oom_score_adj; }} 2>&1; true"
+        assert "denied" in boxes.exec(name, script)
+
+
 def test_oom_kill_disable(boxes: Boxes, docker: Client, inspect: Inspect) -> None:
     name = boxes.name()
     words = ["--name", name, "--network", "none", "-m", "64m", "--oom-kill-disable", boxes.image]

@@ -52,6 +52,12 @@ def talker(module_boxes: Boxes) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def shared_volume(module_boxes: Boxes) -> str:
+    """A volume with labels."""
+    return module_boxes.volume("--label", "b=2", "--label", "a=1")
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -106,15 +112,57 @@ def talker(module_boxes: Boxes) -> str:
         "run --rm --network none --entrypoint /bin/echo {image} a b",
         "run --rm --network none --read-only --tmpfs /t:size=1m {image} df -k /t",
         "create --name {} {image}",
+        "tag {image} Bad\\ Name",
+        "images --filter dangling=nonsense",
+        "top {}",
+        "top {} -Z9",
+        "exec -d {} nosuchprogram",
+        "run --rm --network none --mount type=nonsense,dst=/x {image} true",
+        "run --rm --network none --tmpfs /t:nonsense {image} true",
+        "run --rm --network none --isolation nonsense {image} true",
+        "run --rm --network none --device /dev/null:/opt/null {image} ls /opt",
+        "run --rm --network none UPPER true",
+        "volume ls --filter name=no-such",
+        "volume ls --filter nonsense=1",
+        "volume ls --filter dangling=x",
+        "volume ls --format {{{{json .}}}} --filter name={volume}",
+        "volume ls --format table\\ {{{{.Name}}}}\\t{{{{.Labels}}}} --filter name={volume}",
+        "volume ls -q --filter name={volume}",
+        "volume inspect {volume}",
+        "volume inspect -f {{{{.Driver}}}} {volume}",
+        "volume inspect no-such",
+        "volume create {volume}",
+        "volume create x",
+        "volume create -o nonsense=1 wt-none",
+        "volume create -o type=tmpfs wt-none",
+        "volume rm no-such",
+        "volume rm -f no-such",
+        "volume rm",
+        "volume prune -a --filter all=1",
+        "volume prune --filter label=wt-none",
+        "volume prune -f --filter label=wt-none",
+        "volume prune -af --filter until=1h",
+        "run --rm --network none -v {volume}:/v:ro,foo {image} true",
+        "run --rm --network none -v {volume}:/v:ro {image} touch /v/x",
+        "run --rm --network none --mount type=volume,src={volume},dst=/v,volume-subpath=../x {image} true",
+        "run --rm --network none --mount type=volume,src={volume},dst=/v,volume-subpath=x {image} true",
+        "run --rm --network none --mount type=volume,src={volume},dst=/v,volume-nonsense=x {image} true",
+        "run --rm --network none --mount type=image,src={image},dst=/v,image-subpath=bin {image} ls /v/sh",
+        "run --rm --network none --volumes-from no-such {image} true",
+        "run --rm --network none --volumes-from {} {image} true",
         "nonsense",
         "container ls --filter name={} --format {{{{.ID}}}}",
         "stats --no-stream --format {{{{.Name}}}}/{{{{.PIDs}}}} {}",
     ],
 )  # fmt: skip
 def test_same_answer(
-    docker: Client, wherry: Client, talker: str, busybox: str, command: str
+    docker: Client, wherry: Client, talker: str, busybox: str, shared_volume: str, command: str
 ) -> None:
-    text = command.replace("{image}", busybox).replace("json.", "json .")
+    text = (
+        command.replace("{image}", busybox)
+        .replace("{volume}", shared_volume)
+        .replace("json.", "json .")
+    )
     words = re.split(r"(?<!\\) (?!\.)", text)
     filled = [w.replace("\\ ", " ").replace("{}", talker) for w in words]
     both(docker, wherry, *[w.replace("{{{{", "{{").replace("}}}}", "}}") for w in filled])

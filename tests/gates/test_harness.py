@@ -44,3 +44,24 @@ def test_beyond_names_each_kind() -> None:
         f"{kind}: x" for kind in ("processes", "mounts", "cgroups", "links", "tables", "folders")
     ]
     assert empty.beyond(full) == []
+
+
+def test_sees_cgroups_of_an_engine() -> None:
+    hierarchy = next(
+        line.split()[4]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if " - cgroup" in line
+    )
+    engine = Path(hierarchy) / f"wherry-test-{secrets.token_hex(4)}"
+    container = engine / "0123"
+    container.mkdir(parents=True)
+    try:
+        before = read_footprint(engine.name)
+        below = container / "made-by-the-container"
+        below.mkdir()
+        seen = read_footprint(engine.name).beyond(before)
+        below.rmdir()
+    finally:
+        container.rmdir()
+        engine.rmdir()
+    assert f"cgroups: {below}" in seen

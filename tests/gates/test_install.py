@@ -23,6 +23,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy.mkdir()
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "packaging" / "bin", copy / "packaging" / "bin")
     shutil.copytree(SOURCE, copy / "src" / "wherry", ignore=shutil.ignore_patterns("__pycache__"))
     _run(sys.executable, "-m", "venv", "--without-pip", str(venv))
     python = venv / "bin" / "python"
@@ -53,6 +54,25 @@ def test_installs_the_package_whole(environment: Path) -> None:
 def test_command_runs(environment: Path, command: str) -> None:
     out = _run(str(environment / "bin" / command), "--version")
     assert out.strip(), "--version printed nothing"
+
+
+def test_wherry_starts_without_site(environment: Path, tmp_path: Path) -> None:
+    """And is found through a link; both are what its launcher is for."""
+    python = str(environment / "bin" / "python")
+    packages = Path(
+        _run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    )
+    marker, customize = tmp_path / "site-ran", packages / "sitecustomize.py"
+    customize.write_text(f"open({str(marker)!r}, 'w')\n")
+    link = tmp_path / "linked"
+    link.symlink_to(environment / "bin" / "wherry")
+    try:
+        assert _run(str(link), "--version") == _run("sh", str(link), "--version")
+        assert not marker.exists()
+        _run(python, "-c", "")
+        assert marker.exists()
+    finally:
+        customize.unlink()
 
 
 def _run(*words: str) -> str:

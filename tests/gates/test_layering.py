@@ -12,6 +12,7 @@ from tests.gates.sources import SOURCE, Module, imports, modules
 TIERS = {
     "model": 1,
     "kernel": 2,
+    "http": 2,
     "tls": 2,
     "storage": 3,
     "runtime": 3,

@@ -100,12 +100,9 @@ def _read(path: str) -> bytes:
 
 
 def _cgroups() -> list[str]:
-    return [
-        os.path.join(folder, name)
-        for folder, names, _ in os.walk("/sys/fs/cgroup")
-        for name in names
-        if _WORD in name
-    ]
+    """Return the cgroups that name wherry, and all below them: an engine's, and its containers'."""
+    top = "/sys/fs/cgroup"
+    return [folder for folder, _, _ in os.walk(top) if _WORD in folder]
 
 
 def _tables() -> list[str]:

@@ -21,6 +21,8 @@ from wherry.images.bootstrap.sources import Source, choose_sources, read_sources
 from wherry.model.errors import Invalid, Unavailable, Unsupported
 from wherry.model.views import Progress
 
+MERGING = Path("/usr/share/mmdebstrap/hooks/merged-usr")
+
 
 def bootstrap(house: House, name: str, options: Mapping[str, str] | None = None) -> list[Progress]:
     return run(collect(house.service.bootstrap(name, options or {})))
@@ -111,9 +113,27 @@ def test_debian(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "--include=curl,ca-certificates" in arguments
     assert "--dpkgopt=path-exclude=/usr/share/man/*" in arguments
     assert arguments[-3:] == ["bookworm", "-", "deb file:///nowhere bookworm main"]
+    assert any(word.startswith("--hook-dir=") for word in arguments) == MERGING.is_dir()
     assert int((tmp_path / "epoch").read_text()) % 86400 == 0
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert list((house.root / "scratch").iterdir()) == []
+
+
+def test_ubuntu(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, 'printf "%s\\n" "$@" >arguments; cat layer.tar', monkeypatch)
+    bootstrap(house, "ubuntu:24.04", MIRROR | {"components": "main,universe"})
+    assert house.store.resolve("ubuntu:24.04").config.command == ("/bin/bash",)
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments[-3:] == ["noble", "-", "deb file:///nowhere noble main universe"]
+    assert not any("path-exclude" in word for word in arguments)
+
+
+def test_a_distribution_that_the_machine_has_no_mirror_of(house: House) -> None:
+    if any("ubuntu" in source.uri for source in read_sources()):
+        pytest.skip("this machine has a mirror of Ubuntu")
+    with pytest.raises(Unsupported, match="no package mirror of ubuntu") as caught:
+        bootstrap(house, "ubuntu:24.04")
+    assert "--mirror" in caught.value.hint
 
 
 def test_a_failing_mirror(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,3 +121,14 @@ def test_tuples_stay_tuples(lines: tuple[IdMap, ...]) -> None:
 def test_unknown_types_and_fields_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         wire.decode(data)
+
+
+def test_a_device_outside_of_dev_is_made_in_dev_and_moved() -> None:
+    devices = (Device("/dev/fuse", "/dev/fuse"), Device("/opt/x/../nul", "/dev/null"))
+    plan = plan_launch(replace(SPEC, devices=devices))
+    made = Device("/dev/.elsewhere-1", "/dev/null")
+    assert plan.devices == (devices[0], made)
+    move = steps.MoveNode(made.path, "/opt/nul")
+    order = [type(step).__name__ for step in plan.steps]
+    assert plan.steps[order.index("MoveNode")] == move
+    assert order.index("AttachTree") < order.index("MoveNode") < order.index("EnterRoot")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from wherry.kernel.bpf import load_device_program
 from wherry.kernel.calls import Kernel
 from wherry.kernel.processes import wait_readable
+from wherry.model.errors import Conflict
 from wherry.model.oci import (
     DEFAULT_MASKED_PATHS,
     DEFAULT_READONLY_PATHS,
@@ -157,7 +159,7 @@ class Run:
         self.code = ended.si_status
         for fd in (self.reading, self.slot.pidfd, self.slot.socket):
             os.close(fd)
-        self.pool.release(self.facts)
+        give_back(self.pool, self.facts)
 
     def kill(self) -> None:
         """End it."""
@@ -169,7 +171,7 @@ def start(pool: Pool, spec: RuntimeSpec, stdout: int = -1) -> Run:
     """Start a container as the table does: raise StartFailed with nothing left."""
     plan = plan_launch(spec)
     return _begin(
-        pool, pool.take(plan), lambda slot, i, o: pool.begin(slot, plan, i, o, o, -1), stdout
+        pool, pool.take(plan), lambda slot, i, o: pool.begin(slot, plan, i, o, o, -1, {}), stdout
     )
 
 
@@ -197,6 +199,19 @@ def _begin(pool: Pool, slot: Slot, begin: Any, stdout: int) -> Run:
         for fd in {nothing, writing} - {-1}:
             os.close(fd)
     return run
+
+
+def give_back(pool: Pool, facts: dict[str, Any]) -> None:
+    """Release, as soon as the last process has left the cgroups."""
+    deadline = time.monotonic() + 1
+    while True:
+        try:
+            pool.release(facts)
+            return
+        except Conflict:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
 
 
 def open_descriptors() -> int:

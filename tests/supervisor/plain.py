@@ -14,8 +14,9 @@ from typing import Any
 
 from wherry.kernel import abi
 from wherry.kernel.linux import Linux
+from wherry.kernel.processes import wait_readable
 from wherry.model import oci
-from wherry.model.errors import StartFailed
+from wherry.model.errors import Conflict, StartFailed
 from wherry.model.ids import new_id
 from wherry.runtime.plan import Plan, plan_launch
 from wherry.runtime.slots import Slot
@@ -30,14 +31,24 @@ _PROGRAM = (
 
 
 class PlainLauncher:
-    """Makes children that exec what the plan's process says, and notes what is released."""
+    """Makes children that exec what the plan's process says, and notes what is released.
+
+    Some first words are orders: `no-slot`, `kill-joined PID` (which ends while it is joined), `stop` and
+    `die` (before the program is begun). Nothing is released while the file `held` is there.
+    """
 
     def __init__(self, exec_root: str) -> None:
         self._notes = os.path.join(exec_root, "released")
+        self._held = os.path.join(exec_root, "held")
 
     def take(self, plan: Plan) -> Slot:
         if plan.process.argv[0] == "no-slot":
             raise StartFailed("no slot for this one", step="take")
+        if plan.process.argv[0] == "kill-joined":
+            pidfd = os.pidfd_open(int(plan.process.argv[1]))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            wait_readable(pidfd, 10)
+            os.close(pidfd)
         return self._fork()
 
     def _fork(self) -> Slot:
@@ -53,7 +64,14 @@ class PlainLauncher:
         return os.openpty()
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         self.begin_exec(slot, plan.process, stdin, stdout, stderr, console)
 
@@ -79,11 +97,13 @@ class PlainLauncher:
         return self._fork()
 
     def release(self, facts: Mapping[str, Any]) -> None:
+        if os.path.exists(self._held):
+            raise Conflict("held")
         with open(self._notes, "a") as notes:
             notes.write(f"{facts['pid']}\n")
 
     def oom_kills(self, facts: Mapping[str, Any]) -> int:
-        return 0
+        return 1
 
     def refill(self) -> bool:
         return False
@@ -103,6 +123,10 @@ def _child(channel: socket.socket) -> None:
         os.setsid()
         text = os.pread(memory, 1 << 22, 0)
         console, *argv = text.decode().split("\0")
+        if argv[0] == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if argv[0] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         os.closerange(3, channel.fileno())
@@ -123,8 +147,10 @@ def _child(channel: socket.socket) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run a supervisor with plain children."""
+    from wherry.supervisor import table
     from wherry.supervisor.main import serve
 
+    table.LONGEST_START = 1.0
     serve(arguments, lambda ids: PlainLauncher(arguments[0]))
 
 

@@ -305,3 +305,18 @@ def test_pipes_are_large(tmp_path: Path) -> None:
             assert int(log) == 256 << 10
 
     asyncio.run(run())
+
+
+def test_the_kernel_spares_the_engine_first(tmp_path: Path) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.split("CapEff:")[1].split()[0], 16)
+    may_lower = bool(capabilities >> 24 & 1)  # CAP_SYS_RESOURCE
+
+    async def run() -> None:
+        async with supervised(tmp_path) as case:
+            for pid in (case.keeper_pid(), case.supervisor_pid()):
+                found = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+                assert found == (-999 if may_lower else own)
+
+    asyncio.run(run())

@@ -8,8 +8,10 @@ from wherry.api.routes.files import FileRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
 from wherry.api.routes.networks import NetworkRoutes
+from wherry.api.routes.registry import RegistryRoutes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
+from wherry.api.routes.volumes import VolumeRoutes
 from wherry.api.routes.websocket import WebSocketRoutes
 from wherry.api.services import Services
 
@@ -25,6 +27,8 @@ def all_routes(services: Services) -> list[Route]:
         *FileRoutes(containers).routes(),
         *ImageRoutes(images, engine).routes(),
         *NetworkRoutes(services.networks).routes(),
+        *RegistryRoutes(services.registry).routes(),
+        *VolumeRoutes(services.volumes).routes(),
         *later_routes(),
     ]
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from wherry.api.messages import Answer, ClientGone, Handler, Request, Response
 from wherry.api.status import error_response, render_error
-from wherry.api.versions import check_version, split_version
+from wherry.api.versions import CURRENT, check_version, split_version
 from wherry.model.errors import WherryError
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,7 @@ class Router:
                     else render_error("page not found", 404)
                 )
             request.path = path
-            if version is not None:
-                request.version = check_version(version)
+            request.version = CURRENT if version is None else check_version(version)
             handler, request.parameters = found
             return await handler(request)
         except WherryError as error:

@@ -1,72 +1,26 @@
-"""The listening side: takes sockets that are bound already, keeps account of connections, closes politely."""
+"""The Engine API's listening side: `wherry.http`'s server in Docker's style."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
+from wherry import __version__
+from wherry.api.status import error_response, render_error
+from wherry.api.versions import CURRENT, render_version
+from wherry.http import server
+from wherry.http.messages import Handler
+from wherry.http.style import Style
 
-from wherry.api.connection import Connection
-from wherry.api.messages import Handler
+STYLE = Style(
+    fields=(
+        f"Api-Version: {render_version(CURRENT)}\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
+        f"Server: Wherry/{__version__} (linux)\r\n"
+    ),
+    render_fault=render_error,
+    render_error=error_response,
+)
 
-BACKLOG = 4096
 
-
-class Server:
-    """Serves `handler` on any number of listening sockets (unix, TCP, inherited ones)."""
+class Server(server.Server):
+    """Serves `handler`, the whole API, on any number of listening sockets."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self._servers: list[asyncio.Server] = []
-        self._connections: set[Connection] = set()
-        self._idle: asyncio.Event | None = None
-
-    @property
-    def connections(self) -> int:
-        """How many clients are connected."""
-        return len(self._connections)
-
-    async def listen(self, listener: socket.socket) -> None:
-        """Accept clients on a bound socket, which is owned by the server from here on."""
-        listener.setblocking(False)
-        loop = asyncio.get_running_loop()
-
-        def make() -> Connection:
-            return Connection(self._handler, self, loop)
-
-        if listener.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
-        else:
-            server = await loop.create_server(make, sock=listener, backlog=BACKLOG)
-        self._servers.append(server)
-
-    async def adopt(self, connected: socket.socket) -> None:
-        """Serve a client that is connected already; the socket is owned by the server from here on."""
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: Connection(self._handler, self, loop), connected)
-
-    async def close(self, grace: float = 5.0) -> None:
-        """Stop listening, let answers under way end for `grace` seconds, then cut what is left.
-
-        Streams without an end (events, followed logs) are cut at once.
-        """
-        for server in self._servers:
-            server.close()
-        self._idle = asyncio.Event()
-        for connection in tuple(self._connections):
-            connection.shut(now=connection.streaming)
-        if self._connections:
-            try:
-                await asyncio.wait_for(self._idle.wait(), grace)
-            except TimeoutError:
-                for connection in tuple(self._connections):
-                    connection.shut(now=True)
-
-    def opened(self, connection: Connection) -> None:
-        """Called by a connection."""
-        self._connections.add(connection)
-
-    def closed(self, connection: Connection) -> None:
-        """Called by a connection."""
-        self._connections.discard(connection)
-        if self._idle is not None and not self._connections:
-            self._idle.set()
+        super().__init__(handler, STYLE)

@@ -34,9 +34,11 @@ from wherry.model.views import (
     PathStat,
     Progress,
     Pruned,
+    RegistryStatus,
     Repaired,
     StatsSample,
 )
+from wherry.model.volumes import VolumeRequest, VolumeView
 
 
 class Containers(Protocol):
@@ -184,6 +186,19 @@ class Networks(Protocol):
     async def repair(self) -> Repaired: ...
 
 
+class Volumes(Protocol):
+    """Everything that can be asked of volumes."""
+
+    async def create(self, request: VolumeRequest) -> VolumeView: ...
+    async def list(self, filters: Filters) -> list[VolumeView]: ...
+    async def inspect(self, name: str) -> VolumeView: ...
+    async def remove(self, name: str, *, force: bool) -> None: ...
+    async def prune(self, filters: Filters, *, everything: bool) -> Pruned: ...
+    async def usage(self) -> list[VolumeView]:
+        """Return the volumes that lie on this engine's disk, with sizes and the containers that use them."""
+        ...
+
+
 class Events(Protocol):
     """What happened, past and to come."""
 
@@ -201,6 +216,22 @@ class Engine(Protocol):
         ...
 
 
+class Registry(Protocol):
+    """The registry that the engine keeps."""
+
+    def status(self) -> RegistryStatus: ...
+    async def start(self, arguments: tuple[str, ...]) -> RegistryStatus:
+        """Start it with these flags, now and whenever the engine starts.
+
+        Raises Conflict where it runs with others, Invalid, Unavailable.
+        """
+        ...
+
+    async def stop(self) -> bool:
+        """Stop it for good; return False where it did not run."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What a route may use."""
@@ -208,5 +239,7 @@ class Services:
     containers: Containers
     images: Images
     networks: Networks
+    volumes: Volumes
     events: Events
     engine: Engine
+    registry: Registry

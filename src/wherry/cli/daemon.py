@@ -19,17 +19,33 @@ DEADLINE = 10.0
 _LOG_NAME = "wherryd.log"
 
 
-def find_daemon() -> str:
-    """Return the path of wherryd: beside this program, beside the interpreter, or on PATH."""
+def _find(name: str) -> str:
+    """Return the path of a program: beside this one, beside the interpreter, on PATH, or empty."""
     places = [os.path.dirname(os.path.abspath(sys.argv[0])), os.path.dirname(sys.executable)]
     for place in [*places, *os.environ.get("PATH", "").split(":")]:
-        path = os.path.join(place or ".", "wherryd")
+        path = os.path.join(place or ".", name)
         if os.access(path, os.X_OK) and os.path.isfile(path):
             return path
-    raise Failure(
-        "the engine is not running, and wherryd was found neither beside wherry nor on PATH\n"
-        "Start it by hand, or name another engine with -H or WHERRY_HOST."
-    )
+    return ""
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program of wherry's. Raises Failure."""
+    path = _find(name)
+    if not path:
+        raise Failure(f"{name} was found neither beside wherry nor on PATH")
+    return path
+
+
+def find_daemon() -> str:
+    """Return the path of wherryd. Raises Failure."""
+    path = _find("wherryd")
+    if not path:
+        raise Failure(
+            "the engine is not running, and wherryd was found neither beside wherry nor on PATH\n"
+            "Start it by hand, or name another engine with -H or WHERRY_HOST."
+        )
+    return path
 
 
 def start_daemon(address: Address) -> None:

@@ -83,10 +83,10 @@ NETWORK: dict[str, Entry] = {
     "inspect": ("inspect:INSPECT_NETWORK", "Display detailed information on networks"),
 }
 VOLUME: dict[str, Entry] = {
-    "create": ("elsewhere:CREATE_VOLUME", "Create a volume"),
-    "prune": ("elsewhere:PRUNE_VOLUMES", "Remove unused local volumes"),
-    "rm": ("elsewhere:REMOVE_VOLUMES", "Remove one or more volumes"),
-    "ls": ("elsewhere:VOLUMES", "List volumes"),
+    "create": ("volumes:CREATE", "Create a volume"),
+    "prune": ("volumes:PRUNE", "Remove unused local volumes"),
+    "rm": ("volumes:REMOVE", "Remove one or more volumes"),
+    "ls": ("volumes:LIST", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
 }
 CONTEXT: dict[str, Entry] = {
@@ -103,11 +103,18 @@ CONTEXT: dict[str, Entry] = {
     "update": ("context:UPDATE", "Update a context"),
     "use": ("context:USE", "Set the current context"),
 }
+REGISTRY: dict[str, Entry] = {
+    "serve": ("registry:SERVE", "Serve a registry in this terminal"),
+    "start": ("registry:START", "Start the engine's own registry"),
+    "status": ("registry:STATUS", "Say whether the engine's own registry runs"),
+    "stop": ("registry:STOP", "Stop the engine's own registry"),
+}
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
     "network": ("Manage networks", NETWORK),
+    "registry": ("Serve images to others", REGISTRY),
     "system": ("Manage wherry", SYSTEM),
     "volume": ("Manage volumes", VOLUME),
 }

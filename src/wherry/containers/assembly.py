@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,14 @@ from wherry.containers import (
     commit,
     create,
     execute,
+    furnish,
     hostfiles,
     listing,
     logs,
     networking,
     networks,
     roots,
+    volumes,
 )
 from wherry.containers import reconcile as reconciling
 from wherry.containers import remove as removing
@@ -34,9 +37,11 @@ from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.exits import Exits
 from wherry.containers.freeze import Pauser
+from wherry.containers.furnish import Furnisher
 from wherry.containers.groups import Cgroups, Groups
 from wherry.containers.health import Monitors
 from wherry.containers.live import Lives, Tasks
+from wherry.containers.mount_trees import MountTrees
 from wherry.containers.namefeed import Feed, Names
 from wherry.containers.network_store import NetworkStore
 from wherry.containers.networking import Networking
@@ -54,6 +59,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.top import Top
 from wherry.containers.trash import Trash
 from wherry.containers.update import Updater
+from wherry.containers.volumes import VolumeService
 from wherry.containers.waits import Waiter
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, LogConfig
@@ -83,7 +89,11 @@ class Fabric(networking.Fabric, networks.Fabric, Protocol):
     """All that is used of the host's part of networks."""
 
 
-class Snapshots(listing.Snapshots, roots.Snapshots, starting.Snapshots, Protocol):
+class VolumeStore(volumes.Store, furnish.Store, Protocol):
+    """All that is used of the volumes' storage."""
+
+
+class Snapshots(listing.Snapshots, roots.Snapshots, starting.Snapshots, furnish.Layers, Protocol):
     """All that is used of the snapshotter."""
 
 
@@ -127,6 +137,7 @@ class Needs:
     networks: NetworkStore
     fabric: Fabric
     names: Names
+    volumes: VolumeStore
     kernel: Kernel
     plan: Callable[[RuntimeSpec], Plan]
     remove_tree: Callable[[Path], None]
@@ -178,6 +189,20 @@ class Assembly:
             events=events,
             default_bridge=settings.default_bridge,
         )
+        self.volumes = VolumeService(
+            store=needs.volumes,
+            containers=store,
+            events=events,
+            tasks=self._tasks,
+            remove_tree=needs.remove_tree,
+            clock=time.time_ns,
+        )
+        furnisher = Furnisher(
+            volumes=self.volumes,
+            store=needs.volumes,
+            layers=needs.snapshots,
+            kernel=needs.kernel,
+        )
         remover = removing.Remover(
             store=store,
             lives=lives,
@@ -187,6 +212,7 @@ class Assembly:
             execs=needs.execs,
             events=events,
             folder=folder,
+            volumes=self.volumes,
             let_go=self._let_go_soon,
         )
         starter = starting.Starter(
@@ -202,6 +228,8 @@ class Assembly:
             networking=cabling,
             host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
             dns=settings.dns,
+            furnisher=furnisher,
+            volumes=self.volumes,
         )
         executor = execute.Executor(
             store=store,
@@ -230,6 +258,7 @@ class Assembly:
             remover=remover,
             restarts=self._restarts,
             networking=cabling,
+            volumes=self.volumes,
             events=events,
         )
         self._reconciler = reconciling.Reconciler(
@@ -262,6 +291,8 @@ class Assembly:
                 userns_missing=settings.userns_missing,
                 networking=cabling,
                 default_network=default_network(settings.default_bridge()),
+                furnisher=furnisher,
+                finish=self._tasks.finish,
             ),
             starter=starter,
             runner=self._runner,
@@ -294,11 +325,17 @@ class Assembly:
                 snapshots=needs.snapshots,
                 images=needs.image_facts,
                 folder=folder,
+                volume_path=needs.volumes.path,
             ),
             copier=Copier(
                 store=store,
                 lives=lives,
-                roots=roots.Roots(needs.kernel, needs.snapshots),
+                roots=roots.Roots(
+                    needs.kernel,
+                    needs.snapshots,
+                    MountTrees(needs.kernel, needs.snapshots, needs.volumes),
+                    store,
+                ),
                 events=events,
             ),
             committer=commit.Committer(
@@ -329,6 +366,9 @@ class Assembly:
     async def _let_go(self, gone: Container) -> None:
         try:
             await self._release_layers(gone.image_id, gone.chain)
+            for mount in gone.points or ():
+                if mount.image_id is not None:
+                    await self._release_layers(mount.image_id, mount.chain)
         except Exception:
             log.exception("the layers of removed container %s could not be let go", gone.id)
 

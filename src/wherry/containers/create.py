@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from wherry.containers import words
 from wherry.containers.checks import check_spec
@@ -16,8 +16,9 @@ from wherry.containers.endpoints import DEFAULT_MODES, check_published, wanted_e
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.log_settings import parse_log_config, shown
 from wherry.containers.merge import merge
-from wherry.containers.mount_checks import check_mounts, uncovered
+from wherry.containers.mount_checks import check_mounts
 from wherry.containers.namespaces import referenced
+from wherry.containers.points import Points, plan_points
 from wherry.containers.security import plan_security
 from wherry.containers.store import ContainerStore
 from wherry.model.containers import Container, ContainerSpec, LogConfig
@@ -31,10 +32,7 @@ from wherry.model.views import Created
 from wherry.runtime import capabilities
 
 _SHORT = 12
-IMAGE_VOLUMES = (
-    "The image declares volumes ({}); volumes are not in this version: what is written there is kept "
-    "in the container's own layer."
-)
+IMAGE_MOUNTS = "Image mount is an experimental feature"
 
 
 class Images(Protocol):
@@ -67,6 +65,14 @@ class Networking(Protocol):
     def checked(self, spec: ContainerSpec) -> ContainerSpec: ...
 
 
+class Furnisher(Protocol):
+    """Who sees to volumes."""
+
+    def furnishing(
+        self, container: Container, points: Points
+    ) -> AbstractAsyncContextManager[Container]: ...
+
+
 class Creator:
     """Makes containers; nothing but a row exists of them until they are started."""
 
@@ -85,12 +91,15 @@ class Creator:
         default_init: bool = False,
         userns_missing: str = "",
         networking: Networking,
+        furnisher: Furnisher,
+        finish: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
         default_network: str = DEFAULT_BRIDGE,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """`capabilities` is the engine's own bounding set, `init_path` the program of --init.
 
-        `userns_missing` says why containers can have no user namespace of their own here, if so.
+        `finish` carries work through even if whoever asked is gone. `userns_missing` says why containers
+        can have no user namespace of their own here, if so.
         """
         self._store = store
         self._images = images
@@ -105,9 +114,11 @@ class Creator:
         self._userns_missing = userns_missing
         self._networking = networking
         self._default_network = default_network
+        self._furnisher = furnisher
+        self._finish = finish
         self._clock = clock
 
-    def create(self, spec: ContainerSpec, name: str) -> Created:
+    async def create(self, spec: ContainerSpec, name: str) -> Created:
         """Keep a new container and return its id and warnings; an empty name means: find one.
 
         Raises Invalid or Unsupported for what is wrong with `spec`, NotFound for the image,
@@ -140,12 +151,34 @@ class Creator:
             image = self._images.resolve(spec.image)
             check_platform(spec.platform, image, spec.image)
             lease.add(*image.chain)
+            points = plan_points(spec, image.config.volumes, self._donor, self._images.resolve)
             container = self._make(spec, name, image)
-            self._store.add(container)
-        if volumes := uncovered(image.config.volumes, spec.mounts):
-            warnings.append(IMAGE_VOLUMES.format(", ".join(volumes)))
-        self._events.record(container_event(container, "create"))
+            if points is None:
+                self._keep(container)
+            else:
+                if any(mount.chain for mount in points.mounts):
+                    warnings.append(IMAGE_MOUNTS)
+                await self._finish(self._keep_furnished(container, points))
         return Created(container.id, tuple(warnings))
+
+    def _donor(self, ref: str) -> Container:
+        """Return the container that --volumes-from names. Docker's clients take a 404 for a missing image."""
+        try:
+            return self._store.resolve(ref)
+        except NotFound as error:
+            raise Invalid(error.message) from None
+
+    def _keep(self, container: Container) -> None:
+        self._store.add(container)
+        self._events.record(container_event(container, "create"))
+
+    async def _keep_furnished(self, container: Container, points: Points) -> None:
+        with self._leases.lease() as lease:
+            lease.add(
+                *container.chain, *(layer for mount in points.mounts for layer in mount.chain)
+            )
+            async with self._furnisher.furnishing(container, points) as furnished:
+                self._keep(furnished)
 
     def _make(self, spec: ContainerSpec, name: str, image: Image) -> Container:
         container_id = new_id()

@@ -42,6 +42,12 @@ class Networking(Protocol):
     def ended(self, container: Container) -> None: ...
 
 
+class Volumes(Protocol):
+    """Who is told of volumes that are let go of."""
+
+    def tell_unmounted(self, container: Container) -> None: ...
+
+
 class Exits:
     """The receiver of every exit."""
 
@@ -55,6 +61,7 @@ class Exits:
         remover: Remover,
         restarts: Restarts,
         networking: Networking,
+        volumes: Volumes,
         events: Recorder,
     ) -> None:
         self._store = store
@@ -64,6 +71,7 @@ class Exits:
         self._remover = remover
         self._restarts = restarts
         self._networking = networking
+        self._volumes = volumes
         self._events = events
 
     async def __call__(self, end: Exit, *, started_at: int = 0) -> None:
@@ -110,12 +118,15 @@ class Exits:
             finished_at=end.at,
             oom_killed=end.oom_killed,
             attachments=Attachments(),
+            error=end.reason,
             restart_count=state.restart_count + (1 if again else 0),
         )
         if live.removing or (spec.auto_remove and not live.kept):
             container = self._store.save_volatile(container.id, state)
             self._tell(container, ran)
-            await self._remover.delete(container, live, Exited(end.code))
+            await self._remover.delete(
+                container, live, Exited(end.code), volumes=live.removing_volumes
+            )
             return
         container = self._store.save_state(container.id, state)
         self._tell(container, ran)
@@ -126,6 +137,8 @@ class Exits:
             live.delay = 0.0
 
     def _tell(self, container: Container, ran: int) -> None:
+        if container.points:
+            self._volumes.tell_unmounted(container)
         if container.state.oom_killed:
             self._events.record(container_event(container, "oom"))
         self._events.record(

@@ -197,9 +197,9 @@ def _networks(container: Container) -> Iterable[str]:
 
 
 def _mounts(container: Container) -> Iterable[str]:
-    for mount in container.spec.mounts:
+    for mount in container.mounts:
         if mount.kind is not MountKind.TMPFS:
-            yield mount.source
+            yield mount.volume or mount.source
         yield mount.target
 
 

@@ -12,14 +12,13 @@ import posixpath
 import stat
 from dataclasses import dataclass
 
-from wherry.kernel.paths import open_in_root
+from wherry.kernel.paths import follow_in_root, open_in_root
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.oci import User
 from wherry.model.views import PathStat
 from wherry.runtime.user import LARGEST, Identity, identify
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MOST_LINKS = 40  # as the kernel's own MAXSYMLINKS
 # os.FileMode of Go: the permission bits, and these above them.
 _GO_KINDS = {
     stat.S_IFDIR: 1 << 31,
@@ -88,7 +87,8 @@ def stat_path(root_fd: int, wanted: Wanted, ref: str) -> PathStat:
         os.close(fd)
     target = ""
     if stat.S_ISLNK(status.st_mode):
-        target = follow_links(root_fd, wanted.path)
+        found = follow_in_root(root_fd, os.fsencode(wanted.path))
+        target = "/" + os.fsdecode(found)
     return PathStat(
         wanted.name, status.st_size, go_mode(status.st_mode), status.st_mtime_ns, target
     )
@@ -116,39 +116,3 @@ def _read_table(root_fd: int, path: str) -> str:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
         return file.read(LARGEST).decode(errors="surrogateescape")
-
-
-def follow_links(root_fd: int, path: str) -> str:
-    """Return `path` with all links resolved, whether or not the end exists. For display only."""
-    done: list[str] = []
-    todo = [part for part in path.split("/") if part]
-    links = 0
-    while todo:
-        part = todo.pop(0)
-        if part == "..":
-            del done[-1:]
-            continue
-        if part == ".":
-            continue
-        target = _read_link(root_fd, "/".join((*done, part)))
-        if target is None or links >= _MOST_LINKS:
-            done.append(part)
-            continue
-        links += 1
-        if target.startswith("/"):
-            done.clear()
-        todo[:0] = [piece for piece in target.split("/") if piece]
-    return "/" + "/".join(done)
-
-
-def _read_link(root_fd: int, path: str) -> str | None:
-    try:
-        fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        return os.readlink("", dir_fd=fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)

@@ -64,12 +64,14 @@ class Lister:
         snapshots: Snapshots,
         images: ImageFacts,
         folder: Callable[[str], Path],
+        volume_path: Callable[[str], Path],
     ) -> None:
         self._store = store
         self._execs = execs
         self._snapshots = snapshots
         self._images = images
         self._folder = folder
+        self._volume_path = volume_path
 
     async def list(
         self, *, everything: bool, limit: int, size: bool, filters: Filters
@@ -125,7 +127,7 @@ class Lister:
         return ContainerView(
             container=container,
             image_id=container.image_id,
-            mounts=tuple(mount_points(container)),
+            mounts=tuple(mount_points(container, self._volume_path)),
             exec_ids=tuple(
                 entry.id for entry in self._execs.of(container.id) if entry.code is None
             ),
@@ -188,22 +190,37 @@ def read_size(snapshots: Measure, view: View) -> int:
         return 0
 
 
-def mount_points(container: Container) -> Iterable[MountPoint]:
-    """Yield an inspect's `Mounts`; `--tmpfs` is shown in HostConfig only, as Docker does."""
-    for mount in container.spec.mounts:
+def mount_points(container: Container, place: Callable[[str], object]) -> Iterable[MountPoint]:
+    """Yield an inspect's `Mounts`; `place(name)` is where a volume is.
+
+    `--tmpfs` is shown in HostConfig only, as Docker does.
+    """
+    for mount in container.mounts:
         if mount.kind is MountKind.TMPFS and mount.legacy_tmpfs:
             continue
-        mode = ""
+        mode = mount.mode
+        if mount.kind is MountKind.VOLUME:
+            yield MountPoint(
+                kind=str(mount.kind),
+                name=mount.volume,
+                source=str(place(mount.volume)),
+                destination=mount.target,
+                driver=mount.driver,
+                mode=mode,
+                read_write=not mount.read_only,
+            )
+            continue
         if mount.legacy_bind:
             mode = mount.bind_text.split(":", 2)[2] if mount.bind_text.count(":") > 1 else ""
-        bind = mount.kind is MountKind.BIND
+        shown = mount.kind is not MountKind.TMPFS
         yield MountPoint(
             kind=str(mount.kind),
+            name=mount.source if mount.kind is MountKind.IMAGE else "",
             source=mount.source,
             destination=mount.target,
             mode=mode,
             read_write=not mount.read_only,
-            propagation=(mount.propagation or "rprivate") if bind else "",
+            propagation=(mount.propagation or "rprivate") if shown else "",
         )
 
 

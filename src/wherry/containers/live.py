@@ -21,6 +21,7 @@ class Live:
     __slots__ = (
         "lock",
         "removing",
+        "removing_volumes",
         "kept",
         "attached",
         "restart",
@@ -34,6 +35,8 @@ class Live:
         self.lock = asyncio.Lock()
         self.removing = False
         """A forced removal waits for the exit: whoever sees it removes the container."""
+        self.removing_volumes = False
+        """That removal takes the anonymous volumes too."""
         self.kept = False
         """`restart` is under way: neither the policy nor --rm acts on the exit."""
         self.attached = False

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from wherry.model.containers import ContainerSpec, MountKind, MountSpec
-from wherry.model.errors import Invalid, Unsupported
+from wherry.model.errors import Invalid, StartFailed
 
 _PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 # tmpfs(5), and the flags of mount(8) that act on any file system.
@@ -19,40 +19,18 @@ _TMPFS_FLAGS = frozenset(
     "strictatime nostrictatime sync async dirsync mand nomand remount defaults".split()
 ) | {f"{r}{word}" for r in ("", "r") for word in ("private", "shared", "slave", "unbindable")}
 _NUMBER = re.compile(r"[0-9]+[kmg%]?", re.IGNORECASE)
-_LATER = "volumes come with a later version; bind mounts and tmpfs are here"
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
 
 
 def check_mounts(spec: ContainerSpec) -> tuple[MountSpec, ...]:
     """Return the mounts with clean targets; raise Invalid or Unsupported, in Docker's words."""
-    if spec.volumes_from:
-        raise Unsupported(
-            f"--volumes-from {spec.volumes_from[0]} is not in this version", hint=_LATER
-        )
-    if spec.volume_driver:
-        raise Unsupported(f"volume driver {spec.volume_driver} is not in this version", hint=_LATER)
     checked = tuple(_check(mount) for mount in spec.mounts)
     _check_targets(checked)
-    if wanted := uncovered(spec.image_volumes, checked):
-        raise Unsupported(f"volume {wanted[0]} is not in this version", hint=_LATER)
     return checked
-
-
-def uncovered(volumes: Sequence[str], mounts: Sequence[MountSpec]) -> tuple[str, ...]:
-    """Return those of `volumes` (targets) that no mount takes the place of.
-
-    docker-py names the target of every bind among a container's volumes too.
-    """
-    taken = {posixpath.normpath(mount.target) for mount in mounts}
-    return tuple(volume for volume in volumes if posixpath.normpath(volume) not in taken)
 
 
 def _check(mount: MountSpec) -> MountSpec:
     kind = mount.kind
-    if kind is MountKind.VOLUME:
-        name = mount.source or f"at {mount.target}"
-        raise Unsupported(f"volume {name} is not in this version", hint=_LATER)
-    if kind is MountKind.IMAGE:
-        raise Unsupported(f"image mount {mount.source} is not in this version")
     if kind is MountKind.TMPFS and mount.legacy_tmpfs:
         # --tmpfs bears its options as text and is refused without naming the kind.
         if not mount.target.startswith("/"):
@@ -74,13 +52,19 @@ def _reason(mount: MountSpec) -> str:
         return "field Target must not be empty"
     if mount.kind is MountKind.TMPFS and mount.source:
         return "field Source must not be specified"
-    if mount.kind is MountKind.BIND and not mount.source:
+    if mount.kind in (MountKind.BIND, MountKind.IMAGE) and not mount.source:
         return "field Source must not be empty"
-    for path in (mount.source, mount.target):
-        if path and not path.startswith("/"):
-            return f"invalid mount path: '{path}' mount path must be absolute"
+    if mount.subpath:
+        if mount.kind is MountKind.VOLUME and not mount.source:
+            return "must not set Subpath when using anonymous volumes"
+        if not is_local(mount.subpath):
+            return "subpath must be a relative path within the volume"
+    for path in (mount.source, mount.target, mount.subpath):
         if "\0" in path:
             return "a path holds a NUL character"
+    for path in (mount.source if mount.kind is MountKind.BIND else "", mount.target):
+        if path and not path.startswith("/"):
+            return f"invalid mount path: '{path}' mount path must be absolute"
     if posixpath.normpath(mount.target).lstrip("/") in ("", "."):
         return "invalid specification: destination can't be '/'"
     if mount.propagation not in _PROPAGATIONS:
@@ -95,13 +79,21 @@ def _reason(mount: MountSpec) -> str:
     return ""
 
 
+def is_local(path: str) -> bool:
+    """Return whether a path stays below where it begins, by its words alone."""
+    clean = posixpath.normpath(path)
+    return not clean.startswith("/") and clean != ".." and not clean.startswith("../")
+
+
 def _clean(mount: MountSpec) -> str:
     # normpath keeps two leading slashes (POSIX lets them mean something; Linux does not).
     return "/" + posixpath.normpath(mount.target).lstrip("/")
 
 
 def _clean_source(mount: MountSpec) -> str:
-    return "/" + posixpath.normpath(mount.source).lstrip("/") if mount.source else ""
+    if not mount.source or mount.kind is not MountKind.BIND:
+        return mount.source
+    return "/" + posixpath.normpath(mount.source).lstrip("/")
 
 
 def _check_targets(mounts: Iterable[MountSpec]) -> None:
@@ -118,10 +110,45 @@ def check_tmpfs_options(text: str) -> None:
         name, equals, value = word.partition("=")
         known = name in _TMPFS_VALUES if equals else name in _TMPFS_FLAGS
         if not known:
-            raise Invalid(f'invalid tmpfs option ["{word}"]')
+            raise Invalid(f'invalid tmpfs option "{name}"')
         if name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
             if not _NUMBER.fullmatch(value):
-                raise Invalid(f'invalid tmpfs option ["{word}"]')
+                raise Invalid(f'invalid tmpfs option "{name}"')
+
+
+def check_propagation(mounts: Iterable[MountSpec], mountinfo: str) -> None:
+    """Raise StartFailed where a bind asks for shared or slave and its source's mount is neither.
+
+    Nothing would ever propagate there. `mountinfo` is the engine's own: proc_pid_mountinfo(5).
+    """
+    wanting = [mount for mount in mounts if mount.kind is MountKind.BIND and mount.propagation]
+    for mount in wanting:
+        kind = mount.propagation.removeprefix("r")
+        if kind == "private":
+            continue
+        point, peers = _mount_of(os.path.realpath(mount.source), mountinfo)
+        if "shared" in peers or (kind == "slave" and "master" in peers):
+            continue
+        needed = "shared mount" if kind == "shared" else "shared or slave mount"
+        raise StartFailed(
+            f"path {mount.source} is mounted on {point} but it is not a {needed}",
+            hint=f"mount --make-shared {point}",
+        )
+
+
+def _mount_of(path: str, mountinfo: str) -> tuple[str, frozenset[str]]:
+    """Return where the mount that holds `path` is mounted, and its optional fields' names."""
+    point, peers = "/", frozenset[str]()
+    for line in mountinfo.splitlines():
+        fields = line.partition(" - ")[0].split(" ")
+        if len(fields) < 6:
+            continue
+        target = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
+        inside = f"{path}/".startswith(f"{target.rstrip('/')}/")
+        # Of mounts on one place the last lies on top.
+        if inside and len(target) >= len(point):
+            point, peers = target, frozenset(field.partition(":")[0] for field in fields[6:])
+    return point, peers
 
 
 def create_missing_sources(mounts: Iterable[MountSpec]) -> None:

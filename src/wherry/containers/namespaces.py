@@ -37,6 +37,7 @@ class Resolved:
     owner: Joined | None = None
     network: Joined | None = None
     ipc: Joined | None = None
+    joined: tuple[Joined, ...] = ()
 
 
 def referenced(mode: str) -> str:
@@ -149,4 +150,6 @@ def resolve_namespaces(spec: ContainerSpec, join: Callable[[str, str], Joined]) 
         uts=place("uts", modes.uts, "uts"),
         cgroup=HOST if modes.cgroup == HOST else PRIVATE,
     )
-    return Resolved(namespaces, owner, joined.get("network"), joined.get("ipc"))
+    return Resolved(
+        namespaces, owner, joined.get("network"), joined.get("ipc"), tuple(joined.values())
+    )

@@ -39,6 +39,12 @@ class Execs(Protocol):
     def drop(self, container_id: str) -> None: ...
 
 
+class Volumes(Protocol):
+    """Who sees to volumes."""
+
+    def let_go(self, container: Container) -> None: ...
+
+
 class Remover:
     """Takes containers away."""
 
@@ -53,6 +59,7 @@ class Remover:
         execs: Execs,
         events: Recorder,
         folder: Callable[[str], Path],
+        volumes: Volumes,
         let_go: Callable[[Container], None],
     ) -> None:
         """`let_go` is told of every container that is gone, and returns at once."""
@@ -64,10 +71,13 @@ class Remover:
         self._execs = execs
         self._events = events
         self._folder = folder
+        self._volumes = volumes
         self._let_go = let_go
 
-    async def remove(self, ref: str, *, force: bool, link: bool = False) -> None:
-        """Remove the container that `ref` names; `force` kills it first.
+    async def remove(
+        self, ref: str, *, force: bool, link: bool = False, volumes: bool = False
+    ) -> None:
+        """Remove the container that `ref` names; `force` kills it first, `volumes` go with it if anonymous.
 
         Raises NotFound, Conflict where it runs or is being removed already, Unavailable where it
         cannot be killed.
@@ -86,9 +96,10 @@ class Remover:
             check_remove(found, force=force)
             live.cancel_restart()
             if found.state.status not in ALIVE:
-                await self.delete(found, live)
+                await self.delete(found, live, volumes=volumes)
                 return
             live.removing = True
+            live.removing_volumes = volumes
             gone = live.removal()
             await self._signals.send(found, _KILL, by_user=True)
         try:
@@ -109,7 +120,14 @@ class Remover:
         kept = tuple(link for link in parent.spec.links if link.partition(":")[2] != alias)
         self._store.save(replace(parent, spec=replace(parent.spec, links=kept)))
 
-    async def delete(self, container: Container, live: Live, outcome: Exited | None = None) -> None:
+    async def delete(
+        self,
+        container: Container,
+        live: Live,
+        outcome: Exited | None = None,
+        *,
+        volumes: bool = False,
+    ) -> None:
         """Delete a container that does not run. The caller holds its lock.
 
         After the row is gone a crash leaves a directory that the next start of the daemon sweeps.
@@ -118,6 +136,8 @@ class Remover:
         self._lives.drop(container.id)
         self._execs.drop(container.id)
         self._trash.throw(self._folder(container.id))
+        if container.points and (volumes or container.spec.auto_remove):
+            self._volumes.let_go(container)
         self._events.record(container_event(container, "destroy"))
         live.tell_removed(outcome or exited(container))
         self._let_go(container)

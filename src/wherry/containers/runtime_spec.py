@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -82,17 +82,18 @@ def build_spec(
     security: SecurityPlan,
     seccomp: SeccompProgram,
     facts: HostFacts,
+    mounts: Sequence[Mount],
     devices: tuple[HostDevice, ...] = (),
 ) -> RuntimeSpec:
     """Return everything that the runtime needs to start `container`.
 
-    `owner_maps` are the uid and gid maps of the user namespace that is joined, else empty. Raises
-    Unsupported for --init without an init on this machine.
+    `mounts` are the container's own; `owner_maps` the uid and gid maps of the user namespace that is
+    joined, else empty. Raises Unsupported for --init without an init on this machine.
     """
     spec = container.spec
     privileged = spec.security.privileged
     process = build_process(container, security=security, seccomp=seccomp, facts=facts)
-    mounts = [*_file_mounts(files, container), *map(plan_mount, spec.mounts)]
+    mounts = [*_file_mounts(files, container), *mounts]
     if spec.init:
         if not facts.init_path:
             raise Unsupported(
@@ -138,7 +139,7 @@ def build_spec(
         readonly_paths=security.readonly_paths,
         shm_size=spec.shm_size or facts.default_shm,
         shm_source=ipc_shm,
-        root_propagation=_root_propagation(spec.mounts),
+        root_propagation=_root_propagation(container.mounts),
         writable_sys=privileged,
     )
 
@@ -200,7 +201,7 @@ def plan_root(view: View, *, volatile: bool) -> OverlayRoot | PathRoot:
 
 
 def _file_mounts(files: HostFiles, container: Container) -> list[Mount]:
-    taken = {mount.target for mount in container.spec.mounts}
+    taken = {mount.target for mount in container.mounts}
     options = ("bind", "rprivate", *(("ro",) if container.spec.read_only else ()))
     places = (
         ("/etc/resolv.conf", files.resolv_conf),

@@ -91,7 +91,7 @@ class ContainerService:
 
     async def create(self, spec: ContainerSpec, name: str) -> Created:
         """Keep a new container."""
-        return self._rooms.creator.create(spec, name)
+        return await self._rooms.creator.create(spec, name)
 
     async def start(self, ref: str) -> bool:
         """Start a container; False when it ran already."""
@@ -122,8 +122,10 @@ class ContainerService:
         await self._tasks.finish(self._rooms.renamer.rename(ref, name))
 
     async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
-        """Remove a container; there are no volumes to go with it yet."""
-        await self._tasks.finish(self._rooms.remover.remove(ref, force=force, link=link))
+        """Remove a container, and with `volumes` its anonymous ones."""
+        await self._tasks.finish(
+            self._rooms.remover.remove(ref, force=force, link=link, volumes=volumes)
+        )
 
     async def wait(self, ref: str, condition: str) -> Awaitable[Exited]:
         """Return what completes when the condition holds."""

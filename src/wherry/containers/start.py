@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +15,27 @@ from wherry.containers.legacy_links import host_lines, variables
 from wherry.containers.live import Live
 from wherry.containers.log_settings import parse_log_config
 from wherry.containers.merge import merge_env
-from wherry.containers.mount_checks import create_missing_sources
+from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
 from wherry.containers.networking import Networking
-from wherry.containers.runtime_spec import HostFacts, View, build_spec, read_devices
+from wherry.containers.runtime_spec import HostFacts, View, build_spec, plan_mount, read_devices
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.containers.undo import Undo
 from wherry.kernel.paths import remove_path
-from wherry.model.containers import Container, LogConfig, Status
+from wherry.model.containers import (
+    Container,
+    ContainerSpec,
+    LogConfig,
+    MountKind,
+    MountSpec,
+    Status,
+)
 from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
 from wherry.model.ids import Digest
 from wherry.model.networks import Wiring
-from wherry.model.oci import HOST, IdMap, RuntimeSpec
+from wherry.model.oci import HOST, IdMap, Mount, RuntimeSpec
 from wherry.runtime import capabilities
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Launch, LogSettings, Started
@@ -35,6 +43,9 @@ from wherry.supervisor.messages import Launch, LogSettings, Started
 _NO_WIRING = Wiring()
 _WHOLE = 0xFFFFFFFF
 """Ids in the first user namespace's map, user_namespaces(7)."""
+
+MOST_HELD = 32
+"""Mounts that are handed over with one start; a message bears 64 descriptors."""
 
 
 class Snapshots(Protocol):
@@ -46,7 +57,20 @@ class Snapshots(Protocol):
 class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
-    async def start(self, launch: Launch) -> Started: ...
+    async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started: ...
+
+
+class Furnisher(Protocol):
+    """Who sees to volumes."""
+
+    def plan(self, mount: MountSpec, *, mapped: bool) -> Mount: ...
+    async def open(self, names: Sequence[str]) -> list[int]: ...
+
+
+class Volumes(Protocol):
+    """Who is told of volumes that are mounted."""
+
+    def tell_mounted(self, container: Container) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +99,8 @@ class Starter:
         networking: Networking,
         host_gateways: Callable[[], Sequence[str]],
         dns: hostfiles.DnsDefaults,
+        furnisher: Furnisher,
+        volumes: Volumes,
     ) -> None:
         """`folder(container_id)` is where a container's own files are.
 
@@ -92,6 +118,8 @@ class Starter:
         self._networking = networking
         self._host_gateways = host_gateways
         self._dns = dns
+        self._furnisher = furnisher
+        self._volumes = volumes
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
         """Start `container` and return it running; `restarts` is how often a policy did so before.
@@ -107,7 +135,7 @@ class Starter:
                 launch = self.prepare(container, prepared.wiring)
                 self._networking.attached(container)
                 undo.push(self._networking.ended, container)
-                started = await self._supervisor.start(launch)
+                started = await self._launch(launch)
                 undo.keep()
         except WherryError as error:
             code = error.exit_code if isinstance(error, StartFailed) else 128
@@ -130,6 +158,8 @@ class Starter:
         )
         container = self._store.save_state(container.id, state)
         self._networking.started(container, started.descriptors)
+        if container.points:
+            self._volumes.tell_mounted(container)
         self._events.record(container_event(container, "start"))
         return container
 
@@ -139,6 +169,21 @@ class Starter:
             self._store.save(prepared)
             return prepared
         return self._store.save_state(prepared.id, prepared.state)
+
+    async def _launch(self, launch: Launch) -> Started:
+        if not launch.held:
+            return await self._supervisor.start(launch)
+        if len(launch.held) > MOST_HELD:
+            raise StartFailed(
+                f"{len(launch.held)} volumes with a file system of their own are too many",
+                hint=f"at most {MOST_HELD} fit one container",
+            )
+        mounts = await self._furnisher.open(launch.held)
+        try:
+            return await self._supervisor.start(launch, mounts)
+        finally:
+            for fd in mounts:
+                os.close(fd)
 
     def prepare(self, container: Container, wiring: Wiring = _NO_WIRING) -> Launch:
         """Make what has to be there before a start, and return what the supervisor is asked for."""
@@ -161,6 +206,8 @@ class Starter:
             rows=rows,
             columns=columns,
             wiring=wiring,
+            joins=tuple((other.id, other.pid) for other in self._resolve(spec).joined),
+            held=tuple(dict.fromkeys(tree.held for tree in plan.trees if tree.held)),
         )
 
     def describe(self, container: Container) -> str:
@@ -170,7 +217,7 @@ class Starter:
     def runtime_spec(self, container: Container) -> RuntimeSpec:
         """Return what the runtime is given, the container's directories and files being made."""
         spec = container.spec
-        resolved = resolve_namespaces(spec, self._join)
+        resolved = self._resolve(spec)
         if resolved.network is not None:
             other = resolved.network
             container = replace(
@@ -182,7 +229,10 @@ class Starter:
             env = merge_env(container.env, variables(container.name, links))
             container = replace(container, env=env)
         security = self.security(container, resolved)
-        create_missing_sources(spec.mounts)
+        create_missing_sources(container.mounts)
+        if any(mount.propagation.endswith(("shared", "slave")) for mount in container.mounts):
+            text = Path("/proc/self/mountinfo").read_text(errors="replace")
+            check_propagation(container.mounts, text)
         view = self._snapshots.prepare(container.id, container.chain)
         if spec.auto_remove:
             clear_volatile(view)
@@ -198,15 +248,27 @@ class Starter:
             ),
             facts=self._facts,
             devices=read_devices(container) if spec.devices else (),
+            mounts=self._mounts(container, mapped=resolved.namespaces.user != HOST),
         )
+
+    def _mounts(self, container: Container, *, mapped: bool) -> list[Mount]:
+        return [
+            self._furnisher.plan(mount, mapped=mapped)
+            if mount.kind in (MountKind.VOLUME, MountKind.IMAGE)
+            else plan_mount(mount)
+            for mount in container.mounts
+        ]
 
     def security(self, container: Container, resolved: Resolved | None = None) -> SecurityPlan:
         """Return the security of `container`, bounded by what the engine itself may do."""
         if resolved is None:
-            resolved = resolve_namespaces(container.spec, self._join)
+            resolved = self._resolve(container.spec)
         own = resolved.namespaces.user != HOST
         available = capabilities.ALL if own else self._facts.capabilities
         return plan_security(container.spec.security, available=available)
+
+    def _resolve(self, spec: ContainerSpec) -> Resolved:
+        return resolve_namespaces(spec, self._join)
 
     def _files(self, container: Container, resolved: Resolved) -> hostfiles.HostFiles:
         if resolved.network is not None:

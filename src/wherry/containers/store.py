@@ -174,11 +174,19 @@ class ContainerStore:
         for container in self:
             use = Use(container.id, container.state.status in ACTIVE)
             users.setdefault(container.image_id, []).append(use)
+            for mount in container.points or ():
+                if mount.image_id is not None and mount.image_id != container.image_id:
+                    users.setdefault(mount.image_id, []).append(use)
         return users
 
     def live_layers(self) -> Iterable[Digest]:
         """Return the chain ids of all layers that containers stand on; may be called from any thread."""
-        return {layer for container in self for layer in container.chain}
+        return {
+            layer
+            for container in self
+            for chain in (container.chain, *(mount.chain for mount in container.points or ()))
+            for layer in chain
+        }
 
     def _put(self, container: Container) -> Container:
         self._by_id[container.id] = container

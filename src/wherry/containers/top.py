@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from wherry.containers.events import Recorder, container_event
+from wherry.containers.start import parse_map
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import check_running
 from wherry.model.containers import Container
 from wherry.model.errors import Invalid, Unavailable
+from wherry.model.oci import IdMap
 
 DEFAULT_ARGS = "-ef"
+# -ef with the users as numbers, and those not cut off.
+_FULL = "-e -o uid:12=UID -o pid,ppid,c,stime,tname,time,cmd"
 _SECONDS = 20.0
 
 
@@ -36,24 +42,34 @@ class Top:
         container = self._store.resolve(ref)
         check_running(container)
         pids = await asyncio.to_thread(self._groups.pids, container)
-        try:
-            words = shlex.split(ps_args or DEFAULT_ARGS)
-        except ValueError as error:
-            raise Invalid(f"ps: {error}") from None
-        found = parse_ps(await _ask_ps(words, pids), pids)
+        found = await self._read(container, ps_args, pids)
         self._events.record(container_event(container, "top"))
         return found
 
+    async def _read(
+        self, container: Container, ps_args: str, pids: list[int]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Ask ps; in its usual form users are named as inside, not by the host's numbers."""
+        if ps_args not in ("", DEFAULT_ARGS):
+            return await read_processes(ps_args, pids)
+        titles, rows = await read_processes(_FULL, pids)
+        try:
+            maps = parse_map(Path(f"/proc/{container.state.pid}/uid_map").read_text())
+        except OSError:
+            maps = ()  # it just ended
+        return titles, [[_name(row[0], maps), *row[1:]] for row in rows]
 
-async def _ask_ps(words: list[str], pids: list[int]) -> str:
-    """Ask about `pids` alone: ps(1) by itself selects only what has the caller's terminal.
 
-    Where the arguments select already, -q is refused and they have to do. Raises Invalid.
-    """
-    try:
-        return await _run_ps([*words, "-q", ",".join(map(str, pids))])
-    except Invalid:
-        return await _run_ps(words)
+def _name(number: str, maps: Iterable[IdMap]) -> str:
+    """Return the user's name as ps tells it: this machine's name of the id that it has inside."""
+    for line in maps:
+        if number.isdecimal() and line.outside <= int(number) < line.outside + line.size:
+            inside = line.inside + int(number) - line.outside
+            try:
+                return pwd.getpwuid(inside).pw_name
+            except KeyError:
+                return str(inside)
+    return number
 
 
 async def read_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
@@ -89,7 +105,9 @@ async def _run_ps(words: list[str]) -> str:
         raise Unavailable(f"ps did not answer within {_SECONDS:.0f} seconds") from None
     if process.returncode:
         line = err.decode(errors="replace").strip().partition("\n")[0]
-        raise Invalid(f"ps: {line.removeprefix('error: ')}")
+        # Some versions of ps say "error: " and no more.
+        reason = line.removeprefix("error:").strip() or f"exit status {process.returncode}"
+        raise Invalid(f"ps: {reason}")
     return out.decode(errors="replace")
 
 

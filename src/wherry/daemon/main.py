@@ -10,6 +10,9 @@ from wherry.daemon.arguments import STOP, parse_arguments, render_help
 from wherry.daemon.config import Config, load_config
 from wherry.model.errors import WherryError
 
+_OOM_SCORE = -500
+"""As Docker's unit gives its daemon."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon, or stop one; return the exit code."""
@@ -52,6 +55,9 @@ def leave_out_ssl() -> None:
 
 def _serve(config: Config, words: list[str]) -> int:
     from wherry.daemon.serve import run
+    from wherry.kernel.processes import lower_oom_score
+
+    lower_oom_score(_OOM_SCORE)
 
     return run(config, lambda: load_config(parse_arguments(words)))
 

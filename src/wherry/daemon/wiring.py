@@ -24,6 +24,7 @@ from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
 from wherry.daemon.config import Config
+from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.daemon.networks import network_settings
 from wherry.daemon.relays import Relays
@@ -47,6 +48,7 @@ from wherry.storage.content import ContentStore
 from wherry.storage.database import Database
 from wherry.storage.leases import Leases
 from wherry.storage.overlay import OverlaySnapshotter
+from wherry.storage.volumes import VolumeStore
 from wherry.supervisor.client import Exit, SupervisorClient
 from wherry.supervisor.identity import cgroup_parent, engine_id
 
@@ -75,6 +77,7 @@ class _Storage:
     leases: Leases
     images: ImageStore
     containers: ContainerStore
+    volumes: VolumeStore
     execs: ExecStore
     networks: NetworkStore
 
@@ -130,16 +133,21 @@ async def build(config: Config) -> Wired:
         assembly = running.assembly
         await assembly.open()
         await asyncio.to_thread(images.sweep)
+        registry = EmbeddedRegistry(data)
+        undo.push(registry.close)
+        await registry.open()
         undo.keep()
     return Wired(
         Services(
             containers=assembly.service,
             images=images,
             networks=assembly.networks,
+            volumes=assembly.volumes,
             events=events,
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
+            registry=registry,
         ),
-        (storage.database.close, *running.closing()),
+        (storage.database.close, *running.closing(), registry.close),
     )
 
 
@@ -176,10 +184,11 @@ def _open_storage(data: Path) -> _Storage:
     return _Storage(
         database=database,
         content=content,
-        snapshots=OverlaySnapshotter(data),
+        snapshots=OverlaySnapshotter(data, marked=True),
         leases=Leases(),
         images=ImageStore(database, content),
         containers=ContainerStore(database),
+        volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
         networks=NetworkStore(database),
     )
@@ -241,6 +250,7 @@ async def _open_containers(
         networks=storage.networks,
         fabric=fabric,
         names=names,
+        volumes=storage.volumes,
         kernel=LINUX,
         plan=plan_launch,
         remove_tree=remove_path,

@@ -78,7 +78,7 @@ def _truth(filters: Filters, name: str) -> bool | None:
         return True
     if all(value in _FALSE for value in values):
         return False
-    raise Invalid(f"invalid filter '{name}={list(values)}'")
+    raise Invalid(f"invalid filter '{name}=[{' '.join(values)}]'")
 
 
 Match = Callable[[Image], bool]

@@ -172,6 +172,45 @@ def _make_one(
         os.close(parent_fd)
 
 
+def follow_in_root(root_fd: int, path: bytes) -> bytes:
+    """Return `path`, relative to `root_fd`, with all links resolved, whether or not the end exists.
+
+    A name, not a promise: it may be changed at any time, and is opened as hostile as it was.
+    """
+    done: list[bytes] = []
+    todo = list(reversed(split(path)))
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == b"..":
+            del done[-1:]
+            continue
+        target = None
+        if links < _LINKS_FOLLOWED:
+            target = _read_link(root_fd, b"/".join((*done, part)))
+        if target is None:
+            done.append(part)
+            continue
+        links += 1
+        if target.startswith(b"/"):
+            done.clear()
+        todo += reversed(split(target))
+    return b"/".join(done)
+
+
+def _read_link(root_fd: int, path: bytes) -> bytes | None:
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return os.readlink(b"", dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def remove_path(path: Path) -> None:
     """Remove `path` and all below it as `remove_tree` does; missing is fine."""
     try:

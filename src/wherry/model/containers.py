@@ -28,8 +28,24 @@ class MountKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeOptions:
+    """What a `--mount type=volume` says of the volume beside its name. Source: Engine API, VolumeOptions."""
+
+    no_copy: bool = False
+    subpath: str = ""
+    labels: Pairs | None = None
+    driver: str = ""
+    driver_options: Pairs | None = None
+    driver_named: bool = False
+    """Whether DriverConfig was there at all, for showing it again."""
+
+
+@dataclass(frozen=True, slots=True)
 class MountSpec:
-    """One `-v`, `--mount` or `--tmpfs`. `legacy_bind` marks `-v`, which creates a missing source."""
+    """One `-v`, `--mount` or `--tmpfs`. `legacy_bind` marks `-v`, which creates a missing source.
+
+    The last five fields are filled in when a container is made: see `Container.points`.
+    """
 
     kind: MountKind
     target: str
@@ -46,6 +62,22 @@ class MountSpec:
     tmpfs_mode: int = 0
     tmpfs_options: str = ""
     legacy_tmpfs: bool = False
+    options: VolumeOptions | None = None
+    image_subpath: str = ""
+    volume: str = ""
+    """The name of the volume that is mounted, an anonymous one's too."""
+    driver: str = ""
+    """The driver of that volume."""
+    mode: str = ""
+    """What inspect shows as Mode."""
+    chain: tuple[Digest, ...] = ()
+    """The layers of the image that is mounted, base first."""
+    image_id: Digest | None = None
+
+    @property
+    def subpath(self) -> str:
+        """What of the volume or image is mounted; empty for the whole."""
+        return self.options.subpath if self.options is not None else self.image_subpath
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +320,14 @@ class Container:
     chain: tuple[Digest, ...]
     """The image's layers as chain ids, base first."""
     state: ContainerState = field(default_factory=ContainerState)
+    points: tuple[MountSpec, ...] | None = None
+    """What is mounted where that is more than what was asked for: with the names of anonymous volumes,
+    what --volumes-from and the image bring, and the layers of mounted images. None: as in `spec`."""
+
+    @property
+    def mounts(self) -> tuple[MountSpec, ...]:
+        """Everything that is mounted when it runs."""
+        return self.spec.mounts if self.points is None else self.points
 
     @property
     def entry_count(self) -> int:

@@ -116,9 +116,7 @@ class Reference:
         if domain == DEFAULT_DOMAIN and path and "/" not in path:
             path = f"library/{path}"
         if path != path.lower():
-            raise Invalid(
-                f"invalid reference format: repository name ({path.removeprefix('library/')}) must be lowercase"
-            )
+            raise Invalid(f"invalid reference format: repository name ({path}) must be lowercase")
         if (
             len(f"{domain}/{path}") > _LONGEST_REPOSITORY
             or not _DOMAIN.fullmatch(domain)

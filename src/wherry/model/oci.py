@@ -88,7 +88,9 @@ class Mount:
     """One mount below the root. `kind` is a file system type, or `bind`.
 
     `options` are mount(8)'s (ro, nosuid, rbind, rprivate, size=…). `source_is_ours` marks files that
-    wherry wrote for the container (hosts, resolv.conf, hostname).
+    wherry wrote for the container (hosts, resolv.conf, hostname). A bind of `held` shows the mount of
+    that name which is handed over with the plan; one of `layers` (top first) an image. Of either, or of
+    the directory `source`, only `subpath` is shown where that is set.
     """
 
     destination: str
@@ -96,6 +98,9 @@ class Mount:
     source: str = ""
     options: tuple[str, ...] = ()
     source_is_ours: bool = False
+    subpath: str = ""
+    held: str = ""
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,3 +249,13 @@ class ByteSource(Protocol):
     async def read(self) -> bytes:
         """Return the next piece, b"" at the end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStatus:
+    """The registry that the engine keeps: where it is reached (URLs), and the folder that holds it."""
+
+    running: bool
+    root: str
+    addresses: tuple[str, ...] = ()
+    pid: int = 0

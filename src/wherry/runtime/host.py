@@ -6,12 +6,18 @@ the slot's child. The supervisor's pool and `command` both start containers thro
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import stat
+from collections.abc import Generator, Mapping
+from types import MappingProxyType
 
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root
+from wherry.kernel.processes import set_oom_score
 from wherry.model.errors import StartFailed
 from wherry.model.oci import OverlayRoot, PathRoot, Process
 from wherry.runtime import handshake, wire
@@ -20,6 +26,18 @@ from wherry.runtime.plan import Plan, Tree
 from wherry.runtime.slots import PATIENCE, Slot, borrow_pty
 from wherry.runtime.steps import CgroupMount, settle
 from wherry.runtime.terminal import open_pty
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+# A link that leads outside is refused, as Docker does, rather than followed inside.
+_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+
+
+@contextlib.contextmanager
+def _closing(fd: int) -> Generator[None]:
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 class Host:
@@ -52,12 +70,19 @@ class Host:
         slot.ready = True
 
     def send_plan(
-        self, slot: Slot, plan: Plan, stdio: tuple[int, int, int], console: int, gate: int = -1
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdio: tuple[int, int, int],
+        console: int,
+        gate: int = -1,
+        held: Mapping[str, int] = _NOTHING,
     ) -> None:
         """Do the host's part of `plan` and send the rest to the child. Raises StartFailed.
 
         A process on a terminal for which no `console` is given opens its own: see `take_terminal`.
-        `gate`, where given, is a descriptor that the child waits on just before it execs.
+        `gate`, where given, is a descriptor that the child waits on just before it execs. `held` are
+        mounts by the names that the plan's trees give them; they stay the caller's.
         """
         step = "mount the root"
         opened: list[int] = []
@@ -65,7 +90,7 @@ class Host:
             opened.append(self._open_root(slot, plan))
             for tree in plan.trees:
                 step = f"open {tree.source}"
-                opened.append(self._open_tree(slot, tree))
+                opened.append(self._open_tree(slot, tree, held))
             step = "make device nodes"
             for device in plan.devices:
                 add_device(slot.dev, device, slot.owner, slot.group)
@@ -180,12 +205,14 @@ class Host:
             raise StartFailed(f"the layer {path} lies outside of {self._data_root}")
         return b"/proc/self/fd/%d/%s" % (slot.data, inside)
 
-    def _open_tree(self, slot: Slot, wanted: Tree) -> int:
+    def _open_tree(self, slot: Slot, wanted: Tree, held: Mapping[str, int]) -> int:
         options = mount.parse_options(wanted.options)
-        tree = mount.clone_tree(self._k, os.fsencode(wanted.source), recursive=options.recursive)
+        tree, mapped = self._clone(slot, wanted, held, recursive=options.recursive)
         try:
-            if slot.userns >= 0 and not mount.idmap(
-                self._k, tree, slot.userns, recursive=options.recursive
+            if (
+                slot.userns >= 0
+                and not mapped
+                and not mount.idmap(self._k, tree, slot.userns, recursive=options.recursive)
             ):
                 # Something below cannot be idmapped (procfs, a network file system): the top alone, or as it is.
                 mount.idmap(self._k, tree, slot.userns)
@@ -197,12 +224,68 @@ class Host:
             raise
         return tree
 
+    def _clone(
+        self, slot: Slot, wanted: Tree, held: Mapping[str, int], *, recursive: bool
+    ) -> tuple[int, bool]:
+        """Return a detached mount, and whether it shows the slot's ids already. Raises OSError, StartFailed."""
+        if len(wanted.layers) > 1:
+            layers = tuple(self._through(slot, layer) for layer in wanted.layers)
+            tree = mount.overlay(self._k, mount.Overlay(layers), owner=slot.owner)
+            if not wanted.subpath:
+                return tree, True
+            with _closing(tree):
+                return self._below(tree, wanted, recursive=recursive), True
+        source = os.fsencode(wanted.layers[0] if wanted.layers else wanted.source)
+        if not wanted.held:
+            if not wanted.subpath:
+                return mount.clone_tree(self._k, source, recursive=recursive), False
+            base = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            with _closing(base):
+                return self._below(base, wanted, recursive=recursive), False
+        if wanted.held not in held:
+            raise StartFailed(f"the volume {wanted.held} was not handed over")
+        return self._below(held[wanted.held], wanted, recursive=recursive), False
+
+    def _below(self, base: int, wanted: Tree, *, recursive: bool) -> int:
+        """Return a copy of the mount at the tree's subpath in `base`. Raises StartFailed.
+
+        What lies there belongs to containers that may run and change it meanwhile: it is looked up once,
+        links leading nowhere outside, and what was found is what is mounted (CVE-2021-30465).
+        """
+        spot = -1
+        try:
+            if wanted.subpath:
+                spot = open_in_root(base, wanted.subpath, os.O_PATH, resolve=_INSIDE)
+            return mount.clone_tree(
+                self._k, b"", dir_fd=spot if wanted.subpath else base, recursive=recursive
+            )
+        except FileNotFoundError as error:
+            path = f"{wanted.source}/{wanted.subpath}"
+            raise StartFailed(
+                f"cannot access path {path}: lstat {path}: no such file or directory", exit_code=127
+            ) from error
+        except OSError as error:
+            if wanted.subpath and error.errno in (errno.EXDEV, errno.ELOOP):
+                raise StartFailed(
+                    "path concatenation escapes the base directory, "
+                    f"base: {wanted.source}, subpath: {wanted.subpath}"
+                ) from error
+            if error.errno == errno.EINVAL:
+                raise StartFailed(
+                    f"{wanted.source}: this kernel copies no mount that is attached nowhere",
+                    hint="volumes with a file system of their own, and subpaths of them and of images, "
+                    "need Linux 6.15",
+                ) from error
+            raise
+        finally:
+            if spot >= 0:
+                os.close(spot)
+
     def _score(self, slot: Slot, process: Process) -> None:
         if not process.oom_score_adj:
             return
         try:
-            with open(f"/proc/{slot.pid}/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(process.oom_score_adj))
+            set_oom_score(slot.pid, slot.pidfd, process.oom_score_adj)
         except PermissionError as error:
             raise StartFailed(
                 f"cannot lower the OOM score to {process.oom_score_adj}",

@@ -7,6 +7,7 @@ limits), and what the container's first process does (steps), which ends in exec
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -60,11 +61,24 @@ class SlotProfile:
 @registered
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A mount that the supervisor clones from the host and makes ready; options are mount(8) words."""
+    """A mount that the supervisor clones from the host and makes ready; options are mount(8) words.
+
+    See `oci.Mount` for `subpath`, `held` and `layers`.
+    """
 
     source: str
     options: tuple[str, ...] = ()
     ours: bool = False
+    subpath: str = ""
+    held: str = ""
+    layers: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return what it is, for people."""
+        below = f"{self.subpath} in " if self.subpath else ""
+        if self.layers:
+            return f"{below}image {self.source} of {len(self.layers)} layers"
+        return below + (f"the mounted volume {self.held}" if self.held else self.source)
 
 
 @registered
@@ -115,7 +129,7 @@ class Plan:
                 lines.append(f"host: overlay of {len(lowers)} layers, upper {upper or 'none'}")
             case PathRoot(path=path):
                 lines.append(f"host: root {path}")
-        lines += [f"host: open {tree.source} ({','.join(tree.options)})" for tree in self.trees]
+        lines += [f"host: open {tree.describe()} ({','.join(tree.options)})" for tree in self.trees]
         lines += [f"host: device {device.path} as {device.source}" for device in self.devices]
         lines += [f"child: {step.describe()}" for step in self.steps]
         user = self.process.user
@@ -148,10 +162,8 @@ def plan_slot(profile: SlotProfile) -> tuple[AnyStep, ...]:
         out.append(steps.BindHost("/sys", "/sys", ("rbind", "rro")))
     else:
         out.append(steps.Filesystem("sysfs", "/sys", ("nosuid", "nodev", "noexec", *read_only)))
-    if spaces.cgroup == PRIVATE:
-        out.append(steps.Cgroups("/sys/fs/cgroup", not profile.writable_sys))
-    elif spaces.network != HOST or spaces.user == HOST:
-        out.append(steps.BindHost("/sys/fs/cgroup", "/sys/fs/cgroup", ("rbind", *read_only)))
+    private = spaces.cgroup == PRIVATE
+    out.append(steps.Cgroups("/sys/fs/cgroup", not profile.writable_sys, private))
     if spaces.ipc == HOST:
         out.append(steps.BindHost("/dev/mqueue", "/dev/mqueue", optional=True))
         out.append(steps.BindHost("/dev/shm", "/dev/shm", optional=True))
@@ -202,9 +214,13 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
     if spec.standard_mounts:
         out += [steps.MoveFurnished(path) for path in ("/proc", "/sys", "/dev")]
         if spec.shm_size != SHM_SIZE and spec.namespaces.ipc != HOST and not spec.shm_source:
-            out.append(shm(spec.shm_size))
+            out += [steps.Unmount("/dev/shm"), shm(spec.shm_size)]
     for wanted in spec.mounts:
         out.append(_plan_mount(wanted, trees, spec.namespaces.cgroup == PRIVATE))
+    devices = spec.devices
+    if spec.standard_mounts:
+        devices, shown = _plan_devices(spec.devices)
+        out += shown
     if not spec.standard_mounts:
         if spec.sysctls:
             out.append(steps.KeepSysctls())
@@ -226,15 +242,40 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
         limits=spec.limits,
         root=spec.root,
         trees=tuple(trees),
-        devices=spec.devices if spec.standard_mounts else (),
+        devices=devices if spec.standard_mounts else (),
         steps=tuple(out),
         process=spec.process,
     )
 
 
+def _plan_devices(wanted: tuple[Device, ...]) -> tuple[tuple[Device, ...], list[AnyStep]]:
+    """Return the nodes to make below /dev, and the steps that show those that belong elsewhere.
+
+    Only in /dev, a tmpfs of the host's user namespace, does a node made for a container open.
+    """
+    nodes: list[Device] = []
+    shown: list[AnyStep] = []
+    for device in wanted:
+        path = "/" + posixpath.normpath(device.path).lstrip("/")
+        if not path.startswith("/dev/"):
+            made = f"/dev/.elsewhere-{len(nodes)}"
+            shown.append(steps.MoveNode(made, path))
+            path = made
+        nodes.append(Device(path, device.source))
+    return tuple(nodes), shown
+
+
 def _plan_mount(wanted: Mount, trees: list[Tree], private_cgroups: bool) -> AnyStep:
     if wanted.kind == "bind" or "bind" in wanted.options or "rbind" in wanted.options:
-        trees.append(Tree(wanted.source, wanted.options, wanted.source_is_ours))
+        tree = Tree(
+            wanted.source,
+            wanted.options,
+            wanted.source_is_ours,
+            wanted.subpath,
+            wanted.held,
+            wanted.layers,
+        )
+        trees.append(tree)
         return steps.AttachTree(len(trees) - 1, wanted.destination, wanted.source)
     if wanted.kind in ("cgroup", "cgroup2"):
         return steps.Cgroups(wanted.destination, "ro" in wanted.options, private_cgroups)

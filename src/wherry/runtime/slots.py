@@ -60,6 +60,8 @@ class Slot:
     warm: bool = False
     ready: bool = False
     exec_root: bool = False
+    oom_score: int = 0
+    """oom_score_adj of the container, for those that join it later."""
     namespaces: int = 0
     """CLONE_NEW* of the container that an exec's child has joined."""
 

@@ -4,6 +4,8 @@ Steps are performed by the container's own first process (`child`), inside its n
 first the slot's tmpfs (`home`), where /proc, /sys and /dev are furnished while no hostile file is in
 sight, then the container's root, onto which the furnished trees are moved. Paths are resolved with
 openat2(RESOLVE_IN_ROOT) from the stage's root, whatever links an image holds.
+
+The module is long since every step is here, to be read beside the others that it relies on.
 """
 
 from __future__ import annotations
@@ -79,12 +81,16 @@ class Step(Protocol):
 
 
 def place(stage: Stage, target: str, *, directory: bool, resolve: int = paths.CONTAINED) -> int:
-    """Return an O_PATH descriptor of `target`, made where missing: a directory or an empty file."""
+    """Return an O_PATH descriptor of `target`, made where missing: a directory or an empty file.
+
+    Where a link leads to nothing, what it leads to is made.
+    """
     wanted = os.fsencode(target)
     try:
         return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
     except FileNotFoundError:
-        pass
+        if not resolve & paths.RESOLVE_NO_SYMLINKS:
+            wanted = paths.follow_in_root(stage.root, wanted)
     if directory:
         os.close(paths.make_dirs_in_root(stage.root, wanted))
         return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
@@ -181,6 +187,8 @@ class BindHost:
         wanted = mount.parse_options(self.options)
         tree = mount.clone_tree(stage.k, self.source.encode(), recursive=wanted.recursive)
         try:
+            if not wanted.propagation:
+                mount.change(stage.k, tree, propagation=abi.MS_PRIVATE, recursive=wanted.recursive)
             settle(stage.k, tree, wanted)
             _attach(stage, tree, self.target)
         finally:
@@ -243,6 +251,55 @@ class MoveFurnished:
             stage.k.move_mount(stage.home, name, spot, b"", abi.MOVE_MOUNT_T_EMPTY_PATH)
         finally:
             os.close(spot)
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class Unmount:
+    """Take away a mount that was furnished, so that another takes its place and hides nothing."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"unmount {self.path}"
+
+    def perform(self, stage: Stage) -> None:
+        spot = paths.open_in_root(stage.root, self.path, os.O_PATH, resolve=_PLAIN_PATH)
+        try:
+            os.fchdir(spot)
+        finally:
+            os.close(spot)
+        stage.k.umount2(b".", abi.MNT_DETACH)
+        os.chdir("/")
+
+
+@registered
+@dataclass(frozen=True, slots=True)
+class MoveNode:
+    """Show a device node of the furnished /dev at another place, and there alone."""
+
+    source: str
+    target: str
+
+    def describe(self) -> str:
+        return f"move the device node {self.source} to {self.target}"
+
+    def perform(self, stage: Stage) -> None:
+        parent, _, name = self.source.rpartition("/")
+        holder = paths.open_in_root(stage.root, parent, os.O_PATH, resolve=_PLAIN_PATH)
+        try:
+            node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=holder)
+            try:
+                tree = mount.clone_tree(stage.k, b"", dir_fd=node)
+            finally:
+                os.close(node)
+            try:
+                _attach(stage, tree, self.target)
+            finally:
+                os.close(tree)
+            os.unlink(name, dir_fd=holder)
+        finally:
+            os.close(holder)
 
 
 @registered
@@ -461,15 +518,24 @@ class EnterRoot:
 
     def perform(self, stage: Stage) -> None:
         k = stage.k
-        os.fchdir(stage.root)
-        k.pivot_root(b".", b".")
-        # The old root lies on top of the new one now; nothing of it may propagate (pivot_root(2)).
-        k.mount(None, b".", None, abi.MS_REC | abi.MS_PRIVATE, None)
-        k.umount2(b".", abi.MNT_DETACH)
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchdir(stage.root)
+            k.pivot_root(b".", b".")
+            # Here "." would be the new root: mount(2), unlike umount(2), does not go up to what is
+            # stacked on it.
+            os.fchdir(old)
+            k.mount(None, b".", None, abi.MS_REC | abi.MS_PRIVATE, None)
+            k.umount2(b".", abi.MNT_DETACH)
+        finally:
+            os.close(old)
         os.chdir("/")
-        if self.propagation not in ("rprivate", "private", ""):
+        if self.propagation in ("rprivate", "private", ""):
+            k.mount(None, b"/", None, abi.MS_REC | abi.MS_PRIVATE, None)
+        else:
+            # The root alone: what is mounted below it has been told its own.
             wanted = mount.parse_options((self.propagation,)).propagation
-            k.mount(None, b"/", None, wanted, None)
+            k.mount(None, b"/", None, wanted & ~abi.MS_REC, None)
         if self.read_only:
             mount.change(k, stage.root, set_=abi.MOUNT_ATTR_RDONLY)
 
@@ -480,6 +546,8 @@ AnyStep = (
     | BindHost
     | AttachTree
     | MoveFurnished
+    | Unmount
+    | MoveNode
     | Mask
     | ReadOnly
     | KeepSysctls

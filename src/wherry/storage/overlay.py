@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +27,23 @@ _PLAIN_ROOT: Final = Entry(b"", Kind.DIRECTORY, 0o755)
 class OverlaySnapshotter(DirectorySnapshotter):
     """Layers and containers under `root`, which must be on a file system that overlay accepts."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, marked: bool = False) -> None:
+        """`marked` puts /.dockerenv and /etc/mtab below every container's layers, as Docker does."""
         super().__init__(root)
         # Overlay wants at least one lower: this one stands for a chain of no layers.
         self._empty = root / "empty"
         self._empty.mkdir(mode=0o755, exist_ok=True)
         self._empty.chmod(0o755)
+        self._base: tuple[Path, ...] = ()
+        if marked:
+            # Programs look at the first to learn where they are, and into the second for mounts.
+            # Below all layers they belong to no image and are no change of the container's.
+            base = root / "base"
+            (base / "etc").mkdir(mode=0o755, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                (base / "etc" / "mtab").symlink_to("/proc/mounts")
+            (base / ".dockerenv").touch(mode=0o755)
+            self._base = (base,)
 
     def prepare(self, key: str, chain: Sequence[Digest]) -> OverlayView:
         """Make upper and work for `key`, or find them. The upper's root is like the top layer's.
@@ -39,7 +51,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
         Not synced: after a crash of the machine a container that was just made may have none,
         and is prepared again. Raises NotFound for a missing layer, Full.
         """
-        lowers = self._lowers(chain)
+        lowers = self._below(chain)
         folder = self._folder(key)
         view = OverlayView(lowers, folder / "upper", folder / "work")
         with full(f"container {key}"):
@@ -55,14 +67,17 @@ class OverlaySnapshotter(DirectorySnapshotter):
     def view_of(self, key: str, chain: Sequence[Digest]) -> OverlayView:
         """Return the view of an existing key. Raises NotFound."""
         upper = self._upper(key)
-        return OverlayView(self._lowers(chain), upper, upper.with_name("work"))
+        return OverlayView(self._below(chain), upper, upper.with_name("work"))
 
     def changes(self, key: str, chain: Sequence[Digest]) -> Iterator[Change]:
         """Yield what the upper of `key` changed of `chain`, by path. Raises NotFound."""
-        yield from read_changes(self._upper(key), self._lowers(chain))
+        yield from read_changes(self._upper(key), self._below(chain))
 
     def _lowers(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
         return self.parent_paths(chain) or (self._empty,)
+
+    def _below(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+        return (*self.parent_paths(chain), *self._base) or (self._empty,)
 
     def _make_upper(self, upper: Path, lowers: tuple[Path, ...]) -> None:
         """Make the upper directory whole under another name first: it is there or it is not."""

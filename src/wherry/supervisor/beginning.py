@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from wherry.model.errors import WherryError
+from wherry.kernel.processes import wait_readable
+from wherry.model.errors import StartFailed, WherryError
 from wherry.runtime.slots import Slot
 from wherry.supervisor import stdio
 from wherry.supervisor.attach import Client
@@ -18,7 +19,7 @@ from wherry.supervisor.executed import ExecutedProcess
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import ExecLaunch, Launch, Started
-from wherry.supervisor.process import PIDFD, House, Meta, Process
+from wherry.supervisor.process import PIDFD, VOLUME, House, Meta, Process
 from wherry.supervisor.stdio import Stdio
 from wherry.supervisor.waiting import Waiting
 from wherry.supervisor.wiring import Wirer
@@ -59,14 +60,27 @@ class Start(Protocol):
 
 
 class ContainerStart:
-    """Start of a container's own process; clients that wait for it are attached."""
+    """Start of a container's own process; clients that wait for it are attached.
 
-    def __init__(self, launch: Launch, waiting: Waiting, wirer: Wirer) -> None:
+    The mounts `held` are kept with the process: other containers get copies while one that has them runs,
+    and with the last of them the file system is gone.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        waiting: Waiting,
+        wirer: Wirer,
+        joined: tuple[int, ...],
+        held: dict[str, int],
+    ) -> None:
         self.key = launch.id
         self.descriptors: tuple[int, ...] = ()
         self._wirer = wirer
+        self._joined = joined
         self._launch = launch
         self._waiting = waiting
+        self._held = held
         self._process: LoggedProcess | None = None
 
     def take(self, launcher: Launcher) -> Slot:
@@ -76,6 +90,9 @@ class ContainerStart:
     def streams(self, launcher: Launcher, slot: Slot) -> Stdio:
         """Start.streams."""
         launch = self._launch
+        # Alive now, so what was opened by their pids before is theirs.
+        if any(wait_readable(pidfd, 0) for pidfd in self._joined):
+            raise StartFailed("a container whose namespaces are joined has ended meanwhile")
         if not launch.tty:
             return stdio.make_pipes(launch.open_stdin)
         return _terminal(launcher, slot, launch.rows, launch.columns, kept=True)
@@ -83,6 +100,7 @@ class ContainerStart:
     def make(self, house: House, slot: Slot, fds: dict[str, int]) -> Process:
         """Start.make."""
         launch = self._launch
+        fds |= {f"{VOLUME}{name}": fd for name, fd in self._held.items()}
         meta = Meta(
             list(fds), tty=launch.tty, stdin_once=launch.stdin_once, log=launch.log.to_wire()
         )
@@ -92,8 +110,9 @@ class ContainerStart:
     def begin(self, launcher: Launcher, slot: Slot, streams: Stdio) -> None:
         """Start.begin."""
         s = streams
+        plan = self._launch.plan
         self.descriptors = self._wirer.wire(slot.pid, slot.pidfd, self._launch.wiring)
-        launcher.begin(slot, self._launch.plan, s.stdin, s.stdout, s.stderr, s.console)
+        launcher.begin(slot, plan, s.stdin, s.stdout, s.stderr, s.console, self._held)
 
     def connect(self) -> None:
         """Start.connect."""

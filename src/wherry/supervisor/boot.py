@@ -18,6 +18,7 @@ import sys
 
 SOCKET = "supervisor.sock"
 LOCK = "keeper.lock"
+_OOM_SCORE = -999
 _KEEPER = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from wherry.supervisor.keeper import main; main(sys.argv[2:])"
@@ -97,7 +98,7 @@ def _listen(root: int) -> int:
 
 
 def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
-    from wherry.kernel.processes import read_only_program, set_subreaper
+    from wherry.kernel.processes import lower_oom_score, read_only_program, set_subreaper
     from wherry.supervisor.ranges import LOCK_PATH
 
     os.setsid()
@@ -116,6 +117,8 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
     program_fd = read_only_program(sys.executable)
     os.set_inheritable(program_fd, True)
     set_subreaper()
+    # Without them containers run on, but nobody sees their end; the supervisor inherits it.
+    lower_oom_score(_OOM_SCORE)
     # The keeper holds some six descriptors for every process.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

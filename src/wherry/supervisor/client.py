@@ -108,8 +108,8 @@ class SupervisorClient:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch) -> Started:
-        """Start a container's process; raise StartFailed.
+    async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started:
+        """Start a container's process; raise StartFailed. `mounts` (`launch.held`) stay the caller's.
 
         When the supervisor dies meanwhile its successor undoes what was half done, and the start is
         asked for again, unless the process runs already.
@@ -117,7 +117,8 @@ class SupervisorClient:
         request: Wire = {"do": "start", "launch": launch.to_wire()}
         for _ in range(3):
             try:
-                return Started.from_wire(*await self._ask_fully(request))
+                copies = [os.dup(fd) for fd in mounts]
+                return Started.from_wire(*await self._ask_fully(request, *copies))
             except _Lost:
                 for survivor in await self.survivors():
                     if survivor.key == launch.id:
@@ -242,15 +243,18 @@ class SupervisorClient:
                 continue
         raise Unavailable("the supervisor does not stay alive", hint="see supervisor.log")
 
-    async def _ask_once(self, request: Wire, fd: int = -1) -> Wire:
-        """Send a request and return the answer; raise what it says, or _Lost."""
-        answer, fds = await self._ask_fully(request, fd)
+    async def _ask_once(self, request: Wire, *descriptors: int) -> Wire:
+        """Send a request and return the answer; raise what it says, or _Lost. Closes the descriptors."""
+        answer, fds = await self._ask_fully(request, *descriptors)
         _close(list(fds))
         return answer
 
-    async def _ask_fully(self, request: Wire, fd: int = -1) -> tuple[Wire, tuple[int, ...]]:
-        """Send a request and return the answer and what came with it; raise what it says, or _Lost."""
-        fds = [fd] if fd >= 0 else []
+    async def _ask_fully(self, request: Wire, *descriptors: int) -> tuple[Wire, tuple[int, ...]]:
+        """Send a request and return the answer and what came with it; raise what it says, or _Lost.
+
+        Closes the descriptors.
+        """
+        fds = [fd for fd in descriptors if fd >= 0]
         try:
             if self._closing:
                 raise Unavailable("the connection to the supervisor is closed")

@@ -52,7 +52,7 @@ class ExecutedProcess(Process):
     def _make_output(self, *, framed: bool) -> PipeOutput:
         pipes = stdio.outputs(self.fds)
         reactor = self.house.reactor
-        self._output = PipeOutput(reactor, pipes, framed, self._pump, self.check_end)
+        self._output = PipeOutput(reactor, pipes, framed, self._pump, self.check_end, self.at_pipe)
         return self._output
 
     def _pump(self) -> None:

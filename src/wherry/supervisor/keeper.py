@@ -6,12 +6,14 @@ none. Messages are SEQPACKET datagrams, `VERB field …` up to a newline and the
 
     supervisor > keeper: STORE key pid\\nmeta (+ descriptors, the pidfd first), UPDATE key\\nmeta,
                          CLOSE key index, DROP key, SERVING (the take-over went well),
-                         PROGRAM\\nargv joined by NUL, SHUTDOWN
+                         PROGRAM\\nargv joined by NUL, SHUTDOWN, PAGE (+ its descriptor), WATCH
     keeper > supervisor: HAVE key pid exit indexes\\nmeta (+ descriptors) for each, READY,
-                         then EXIT key pid status at_ns   (status is a wait status)
+                         then EXIT key pid status at_ns words (a wait status; blocked, unstarted),
+                         BACK (+ descriptors): pipes that are done with, to be closed over there
 
 A STORE is sent before its process may exec. Therefore, when an exit is seen, the message is in the
 socket already: exits are looked at first, then the socket is drained, then the process is reaped.
+PAGE and WATCH, and why the keeper closes no pipe itself, are of `watchdog`.
 Imports are few on purpose: resident memory stays under 9 MB.
 """
 
@@ -22,6 +24,8 @@ import os
 import select
 import sys
 import time
+
+from wherry.supervisor.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,18 +39,22 @@ _ANY_CHILD = 0x40000000  # __WALL: also children whose exit signal is not SIGCHL
 _LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG | _ANY_CHILD
 _LONGEST_DELAY = 5.0
 _UNKNOWN_EXITS = 256
+_FORKNOEXEC = 0x40  # linux/sched.h
+_BACK = b"BACK\n"
+_KIND, _FIFO = 0o170000, 0o010000  # inode(7)
 
 
 class Entry:
-    """One kept process: `exit` is empty while it runs, then `status:at_ns`."""
+    """One kept process: `exit` is empty while it runs, then `status:at_ns` and words after colons."""
 
-    __slots__ = ("pid", "meta", "fds", "exit")
+    __slots__ = ("pid", "meta", "fds", "exit", "blocked")
 
     def __init__(self, pid: int, meta: bytes, fds: list[int]) -> None:
         self.pid = pid
         self.meta = meta
         self.fds = fds
         self.exit = ""
+        self.blocked = False
 
 
 class Keeper:
@@ -69,6 +77,8 @@ class Keeper:
         self.unknown: dict[int, str] = {}
         self.outbox: list[tuple[bytes, list[int]]] = []
         self.socket: _socket.socket | None = None
+        self.returned: list[int] = []
+        self.watchdog = Watchdog(self.held, self.blocked)
         self.supervisor = 0
         self.served = False
         self.delay = 0.0
@@ -93,7 +103,10 @@ class Keeper:
                 if timeout <= 0:
                     self.spawn()
                     continue
+            else:
+                timeout = self.watchdog.wait_seconds()
             self.wait(timeout)
+            self.watchdog.look_if_due()
             self.reap()
             self.drain()
             self.flush()
@@ -151,21 +164,25 @@ class Keeper:
             head = f"HAVE {key} {entry.pid} {entry.exit or '-'} {indexes}\n".encode()
             self.outbox.append((head + entry.meta, [entry.fds[index] for index in kept]))
         self.outbox.append((b"READY\n", []))
+        for at in range(0, len(self.returned), _DESCRIPTORS):
+            self.outbox.append((_BACK, self.returned[at : at + _DESCRIPTORS]))
 
     def reap(self) -> None:
         """Collect every exit; record and report those of kept processes."""
         while True:
             try:
-                if os.waitid(os.P_ALL, 0, _LOOK) is None:
+                seen = os.waitid(os.P_ALL, 0, _LOOK)
+                if seen is None:
                     return
                 self.drain()
-                pid, status = os.waitpid(-1, os.WNOHANG | _ANY_CHILD)
+                begun = "" if _has_execed(seen.si_pid) else ":unstarted"
+                pid, status = os.waitpid(seen.si_pid, os.WNOHANG | _ANY_CHILD)
             except ChildProcessError:
                 return
             if pid == self.supervisor:
                 self.lost_supervisor()
             elif pid:
-                self.exited(pid, f"{status}:{time.time_ns()}")
+                self.exited(pid, f"{status}:{time.time_ns()}{begun}")
 
     def lost_supervisor(self) -> None:
         """Plan the next start of the supervisor: at once, or later and later when it dies too early."""
@@ -175,6 +192,7 @@ class Keeper:
             self.socket = None
         self.outbox = []
         self.supervisor = 0
+        self.watchdog.watch(-1, 0)
         self.postpone()
 
     def postpone(self, error: OSError | None = None) -> None:
@@ -195,7 +213,7 @@ class Keeper:
                 del self.unknown[next(iter(self.unknown))]
             return
         entry = self.entries[key]
-        entry.exit = outcome
+        entry.exit = outcome = f"{outcome}:blocked" if entry.blocked else outcome
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             fd = os.open(f"exits/{key}.new", flags, 0o600, dir_fd=self.root)
@@ -245,13 +263,16 @@ class Keeper:
             self.entries[words[1]].meta = body
         elif verb == "CLOSE":
             held, index = self.entries[words[1]].fds, int(words[2])
-            if held[index] >= 0:
-                os.close(held[index])
-                held[index] = -1
+            self.let_go([held[index]])
+            held[index] = -1
         elif verb == "DROP":
             self.drop(words[1])
         elif verb == "SERVING":
             self.served = True
+        elif verb == "PAGE":
+            self.watchdog.watch(fds[0], self.supervisor)
+        elif verb == "WATCH":
+            self.watchdog.wake()
         elif verb == "PROGRAM":
             self.program = body.decode().split("\0")
         elif verb == "SHUTDOWN" and not self.entries:
@@ -260,14 +281,42 @@ class Keeper:
     def drop(self, key: str) -> None:
         """Forget `key`: close what is held for it and remove its record."""
         entry = self.entries.pop(key, None)
-        for fd in entry.fds if entry else ():
-            if fd >= 0:
-                os.close(fd)
+        if entry:
+            self.let_go(entry.fds)
         if entry and entry.exit:
             try:
                 os.unlink(f"exits/{key}", dir_fd=self.root)
             except FileNotFoundError:
                 pass
+
+    def held(self, key: str) -> list[int]:
+        """Return the descriptors kept for `key`, closed ones (-1) left out after the pidfd."""
+        entry = self.entries.get(key)
+        return [fd for fd in entry.fds if fd >= 0] if entry else []
+
+    def blocked(self, key: str) -> None:
+        """`key` is about to be killed for holding up the supervisor."""
+        self.entries[key].blocked = True
+
+    def let_go(self, fds: list[int]) -> None:
+        """Close what no process can hold us up with; pipes are closed by the supervisor."""
+        pipes: list[int] = []
+        for fd in fds:
+            if fd >= 0 and os.fstat(fd).st_mode & _KIND == _FIFO:
+                pipes.append(fd)
+            elif fd >= 0:
+                os.close(fd)
+        if pipes:
+            self.hand_back(pipes)
+
+    def hand_back(self, pipes: list[int]) -> None:
+        """Have the supervisor close pipes: the last close waits for whoever has the pipe locked.
+
+        In the message they stay open until the supervisor has them, so closing them here is not the last.
+        """
+        self.returned += pipes
+        if self.socket is not None:
+            self.outbox.append((_BACK, pipes))
 
     def flush(self) -> None:
         """Send what is queued, as far as the supervisor takes it."""
@@ -283,6 +332,10 @@ class Keeper:
                 self.outbox = []  # it died: its successor gets everything anew
                 return
             del self.outbox[0]
+            if data == _BACK:
+                for fd in fds:
+                    self.returned.remove(fd)
+                    os.close(fd)
 
 
 def _socket_pair() -> tuple[int, int]:
@@ -294,6 +347,18 @@ def _has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _has_execed(pid: int) -> bool:
+    """Whether a zombie had begun its program: flag PF_FORKNOEXEC, field 9 of proc(5)'s stat."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        return not int(os.read(fd, 4096).rpartition(b")")[2].split()[6]) & _FORKNOEXEC
+    finally:
+        os.close(fd)
 
 
 def main(arguments: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class Ended:
 
     status: int
     at: int
+    blocked: bool = False
+    """The keeper killed it, since it held up the supervisor at its pipe."""
 
     @property
     def code(self) -> int:
@@ -28,6 +31,14 @@ class Ended:
         if os.WIFSIGNALED(self.status):
             return 128 + os.WTERMSIG(self.status)
         return os.WEXITSTATUS(self.status)
+
+    unstarted: bool = False
+    """It had not begun its program."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether by SIGKILL."""
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,13 @@ class ExitSeen:
     key: str
     pid: int
     ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """Pipes that the keeper holds no more: to be closed here, where it can watch over that."""
+
+    fds: tuple[int, ...]
 
 
 class Keeping:
@@ -85,6 +103,14 @@ class Keeping:
         """Have the next supervisor started with `argv`."""
         self._send("PROGRAM", "\0".join(argv).encode())
 
+    def share(self, page: int) -> None:
+        """Give the keeper the page by which it watches over this supervisor (`watchdog`)."""
+        self._send("PAGE", b"", [page])
+
+    def watch(self) -> None:
+        """Have the keeper look at the page from now on."""
+        self._send("WATCH")
+
     def shut_down(self) -> None:
         """Have the keeper leave; it does so when nothing is stored, and the channel ends."""
         self._send("SHUTDOWN")
@@ -100,18 +126,19 @@ class Keeping:
                 raise Internal("the keeper ended during the take-over")
             _, key, pid, outcome, indexes = words
             numbers = [] if indexes == "-" else [int(index) for index in indexes.split(",")]
-            status, _, at = outcome.partition(":")
-            ended = None if outcome == "-" else Ended(int(status), int(at))
+            ended = None if outcome == "-" else _ended(outcome.split(":"))
             held = dict(zip(numbers, fds, strict=False))
             found.append(Kept(key, int(pid), json.loads(body), ended, held))
 
-    def receive(self) -> ExitSeen | None:
-        """Return the next exit; None when the keeper is gone. Waits."""
-        words, _, _ = self._receive()
+    def receive(self) -> ExitSeen | HandedBack | None:
+        """Return the next message; None when the keeper is gone. Waits."""
+        words, _, fds = self._receive()
         if words[0] == "GONE":
             return None
-        _, key, pid, status, at = words
-        return ExitSeen(key, int(pid), Ended(int(status), int(at)))
+        if words[0] == "BACK":
+            return HandedBack(tuple(fds))
+        _, key, pid, *outcome = words
+        return ExitSeen(key, int(pid), _ended(outcome))
 
     def _send(self, head: str, body: bytes = b"", fds: list[int] | None = None) -> None:
         rights = struct.pack(f"{len(fds)}i", *fds) if fds else b""
@@ -138,3 +165,8 @@ class Keeping:
                 fds += struct.unpack(f"{len(rights) // 4}i", rights)
         head, _, body = data.partition(b"\n")
         return head.decode().split(" "), body, fds
+
+
+def _ended(words: list[str]) -> Ended:
+    more = words[2:]
+    return Ended(int(words[0]), int(words[1]), "blocked" in more, "unstarted" in more)

@@ -24,12 +24,19 @@ class Launcher(Protocol):
         ...
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         """Do the host's steps, then hand the child its plan and descriptors; raise StartFailed.
 
         `console` is a terminal's slave, or -1; the three streams are then the same descriptor.
-        The caller keeps its descriptors and closes them.
+        `held` are mounts that the plan names. The caller keeps its descriptors and closes them.
         """
         ...
 
@@ -56,7 +63,10 @@ class Launcher(Protocol):
         ...
 
     def release(self, facts: Mapping[str, Any]) -> None:
-        """Give back what a dead container held (cgroups, ids); doing it twice is fine."""
+        """Give back what a dead container held (cgroups, ids); doing it twice is fine.
+
+        Does not wait: raises WherryError or OSError where it cannot be given back yet.
+        """
         ...
 
     def oom_kills(self, facts: Mapping[str, Any]) -> int:

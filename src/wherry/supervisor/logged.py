@@ -105,7 +105,9 @@ class LoggedProcess(Process):
         if fd < 0:
             return
         try:
-            if self._writer.move(fd, stream) == 0:
+            with self.at_pipe:
+                moved = self._writer.move(fd, stream)
+            if moved == 0:
                 self.house.reactor.unwatch(fd)
                 del self._open[stream]
         except BlockingIOError:
@@ -129,11 +131,13 @@ class LoggedProcess(Process):
 
     def _empty(self, stream: int, fd: int) -> None:
         """Log what the pipe holds now, whoever is behind, and see whether it has ended."""
-        held = fcntl.ioctl(fd, termios.FIONREAD, struct.pack("i", 0))
+        with self.at_pipe:
+            held = fcntl.ioctl(fd, termios.FIONREAD, struct.pack("i", 0))
         left = struct.unpack("i", held)[0]
         try:
             while True:
-                moved = self._writer.move(fd, stream, insist=True)
+                with self.at_pipe:
+                    moved = self._writer.move(fd, stream, insist=True)
                 if moved == 0:
                     self.house.reactor.unwatch(fd)
                     del self._open[stream]

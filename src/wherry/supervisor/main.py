@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 from wherry.kernel.linux import LINUX
 from wherry.kernel.reactor import READ, Reactor
-from wherry.supervisor.keeping import Keeping
+from wherry.supervisor.announcer import Announcer
+from wherry.supervisor.keeping import HandedBack, Keeping
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.messages import Exit
 from wherry.supervisor.server import Server
@@ -33,15 +34,20 @@ class Supervisor:
         self._launcher = launcher
         self._reactor = Reactor(self._idle)
         self._keeping = Keeping(socket.socket(fileno=keeper))
+        self._announcer = Announcer(self._keeping.watch)
         listening = socket.socket(fileno=listener)
         self._server = Server(self._reactor, listening, self._shut_down, self._change_program)
         self._wirer = Wirer(LINUX)
-        self._table = Table(self._reactor, self._keeping, launcher, self._report, self._wirer)
+        self._table = Table(
+            self._reactor, self._keeping, self._announcer, launcher, self._report, self._wirer
+        )
         self._leaving: list[Callable[[bool], None]] = []
 
     def run(self) -> None:
         """Take over, serve, leave."""
-        for kept in self._keeping.take_over():
+        kept_before = self._keeping.take_over()
+        self._keeping.share(self._announcer.fd)
+        for kept in kept_before:
             try:
                 self._table.adopt(kept)
             except Exception:
@@ -71,6 +77,9 @@ class Supervisor:
 
     def _keeper_ready(self, mask: int) -> None:
         seen = self._keeping.receive()
+        if isinstance(seen, HandedBack):
+            self._announcer.close(seen.fds)
+            return
         if seen is not None:
             try:
                 self._table.exited(seen)
@@ -91,6 +100,7 @@ class Supervisor:
             answer(False)
             return
         self._leaving.append(answer)
+        self._table.close()
         self._launcher.close()
         self._keeping.shut_down()
 

@@ -110,7 +110,8 @@ class LogSettings:
 class Launch:
     """Start the process of container `id`; rows and columns 0 leave the terminal's size alone.
 
-    `wiring` is what its network namespace gets before that.
+    `wiring` is what its network namespace gets before that, `held` names the volumes whose mounts are
+    sent along, in order.
     """
 
     id: str
@@ -122,6 +123,9 @@ class Launch:
     rows: int = 0
     columns: int = 0
     wiring: Wiring = Wiring()
+    joins: tuple[tuple[str, int], ...] = ()
+    """The containers whose namespaces the plan names by pid: a pid alone may be another's by now."""
+    held: tuple[str, ...] = ()
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -130,6 +134,7 @@ class Launch:
             "plan": self.plan.to_wire(),
             "log": self.log.to_wire(),
             "wiring": codec.encode(self.wiring),
+            "joins": dict(self.joins),
         }
 
     @classmethod
@@ -146,7 +151,14 @@ class Launch:
             rows=f.number("rows"),
             columns=f.number("columns"),
             wiring=wiring_from_wire(f.table("wiring")),
+            joins=_joins(f),
+            held=f.texts("held") if "held" in f.wire else (),
         )
+
+
+def _joins(f: Fields) -> tuple[tuple[str, int], ...]:
+    table = Fields(f.table("joins")) if "joins" in f.wire else None
+    return () if table is None else tuple((key, table.number(key)) for key in table.wire)
 
 
 def wiring_from_wire(wire: Wire) -> Wiring:
@@ -269,6 +281,8 @@ class Exit:
     code: int
     at: int
     oom_killed: bool
+    reason: str = ""
+    """Why it was killed, where the engine did it."""
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -278,7 +292,8 @@ class Exit:
     def from_wire(cls, wire: object) -> Exit:
         """Return the event; raise Invalid."""
         f = Fields(wire)
-        return cls(f.text("key"), f.number("code"), f.number("at"), f.flag("oom_killed"))
+        reason = f.text("reason") if "reason" in f.wire else ""
+        return cls(f.text("key"), f.number("code"), f.number("at"), f.flag("oom_killed"), reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wherry.kernel.reactor import READ, Reactor
+from wherry.supervisor.announcer import PipeUse
 from wherry.supervisor.logs.cursor import Cursor, Piece
 
 LONGEST_FRAME = 256 << 10
@@ -107,12 +108,14 @@ class PipeOutput:
         framed: bool,
         on_ready: Callable[[], None],
         on_quiet: Callable[[], None],
+        at_pipe: PipeUse,
     ) -> None:
         self._reactor = reactor
         self._pipes = dict(pipes)
         self._framed = framed
         self._on_ready = on_ready
         self._on_quiet = on_quiet
+        self._at_pipe = at_pipe
         self._left = b""
         self._watching = False
         self._dropping = False
@@ -164,7 +167,8 @@ class PipeOutput:
         """Return what one pipe has, framed; the pipes take turns. Empty when none has anything."""
         for stream, fd in list(self._pipes.items()):
             try:
-                data = os.read(fd, _SMALL)
+                with self._at_pipe:
+                    data = os.read(fd, _SMALL)
             except BlockingIOError:
                 continue
             except OSError as error:

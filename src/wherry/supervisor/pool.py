@@ -19,7 +19,7 @@ from typing import Any
 from wherry.kernel.bpf import load_device_program
 from wherry.kernel.calls import Kernel
 from wherry.kernel.linux import LINUX
-from wherry.kernel.processes import wait_readable
+from wherry.kernel.processes import read_oom_score, set_oom_score, wait_readable
 from wherry.model.errors import NotFound, StartFailed, WherryError
 from wherry.model.oci import HOST, PRIVATE, Process
 from wherry.model.resources import DEFAULT_DEVICES, Limits
@@ -34,6 +34,7 @@ from wherry.supervisor.ranges import IdRanges, maps
 
 _WARM = SlotProfile()
 _EXIT_PATIENCE = 2.0
+_BRIEF = 0.05
 _OWN = "slot-"
 
 
@@ -62,6 +63,7 @@ class Pool:
         self._ranges = ranges
         self._hierarchies = hierarchies
         self._host = Host(k, config.data_root)
+        self._score = read_oom_score()
         self._warm: deque[Slot] = deque()
         self._adopted: set[str] = set()
         self._unreleased: list[dict[str, Any]] = []
@@ -73,6 +75,7 @@ class Pool:
     def take(self, plan: Plan) -> Slot:
         """Return a slot for `plan`. Raises StartFailed."""
         slot = self._pick(plan)
+        slot.oom_score = plan.process.oom_score_adj or 0
         try:
             self._settle_cgroup(slot, plan)
         except OSError as error:
@@ -108,6 +111,11 @@ class Pool:
         """Let go of the warm slots: their children end at the closed socket."""
         while self._warm:
             self._discard(self._warm.popleft())
+        for facts in self._unreleased:
+            # Nothing is held up any more; what is left even so is swept by the next supervisor.
+            with contextlib.suppress(OSError, WherryError):
+                self._release(facts, _EXIT_PATIENCE)
+        self._unreleased.clear()
         self._cgroups.close()
 
     def _is_alive(self, slot: Slot) -> bool:
@@ -152,6 +160,7 @@ class Pool:
 
     def _equip(self, slot: Slot, *, tell: bool) -> None:
         """Maps and /dev; then the child may go on."""
+        self._set_score(slot, 0)
         profile = slot.profile
         user = profile.namespaces.user
         if user == PRIVATE:
@@ -191,15 +200,17 @@ class Pool:
 
     def _give_back(self, facts: dict[str, Any]) -> None:
         """Release; what cannot be now is released later, and hides no other failure."""
-        with contextlib.suppress(OSError, WherryError):
-            self.release(facts)
+        try:
+            self._release(facts, _BRIEF)
+        except (OSError, WherryError):
+            self._unreleased.append(dict(facts))
 
     def _release_rest(self) -> None:
         waiting, self._unreleased = self._unreleased, []
         for facts in waiting:
             handle = _handle(facts)
             with contextlib.suppress(NotFound):
-                # Removing what is in use waits; nobody waits for a process that cannot be killed.
+                # Nobody waits for a process that cannot be killed.
                 if handle is not None and self._cgroups.pids(handle):
                     self._unreleased.append(facts)
                     continue
@@ -208,10 +219,17 @@ class Pool:
     # -- starting ----------------------------------------------------------------------------
 
     def begin(
-        self, slot: Slot, plan: Plan, stdin: int, stdout: int, stderr: int, console: int
+        self,
+        slot: Slot,
+        plan: Plan,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        console: int,
+        held: Mapping[str, int],
     ) -> None:
         """Do the host's part of `plan` and send it. Raises StartFailed; the slot is then of no use."""
-        self._host.send_plan(slot, plan, (stdin, stdout, stderr), console)
+        self._host.send_plan(slot, plan, (stdin, stdout, stderr), console, held=held)
 
     def open_pty(self, slot: Slot) -> tuple[int, int]:
         """Return (master, slave) of a new terminal of the container's own devpts. Raises StartFailed."""
@@ -227,6 +245,7 @@ class Pool:
             "range": slot.range_index,
             "namespaces": slots.namespace_flags(slot.profile),
             "owner": [slot.owner, slot.group],
+            "oom_score": slot.oom_score,
             **facts_of(slot.cgroup),
         }
 
@@ -238,19 +257,18 @@ class Pool:
             self._adopted.update(str(path).rpartition("/")[2] for path in facts["cgroup"])
 
     def release(self, facts: Mapping[str, Any]) -> None:
-        """Give back what an ended container held; again is fine.
+        """Give back what an ended container held; again is fine. Does not wait.
 
-        Raises Conflict, OSError while a process is still in the cgroup; it is tried again before the
-        next slot is made, and nobody else gets the ids of a process that lives.
+        Raises Conflict, OSError while a process is still in the cgroup: nobody else gets the ids of a
+        process that lives.
         """
+        self._release(facts, 0.0)
+
+    def _release(self, facts: Mapping[str, Any], patience: float) -> None:
         handle = _handle(facts)
         if handle is not None:
-            try:
-                self._cgroups.kill_all(handle)
-                self._cgroups.remove(handle)
-            except (OSError, WherryError):
-                self._unreleased.append(dict(facts))
-                raise
+            self._cgroups.kill_all(handle)
+            self._cgroups.remove(handle, patience)
         if facts.get("range", -1) >= 0:
             self._ranges.release(int(facts["range"]))
 
@@ -313,7 +331,15 @@ class Pool:
             if entrances is not None:
                 entrances.close()
         slot.owner, slot.group = facts["owner"]
+        self._set_score(slot, int(facts.get("oom_score", 0)))
         return slot
+
+    def _set_score(self, slot: Slot, score: int) -> None:
+        """Have the kernel not spare a container's process as it spares the engine's own."""
+        if self._score or score:
+            # One that may only be raised to where it was stays the engine's; it cannot be helped.
+            with contextlib.suppress(PermissionError):
+                set_oom_score(slot.pid, slot.pidfd, score)
 
     def begin_exec(
         self, slot: Slot, process: Process, stdin: int, stdout: int, stderr: int, console: int

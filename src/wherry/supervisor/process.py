@@ -18,6 +18,7 @@ from typing import Any
 from wherry.kernel.reactor import Reactor, Timer
 from wherry.model.errors import NotFound
 from wherry.supervisor import stdio
+from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
 from wherry.supervisor.keeping import Ended, Keeping
 from wherry.supervisor.messages import Exit
@@ -25,8 +26,11 @@ from wherry.supervisor.sink import InputSink
 
 _GRACE = 2.0
 _ACKNOWLEDGE = 1.0
+BLOCKED = "killed: it blocked the engine's end of its standard streams"
 PIDFD = "pidfd"
 SOCKET = "socket"
+VOLUME = "volume:"
+"""Before the name of a volume: its mount, held as long as the process runs."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class House:
 
     reactor: Reactor
     keeping: Keeping
+    announcer: Announcer
     on_finished: Callable[[Process], None]
     """The process has ended and its output is where it belongs."""
 
@@ -65,6 +70,7 @@ class Process:
 
     def __init__(self, house: House, key: str, pid: int, meta: Meta, fds: dict[str, int]) -> None:
         self.house = house
+        self.at_pipe = house.announcer.at(key, meta.container_id)
         self.key = key
         self.pid = pid
         self.meta = meta
@@ -92,10 +98,11 @@ class Process:
         """The process runs: begin to serve its streams."""
         if "stdin" in self.fds:
             fd = os.dup(self.fds["stdin"])
-            self.sink = InputSink(self.house.reactor, fd, lambda: self.let_go("stdin"))
+            closing = lambda: self.let_go("stdin")  # noqa: E731
+            self.sink = InputSink(self.house.reactor, fd, closing, self.at_pipe)
         elif "master" in self.fds:
             fd = os.dup(self.fds["master"])
-            self.sink = InputSink(self.house.reactor, fd, lambda: None)
+            self.sink = InputSink(self.house.reactor, fd, lambda: None, self.at_pipe)
 
     def resume(self) -> None:
         """Serve again what a dead supervisor served."""
@@ -150,7 +157,8 @@ class Process:
             self._grace.cancel()
             self._grace = None
         if self.exit is None:
-            self.exit = Exit(self.key, self.ended.code, self.ended.at, False)
+            reason = BLOCKED if self.ended.blocked else ""
+            self.exit = Exit(self.key, self.ended.code, self.ended.at, False, reason)
             self.house.on_finished(self)
         if self.output_waits():
             return

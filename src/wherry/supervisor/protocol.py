@@ -21,7 +21,7 @@ from wherry.supervisor.messages import Wire
 
 LARGEST_INLINE = 128 << 10
 LARGEST = 64 << 20
-_DESCRIPTORS = 16
+_DESCRIPTORS = 64
 _INLINE = b"J"
 _IN_MEMFD = b"M"
 

@@ -195,7 +195,7 @@ class Server:
 
         match request.text("do"):
             case "start":
-                table.start(Launch.from_wire(request.table("launch")), decided)
+                table.start(Launch.from_wire(request.table("launch")), decided, fds)
                 return None
             case "execute":
                 launch = ExecLaunch.from_wire(request.table("launch"))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from wherry.kernel.reactor import WRITE, Reactor
+from wherry.supervisor.announcer import PipeUse
 
 _STEP = 1 << 20
 _NONBLOCK = 2  # SPLICE_F_NONBLOCK, linux/splice.h
@@ -17,10 +18,13 @@ class InputSink:
     `on_close` is called once, when the process can get no more input.
     """
 
-    def __init__(self, reactor: Reactor, fd: int, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, fd: int, on_close: Callable[[], None], at_pipe: PipeUse
+    ) -> None:
         self._reactor = reactor
         self._fd = fd
         self._on_close = on_close
+        self._at_pipe = at_pipe
         self._backlog = bytearray()
         self._waiting: list[Callable[[], None]] = []
         self._ending = False
@@ -48,7 +52,8 @@ class InputSink:
         Raises BlockingIOError when either is not ready, BrokenPipeError when the process has closed
         its input.
         """
-        return os.splice(source, self._fd, _STEP, flags=_NONBLOCK)
+        with self._at_pipe:
+            return os.splice(source, self._fd, _STEP, flags=_NONBLOCK)
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once when the process has read."""
@@ -78,7 +83,9 @@ class InputSink:
             return
         try:
             while self._backlog:
-                del self._backlog[: os.write(self._fd, self._backlog[:_STEP])]
+                with self._at_pipe:
+                    written = os.write(self._fd, self._backlog[:_STEP])
+                del self._backlog[:written]
         except BlockingIOError:
             self._reactor.watch(self._fd, WRITE, self._writable)
             return

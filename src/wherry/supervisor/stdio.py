@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import struct
 import termios
 from dataclasses import dataclass, field
@@ -118,9 +119,30 @@ def drain_terminal(ours: dict[str, int]) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            return _copy_terminal(ours["master"], ours["terminal_in"])
         if error.errno == errno.EIO:
             return 0
         raise
+
+
+def _copy_terminal(master: int, pipe: int) -> int:
+    """Do the same where terminals cannot be spliced from: before Linux 5.11.
+
+    A supervisor that is killed between the two calls loses up to a page.
+    """
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    # Room is told of whole pages, pipe(7).
+    if not poll.poll(0):
+        return 0
+    try:
+        data = os.read(master, select.PIPE_BUF)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EIO):
+            return 0
+        raise
+    return os.write(pipe, data) if data else 0
 
 
 def _pipe() -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 A start that fails is undone before it is answered: the child is killed and reaped, and what it held is
 released. One that a dying supervisor left half-way is undone by the next, unless the child has
-exec'd already. (One room for start, end and take-over: they are three views of the same two tables.)
+exec'd already. A child that neither begins its program nor fails within a minute is taken for one that
+never will. (One room for start, end and take-over: they are three views of the same two tables.)
 """
 
 from __future__ import annotations
@@ -18,23 +19,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
-from wherry.kernel.processes import wait_readable
-from wherry.kernel.reactor import READ, Reactor
-from wherry.model.errors import Conflict, Internal, NotFound, WherryError
+from wherry.kernel.processes import runs_program, wait_readable
+from wherry.kernel.reactor import READ, Reactor, Timer
+from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
 from wherry.model.networks import Way, Wiring
 from wherry.runtime.slots import Slot
+from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
 from wherry.supervisor.beginning import Answer, ContainerStart, ExecStart, Start
 from wherry.supervisor.executed import ExecutedProcess
-from wherry.supervisor.keeping import ExitSeen, Keeping, Kept
+from wherry.supervisor.keeping import Ended, ExitSeen, Keeping, Kept
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
-from wherry.supervisor.process import PIDFD, SOCKET, House, Meta, Process
+from wherry.supervisor.process import PIDFD, SOCKET, VOLUME, House, Meta, Process
+from wherry.supervisor.releases import Releases
 from wherry.supervisor.waiting import Waiting
 from wherry.supervisor.wiring import Wirer
 
 _PATIENCE = 3.0
+LONGEST_START = 60.0
+"""Seconds until a child must have begun its program."""
+_LONGEST_KILL = 5.0
 
 
 @dataclass(slots=True)
@@ -46,6 +52,7 @@ class _Beginning:
     slot: Slot | None
     answer: Answer
     error: WherryError | None = None
+    deadline: Timer | None = None
 
 
 class Table:
@@ -55,6 +62,7 @@ class Table:
         self,
         reactor: Reactor,
         keeping: Keeping,
+        announcer: Announcer,
         launcher: Launcher,
         on_exit: Callable[[Exit], None],
         wirer: Wirer,
@@ -64,10 +72,11 @@ class Table:
         self._launcher = launcher
         self._wirer = wirer
         self._on_exit = on_exit
-        self._house = House(reactor, keeping, self._finished)
+        self._house = House(reactor, keeping, announcer, self._finished)
         self._processes: dict[str, Process] = {}
         self._beginnings: dict[str, _Beginning] = {}
         self._waiting = Waiting()
+        self._releases = Releases(reactor, launcher)
 
     @property
     def empty(self) -> bool:
@@ -76,11 +85,57 @@ class Table:
 
     # -- verbs -------------------------------------------------------------------------------
 
-    def start(self, launch: Launch, answer: Answer) -> None:
-        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full."""
+    def start(self, launch: Launch, answer: Answer, mounts: Sequence[int] = ()) -> None:
+        """Start a container's process and answer when it is decided. Raises StartFailed, Conflict, Full.
+
+        `mounts` are those that `launch.held` names; they stay the caller's. Where a container that runs
+        has one of that name, its file system is used instead.
+        """
         if launch.id in self._processes:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
-        self._begin(ContainerStart(launch, self._waiting, self._wirer), answer)
+        if len(mounts) != len(launch.held):
+            raise Invalid("malformed message: not as many mounts as names")
+        held = {
+            name: os.dup(self._shared(name, fd))
+            for name, fd in zip(launch.held, mounts, strict=True)
+        }
+        if self._releases.is_pending(launch.id):
+            self._releases.when_done(launch.id, lambda: self._start_late(launch, answer, held))
+            return
+        self._start(launch, answer, held)
+
+    def _start(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
+        try:
+            joined = self._joined(launch)
+            start = ContainerStart(launch, self._waiting, self._wirer, joined, held)
+            self._begin(start, answer)
+        except BaseException:
+            if launch.id not in self._processes:
+                for fd in held.values():
+                    os.close(fd)
+            raise
+
+    def _start_late(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
+        try:
+            self._start(launch, answer, held)
+        except WherryError as error:
+            answer(error)
+
+    def _joined(self, launch: Launch) -> tuple[int, ...]:
+        """Return the pidfds of the containers whose namespaces are joined. Raises StartFailed."""
+        found: list[int] = []
+        for key, pid in launch.joins:
+            other = self._processes.get(key)
+            if other is None or other.pid != pid or other.ended or not other.meta.running:
+                raise StartFailed(f"container {key}, whose namespaces are joined, is not running")
+            found.append(other.fds[PIDFD])
+        return tuple(found)
+
+    def _shared(self, name: str, fresh: int) -> int:
+        for process in self._processes.values():
+            if (found := process.fds.get(f"{VOLUME}{name}")) is not None and not process.ended:
+                return found
+        return fresh
 
     def execute(self, launch: ExecLaunch, client: Client | None, answer: Answer) -> None:
         """Start an exec's process and answer when it is decided; owns `client` unless it raises."""
@@ -175,6 +230,11 @@ class Table:
             except Exception:
                 traceback.print_exc()
             self._release(process)
+        self.close()
+
+    def close(self) -> None:
+        """The supervisor leaves: give back what can be. Blocks."""
+        self._releases.finish(_PATIENCE)
 
     # -- a start -----------------------------------------------------------------------------
 
@@ -207,12 +267,16 @@ class Table:
             self._fail(start.key, beginning, _as_ours(start.key, error))
             return
         finally:
-            streams.close_child()
+            with process.at_pipe:
+                streams.close_child()
         failpoint("supervisor.after-begin")
-        self._reactor.watch(slot.socket, READ, lambda mask: self._decided(start.key))
+        self._reactor.watch(slot.socket, READ, lambda mask: self._decided(start.key, None))
+        beginning.deadline = self._reactor.later(
+            LONGEST_START, lambda: self._overdue(start.key, beginning)
+        )
 
-    def _decided(self, key: str) -> None:
-        """The child has exec'd, or failed."""
+    def _decided(self, key: str, ended: Ended | None) -> None:
+        """The child has exec'd, or failed; `ended` where the keeper has told of its end."""
         beginning = self._beginnings.get(key)
         if beginning is None or beginning.error or not beginning.slot or not beginning.start:
             return
@@ -223,6 +287,13 @@ class Table:
         except Exception as error:
             self._fail(key, beginning, _as_ours(key, error))
             return
+        if ended is None and not runs_program(process.pid, process.fds[PIDFD]):
+            return  # its end closed the socket: the keeper is about to tell
+        # An end of its own is the child's way to say that what was found cannot be run (255).
+        if ended is not None and ended.unstarted and ended.killed:
+            self._fail(key, beginning, self._why_unstarted(process, ended))
+            return
+        _cancel(beginning.deadline)
         failpoint("supervisor.after-exec")
         del self._beginnings[key]
         process.meta.facts = self._launcher.facts(beginning.slot)
@@ -242,14 +313,43 @@ class Table:
         beginning.error = error
         process = self._processes[key]
         self._reactor.unwatch(process.fds[SOCKET])
+        _cancel(beginning.deadline)
+        beginning.deadline = self._reactor.later(
+            _LONGEST_KILL, lambda: self._unkillable(key, beginning, error)
+        )
         try:
             process.signal(signal.SIGKILL)
         except NotFound:
             pass
 
+    def _overdue(self, key: str, beginning: _Beginning) -> None:
+        """The child is stopped, or waits for something that does not come."""
+        if self._beginnings.get(key) is beginning and beginning.error is None:
+            text = f"its process has not begun its program within {LONGEST_START:g} s"
+            hint = "it was stopped, or waits for a file system that does not answer"
+            self._fail(key, beginning, StartFailed(text, hint=hint))
+
+    def _unkillable(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+        """A frozen child takes SIGKILL when it thaws: whoever asked is not kept waiting until then."""
+        if self._beginnings.get(key) is beginning:
+            if beginning.start is not None:
+                beginning.start.give_up()
+                beginning.start = None
+            answer, beginning.answer = beginning.answer, _nobody
+            answer(error)
+
+    def _why_unstarted(self, process: Process, ended: Ended) -> StartFailed:
+        if ended.killed and self._oom_kills(process):
+            return StartFailed(
+                "its process was killed for want of memory before it began its program",
+                hint="raise --memory",
+            )
+        return StartFailed(f"its process ended before it began its program (code {ended.code})")
+
     def _failed(self, key: str, beginning: _Beginning, error: WherryError) -> None:
         """The child of a failed start is reaped: undo and answer."""
         del self._beginnings[key]
+        _cancel(beginning.deadline)
         process = self._processes.pop(key)
         process.close_streams()
         self._keeping.drop(key)
@@ -269,7 +369,7 @@ class Table:
         os.close(slot.pidfd)
         os.close(slot.socket)
         slot.close()
-        self._launcher.release(facts)
+        self._releases.add(f"slot {slot.pid}", facts)
 
     # -- ends --------------------------------------------------------------------------------
 
@@ -278,8 +378,8 @@ class Table:
         process = self._processes.get(seen.key)
         if process is None or process.pid != seen.pid:
             return
-        # One that ended at once is decided all the same: its socket tells whether it had exec'd.
-        self._decided(seen.key)
+        # One that ended at once is decided all the same: its socket tells what failed, if anything.
+        self._decided(seen.key, seen.ended)
         beginning = self._beginnings.get(seen.key)
         if beginning is not None and beginning.error is not None:
             self._failed(seen.key, beginning, beginning.error)
@@ -289,23 +389,22 @@ class Table:
     def _finished(self, process: Process) -> None:
         """House.on_finished: add what the cgroup knows, report, release."""
         assert process.exit is not None
-        if isinstance(process, LoggedProcess):
-            try:
-                if self._launcher.oom_kills(process.meta.facts) > 0:
-                    process.exit = replace(process.exit, oom_killed=True)
-            except OSError as error:
-                print(f"supervisor: {process.key}: {error}", file=sys.stderr, flush=True)
+        if isinstance(process, LoggedProcess) and self._oom_kills(process):
+            process.exit = replace(process.exit, oom_killed=True)
         failpoint("supervisor.before-report")
         self._on_exit(process.exit)
         self._release(process)
 
     def _release(self, process: Process) -> None:
-        if not isinstance(process, LoggedProcess):
-            return
+        if isinstance(process, LoggedProcess):
+            self._releases.add(process.key, process.meta.facts)
+
+    def _oom_kills(self, process: Process) -> int:
         try:
-            self._launcher.release(process.meta.facts)
+            return self._launcher.oom_kills(process.meta.facts)
         except (OSError, WherryError) as error:
             print(f"supervisor: {process.key}: {error}", file=sys.stderr, flush=True)
+            return 0
 
     # -- taking over -------------------------------------------------------------------------
 
@@ -317,7 +416,7 @@ class Table:
         process = self._processes[kept.key] = kind(self._house, kept.key, kept.pid, meta, fds)
         if isinstance(process, LoggedProcess):
             self._launcher.adopt(meta.facts)
-        if not meta.running and not _has_execed(process):
+        if not meta.running and not _has_execed(process, kept.ended):
             error = Internal("the supervisor was replaced during the start")
             self._beginnings[kept.key] = _Beginning(None, None, _nobody, error)
             self._fail(kept.key, self._beginnings[kept.key], error)
@@ -337,8 +436,15 @@ class Table:
         return process
 
 
-def _has_execed(process: Process) -> bool:
+def _cancel(timer: Timer | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _has_execed(process: Process, ended: Ended | None) -> bool:
     """Whether the child's end of the socket is closed, and nothing was said on it."""
+    if ended.unstarted if ended else not runs_program(process.pid, process.fds[PIDFD]):
+        return False
     with socket.socket(fileno=os.dup(process.fds[SOCKET])) as channel:
         try:
             return not channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

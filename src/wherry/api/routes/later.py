@@ -16,7 +16,6 @@ _LATER: dict[str, str] = {
     "building images": "POST /build; POST /build/cancel; POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
-    "volumes": "POST /volumes/create; PUT /volumes/{name}",
     "plugins": (
         "GET /plugins/privileges; POST /plugins/pull; DELETE /plugins/{name:all}; "
         "POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "
@@ -58,11 +57,6 @@ def _refusal(noun: str) -> Handler:
     return refuse
 
 
-async def _no_volume(request: Request) -> Response:
-    name = request.parameters["name"]
-    raise _Missing("volume", name, f"get {name}: no such volume")
-
-
 async def _no_plugin(request: Request) -> Response:
     name = request.parameters["name"]
     raise _Missing("plugin", name, f'plugin "{name}" not found')
@@ -85,10 +79,6 @@ def _constant(value: object) -> Handler:
 def later_routes() -> list[Route]:
     """Return the table. The lists and prunes are what `docker system prune` and Compose ask in passing."""
     routes = [
-        Route("GET", "/volumes", _constant({"Volumes": [], "Warnings": None})),
-        Route("GET", "/volumes/{name}", _no_volume),
-        Route("DELETE", "/volumes/{name}", _no_volume),
-        Route("POST", "/volumes/prune", _constant({"VolumesDeleted": [], "SpaceReclaimed": 0})),
         Route("POST", "/build/prune", _constant({"CachesDeleted": None, "SpaceReclaimed": 0})),
         Route("GET", "/plugins", _constant([])),
         Route("GET", "/plugins/{name:all}/json", _no_plugin),

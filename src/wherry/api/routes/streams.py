@@ -17,7 +17,7 @@ from wherry.api.services import Containers, Engine
 from wherry.api.wire.codec import encode, parse_time
 from wherry.api.wire.execs import console_size, parse_exec, parse_exec_start, render_exec
 from wherry.api.wire.stats import render_stats
-from wherry.model.errors import Invalid, NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound, StartFailed, WherryError
 from wherry.model.views import AttachOptions, LogOptions, StatsSample
 
 _CONDITIONS = frozenset(("", "not-running", "next-exit", "removed"))
@@ -88,9 +88,13 @@ class StreamRoutes:
         tty = view.spec.tty
         size = console_size(body.ConsoleSize, tty=tty)
         if body.Detach:
-            await self._containers.exec_start(
-                exec_id, detach=True, tty=tty, console_size=size, fd=-1, initial=b""
-            )
+            try:
+                await self._containers.exec_start(
+                    exec_id, detach=True, tty=tty, console_size=size, fd=-1, initial=b""
+                )
+            except StartFailed as error:
+                error.message = f"{_EXEC_FAILED}: {error.message}"
+                raise
             return Response(200)
         fd, initial = await request.hijack(stream_type(request.version, tty=tty))
         with _another(fd) as second:

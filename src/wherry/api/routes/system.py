@@ -17,6 +17,7 @@ from wherry.api.wire.events import render_event
 from wherry.api.wire.filters import EVENTS, parse_filters
 from wherry.api.wire.image import render_image_item, shared_sizes
 from wherry.api.wire.system import render_info, render_version_answer
+from wherry.api.wire.volume import render_volume
 from wherry.model.errors import Invalid
 
 _PING = (
@@ -109,7 +110,8 @@ class SystemRoutes:
             now = time.time_ns()
             answer["Containers"] = [render_item(view, now) for view in views]
         if "volume" in kinds:
-            answer["Volumes"] = []
+            usage = await self._services.volumes.usage()
+            answer["Volumes"] = [render_volume(view) for view in usage]
         if "build-cache" in kinds:
             answer["BuildCache"] = []
         return json_answer(answer)

@@ -83,6 +83,38 @@ class TmpfsOptions(msgspec.Struct):
     Options: list[list[str]] | None = None
 
 
+class DriverConfig(msgspec.Struct):
+    """Mount.VolumeOptions.DriverConfig."""
+
+    Name: str | None = None
+    Options: dict[str, str | None] | None = None
+
+
+class VolumeOptions(msgspec.Struct):
+    """Mount.VolumeOptions."""
+
+    NoCopy: bool | None = None
+    Labels: dict[str, str | None] | None = None
+    DriverConfig: DriverConfig | None = None
+    Subpath: str | None = None
+
+
+class ImageOptions(msgspec.Struct):
+    """Mount.ImageOptions."""
+
+    Subpath: str | None = None
+
+
+class VolumeBody(msgspec.Struct):
+    """POST /volumes/create."""
+
+    Name: str | None = None
+    Driver: str | None = None
+    DriverOpts: dict[str, str | None] | None = None
+    Labels: dict[str, str | None] | None = None
+    ClusterVolumeSpec: dict[str, object] | None = None
+
+
 class Mount(msgspec.Struct):
     """One entry of Mounts."""
 
@@ -92,8 +124,8 @@ class Mount(msgspec.Struct):
     ReadOnly: bool | None = None
     Consistency: str | None = None
     BindOptions: BindOptions | None = None
-    VolumeOptions: dict[str, object] | None = None
-    ImageOptions: dict[str, object] | None = None
+    VolumeOptions: VolumeOptions | None = None
+    ImageOptions: ImageOptions | None = None
     TmpfsOptions: TmpfsOptions | None = None
 
 

@@ -125,6 +125,11 @@ def pairs_of(mapping: Mapping[str, str | None] | None) -> Pairs:
     return tuple(sorted((name, value or "") for name, value in (mapping or {}).items()))
 
 
+def optional_pairs(mapping: Mapping[str, str | None] | None) -> Pairs | None:
+    """Do the same, and keep a missing object apart from an empty one."""
+    return None if mapping is None else pairs_of(mapping)
+
+
 def texts(values: Iterable[str | None] | None) -> tuple[str, ...]:
     """Return a JSON list of strings, null as an empty one."""
     return tuple(value or "" for value in values or ())

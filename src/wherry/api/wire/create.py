@@ -54,9 +54,7 @@ def _refuse(wanted: CreateBody, host: HostConfig) -> None:
     if host.Cgroup:
         raise Unsupported("HostConfig.Cgroup: a container cannot join another's cgroup")
     if host.Isolation not in (None, "", "default"):
-        raise Invalid(
-            f"invalid isolation '{host.Isolation}'", hint="Linux containers know only default"
-        )
+        raise Invalid(f"invalid isolation ({host.Isolation}): linux only supports 'default'")
 
 
 def _config_fields(config: Config) -> dict[str, object]:

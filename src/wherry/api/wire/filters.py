@@ -18,6 +18,8 @@ IMAGES = frozenset("dangling label label! before since reference until".split())
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
 NETWORKS = frozenset("dangling driver id label name scope type".split())
 NETWORKS_PRUNE = frozenset(("until", "label", "label!"))
+VOLUMES = frozenset(("dangling", "driver", "label", "name"))
+VOLUMES_PRUNE = frozenset(("all", "label", "label!"))
 EVENTS = frozenset(
     "config container daemon event image label network node plugin scope secret service type volume".split()
 )
@@ -48,7 +50,8 @@ def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
         if name not in known:
             raise Invalid(f"invalid filter '{name}'")
         found[name] = cast(tuple[str, ...], items)
-    _check_values(found, known)
+    if known is not VOLUMES:
+        _check_values(found, known)
     return found
 
 
@@ -62,4 +65,4 @@ def _check_values(found: Mapping[str, tuple[str, ...]], known: Set[str]) -> None
     for name in ("dangling", "is-task"):
         for value in found.get(name, ()):
             if known is not NETWORKS and value.lower() not in ("1", "0", "true", "false", "t", "f"):
-                raise Invalid(f"invalid filter '{name}={value}'")
+                raise Invalid(f"invalid filter '{name}=[{' '.join(found[name])}]'")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wherry.api.wire import bodies
 from wherry.api.wire.bodies import BindOptions, HostConfig, Mount, TmpfsOptions
-from wherry.model.containers import MountKind, MountSpec
+from wherry.api.wire.codec import optional_pairs
+from wherry.model.containers import MountKind, MountSpec, VolumeOptions
 from wherry.model.errors import Invalid
 
 PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
-# z and Z relabel for SELinux; the last three are macOS's. None of them means anything here, nor to
-# Docker on such a host.
-_NO_MEANING = frozenset(("z", "Z", "cached", "delegated", "consistent"))
+# macOS's; z and Z relabel for SELinux. None of them means anything here, nor to Docker on such a host.
+_NO_MEANING = frozenset(("cached", "delegated", "consistent"))
 
 
 def parse_mounts(host: HostConfig) -> tuple[MountSpec, ...]:
@@ -41,7 +42,9 @@ def parse_bind(text: str) -> MountSpec:
             sort, propagation = "propagation", option
         elif option in ("ro", "rw"):
             read_only = option == "ro"
-        elif option == "nocopy" and not source.startswith("/"):
+        elif option in ("z", "Z"):
+            sort = "label"
+        elif option == "nocopy":
             sort = "copy"
         elif option not in _NO_MEANING:
             raise Invalid(f"invalid mode: {parts[2]}")
@@ -55,10 +58,20 @@ def parse_bind(text: str) -> MountSpec:
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use '
             "absolute path"
         )
+    for sort, owner, field in (
+        ("propagation", MountKind.BIND, "BindOptions"),
+        ("copy", MountKind.VOLUME, "VolumeOptions"),
+    ):
+        if sort in seen and kind is not owner:
+            raise Invalid(
+                f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
+                f"field {field} must not be specified"
+            )
     return MountSpec(
         kind,
         target,
         source=source,
+        options=VolumeOptions(no_copy=True) if "copy" in seen else None,
         read_only=read_only,
         propagation=propagation,
         create_source=kind is MountKind.BIND,
@@ -77,7 +90,7 @@ def parse_mount(mount: Mount) -> MountSpec:
     try:
         kind = MountKind(name)
     except ValueError:
-        raise Invalid(f"mount type unknown: {name!r}") from None
+        raise wrong("mount type unknown") from None
     for option, owner in (
         ("BindOptions", MountKind.BIND),
         ("VolumeOptions", MountKind.VOLUME),
@@ -85,7 +98,7 @@ def parse_mount(mount: Mount) -> MountSpec:
         ("TmpfsOptions", MountKind.TMPFS),
     ):
         if getattr(mount, option) is not None and owner is not kind:
-            raise wrong(f"field {option} must not be specified")
+            raise Invalid(f'{option} must not be specified on mount type "{name}"')
     bind = mount.BindOptions or BindOptions()
     tmpfs = mount.TmpfsOptions or TmpfsOptions()
     propagation = bind.Propagation or "rprivate"
@@ -106,6 +119,22 @@ def parse_mount(mount: Mount) -> MountSpec:
         tmpfs_size=tmpfs.SizeBytes or 0,
         tmpfs_mode=tmpfs.Mode or 0,
         tmpfs_options=",".join("=".join(words) for words in tmpfs.Options or ()),
+        options=_volume_options(mount.VolumeOptions),
+        image_subpath=(mount.ImageOptions.Subpath or "") if mount.ImageOptions else "",
+    )
+
+
+def _volume_options(wanted: bodies.VolumeOptions | None) -> VolumeOptions | None:
+    if wanted is None:
+        return None
+    driver = wanted.DriverConfig
+    return VolumeOptions(
+        no_copy=bool(wanted.NoCopy),
+        subpath=wanted.Subpath or "",
+        labels=optional_pairs(wanted.Labels),
+        driver=(driver.Name or "") if driver else "",
+        driver_options=optional_pairs(driver.Options) if driver else None,
+        driver_named=driver is not None,
     )
 
 
@@ -151,4 +180,26 @@ def _render_mount(mount: MountSpec) -> dict[str, object]:
         tmpfs["Options"] = [word.split("=", 1) for word in mount.tmpfs_options.split(",")]
     if tmpfs:
         answer["TmpfsOptions"] = tmpfs
+    if mount.options is not None:
+        answer["VolumeOptions"] = _render_options(mount.options)
+    if mount.image_subpath:
+        answer["ImageOptions"] = {"Subpath": mount.image_subpath}
+    return answer
+
+
+def _render_options(options: VolumeOptions) -> dict[str, object]:
+    answer: dict[str, object] = {}
+    if options.no_copy:
+        answer["NoCopy"] = True
+    if options.labels:
+        answer["Labels"] = dict(options.labels)
+    if options.driver_named:
+        driver: dict[str, object] = {}
+        if options.driver:
+            driver["Name"] = options.driver
+        if options.driver_options:
+            driver["Options"] = dict(options.driver_options)
+        answer["DriverConfig"] = driver
+    if options.subpath:
+        answer["Subpath"] = options.subpath
     return answer

@@ -77,7 +77,7 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
         "Driver": facts.storage_driver,
         "DriverStatus": [["Backing Filesystem", facts.backing_fs], ["Supports d_type", "true"]],
         "Plugins": {
-            "Volume": [],
+            "Volume": ["local"],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": ["json-file", "local", "none"],

@@ -9,8 +9,9 @@ from wherry.cli.session import Session
 
 def _bootstrap(session: Session, options: Options, arguments: list[str]) -> int:
     query = {"name": arguments[0]}
-    if options.text("variant"):
-        query["variant"] = options.text("variant")
+    for name in ("variant", "mirror", "include", "components"):
+        if options.text(name):
+            query[name] = options.text(name)
     messages = session.engine.events("POST", "/wherry/images/bootstrap", query)
     made = show(messages, descriptor=2, quiet=options.on("quiet"))
     for aux in made[-1:]:
@@ -25,6 +26,9 @@ BOOTSTRAP = Command(
     (
         Flag("quiet", "bool", "Suppress the progress output", short="q"),
         Flag("variant", "string", "Set of packages (minbase, buildd, ...), where NAME has several"),
+        Flag("mirror", "string", "Package mirror instead of the one configured on the machine"),
+        Flag("include", "string", "More packages, separated by commas"),
+        Flag("components", "string", "Components of the archive, as main,universe"),
     ),
     least=1,
     most=1,

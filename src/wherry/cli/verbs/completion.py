@@ -9,6 +9,7 @@ from wherry.cli.session import Session
 
 _CONTAINERS = "wherry --no-start ps --all --format '{{.Names}}' 2>/dev/null"
 _IMAGES = "wherry --no-start images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null"
+_VOLUMES = "wherry --no-start volume ls --quiet 2>/dev/null"
 
 
 def paths() -> dict[str, Command]:
@@ -42,6 +43,8 @@ def _names(command: Command) -> str:
         return _CONTAINERS
     if first.startswith(("IMAGE", "SOURCE_IMAGE", "REPOSITORY")):
         return _IMAGES
+    if first.startswith("VOLUME"):
+        return _VOLUMES
     return ""
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
+_USUAL = "abcdefghijklmnopqrstuvwxyz0123456789/:.-"
 _PULLS = ("always", "missing", "never")
 
 
@@ -88,6 +89,7 @@ def _create(session: Session, options: Options, body: Object) -> str:
 
         query["platform"] = platform = normalise(platform)
     image: str = body["Image"]
+    _check_reference(image)
     pull = options.text("pull")
     if pull == "always":
         _pull(session, image, platform, options.on("quiet"))
@@ -103,6 +105,16 @@ def _create(session: Session, options: Options, body: Object) -> str:
     for warning in many(answer, "Warnings"):
         session.error(f"WARNING: {warning}")
     return answer["Id"]
+
+
+def _check_reference(image: str) -> None:
+    """Raise Failure for what is no image's name, in Docker's words. Usual names cost no import."""
+    if any(letter not in _USUAL for letter in image) or any(
+        twice in image for twice in ("::", "//", "..")
+    ):
+        from wherry.cli.references import parse_reference
+
+        parse_reference(image)
 
 
 def _with_tag(image: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.references import target_query
 from wherry.cli.session import Session
@@ -33,7 +34,11 @@ def _commit(session: Session, options: Options, arguments: list[str]) -> int:
 
 
 def _tag(session: Session, _options: Options, arguments: list[str]) -> int:
-    query = target_query(arguments[1])
+    try:
+        query = target_query(arguments[1])
+    except Failure as problem:
+        text = f'Error parsing reference: "{arguments[1]}" is not a valid repository/tag'
+        raise Failure(f"{text}: {problem.text}") from None
     session.engine.call("POST", f"/images/{segment(arguments[0])}/tag", query)
     return 0
 

@@ -67,6 +67,14 @@ _TIDY = (
     ' "$1/var/cache/debconf/"*-old "$1/var/lib/dpkg/"*-old "$1"/var/log/*.log'
     ' "$1/var/log/apt/"*'
 )
+# There init-system-helpers wants `usrmerge | usr-is-merged`, and apt takes the first with all of perl
+# (47 MB) where /usr is not merged yet. The hook merges it before anything is unpacked, as debootstrap
+# does for the distributions' own images. mmdebstrap before 1.0 does not have it.
+_MERGE_FIRST = {
+    "bookworm": Path("/usr/share/mmdebstrap/hooks/merged-usr"),
+    "jammy": Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr"),
+    "noble": Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr"),
+}
 _PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
 _STEPS = (
     "running apt-get update",
@@ -120,6 +128,9 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
         '--aptopt=Acquire::Languages "none"',
         f"--customize-hook={_TIDY}",
     ]
+    hook = _MERGE_FIRST.get(suite)
+    if hook is not None and hook.is_dir():
+        argv.append(f"--hook-dir={hook}")
     argv += [f"--dpkgopt={rule}" for rule in (_SLIM if slim else ())]
     include = options.get("include", "")
     if include:

@@ -75,7 +75,7 @@ def choose_sources(
     if not any(source.suite == suite for source in chosen):
         raise Unsupported(
             f"this machine has no package mirror of {distribution} configured",
-            hint="give one: --option mirror=URL",
+            hint="give one: wherry image bootstrap --mirror URL",
         )
     return sorted(chosen, key=lambda source: source.suite != suite)
 

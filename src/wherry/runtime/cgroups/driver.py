@@ -165,13 +165,13 @@ class CgroupDriver:
         """Raise Unsupported or Invalid for what of `limits` this machine cannot honour."""
         self._applier.check(limits)
 
-    def remove(self, handle: Handle) -> None:
+    def remove(self, handle: Handle, patience: float = 1.0) -> None:
         """Remove the cgroups and those below them; missing ones are fine.
 
-        Blocks up to about a second a hierarchy while processes are leaving, then raises Conflict.
+        Blocks up to `patience` seconds a hierarchy while processes are leaving, then raises Conflict.
         """
         for directory in self._directories(handle):
-            remove_tree(directory)
+            remove_tree(directory, patience)
 
     def freeze(self, handle: Handle) -> None:
         """Stop every process; returns when all are. Raises Unavailable after 5 s, thawed again."""

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from wherry.model.errors import Conflict
 
 _BUFFER = 1 << 16
-_REMOVE_SECONDS = 1.0
 
 
 def read_text(path: str) -> str:
@@ -72,13 +71,13 @@ def walk(directory: str) -> Iterator[str]:
             yield from walk(below)
 
 
-def remove_tree(directory: str) -> None:
+def remove_tree(directory: str, patience: float) -> None:
     """Remove `directory` and the cgroups below it; a missing one is fine.
 
-    Blocks for about a second while the kernel says EBUSY (a process is leaving), then raises
+    Blocks for `patience` seconds while the kernel says EBUSY (a process is leaving), then raises
     Conflict that names the processes. Raises OSError for anything else.
     """
-    deadline = time.monotonic() + _REMOVE_SECONDS
+    deadline = time.monotonic() + patience
     pause = 0.0005
     while True:
         try:
@@ -91,8 +90,8 @@ def remove_tree(directory: str) -> None:
                 raise
         with contextlib.suppress(FileNotFoundError):
             for below in subdirectories(directory):
-                remove_tree(below)
-            if time.monotonic() > deadline:
+                remove_tree(below, patience)
+            if time.monotonic() >= deadline:
                 raise Conflict(
                     f"cgroup {directory} is still in use",
                     hint=f"by processes {read_pids(directory) or 'that are exiting'}",

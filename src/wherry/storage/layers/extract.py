@@ -31,7 +31,6 @@ from wherry.storage.layers.entries import (
     show,
 )
 from wherry.storage.layers.placing import (
-    Creation,
     Parents,
     Placer,
     clean_name,
@@ -45,9 +44,6 @@ _IMPLIED_MODE: Final = 0o755
 _ATTEMPTS: Final = 4
 # What stands in a directory's way when a later entry, or the container, put something else there.
 _REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-# Nothing is taken for granted in a directory of someone else's: it may hand down its group
-# (set-group-id) or permissions (a default ACL).
-_UNKNOWN: Final = Creation(uid=-1, gid=-1, umask=0o777)
 
 
 def extract(
@@ -93,7 +89,7 @@ class _Extraction:
         self._base = base
         self._reader = reader
         self._keep_kinds = keep_kinds
-        self._placer = Placer(reader, _UNKNOWN, owner)
+        self._placer = Placer(reader, None, owner)
         self._implied_owner = owner(0, 0) if owner is not None else (0, 0)
         self._parents = Parents(root_fd, base)
         self._directories: dict[bytes, tuple[Entry, tuple[int, int]]] = {}

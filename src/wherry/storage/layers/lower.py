@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root
+from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root, split
 from wherry.storage.layers.entries import Entry, Kind
 from wherry.storage.layers.whiteouts import is_whiteout
 from wherry.storage.layers.xattrs import OPAQUE, read_xattrs_at, to_archive
@@ -21,6 +21,7 @@ from wherry.storage.layers.xattrs import OPAQUE, read_xattrs_at, to_archive
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH: Final = os.O_PATH | os.O_NOFOLLOW
 _STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
+_LINKS_FOLLOWED: Final = 40  # path_resolution(7)
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -72,6 +73,37 @@ class LowerTree:
                 return None
             return fd
         return None
+
+    def resolve(self, path: bytes) -> bytes | None:
+        """Return where `path` leads, links followed as the tree's own processes would; None for nowhere.
+
+        Links stay inside: an absolute one begins at the root, and `..` ends there (path_resolution(7)).
+        """
+        done: list[bytes] = []
+        todo = list(reversed(split(path)))
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                del done[-1:]
+                continue
+            fd = self.open(b"/".join((*done, part)))
+            if fd is None:
+                return None
+            try:
+                if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                    done.append(part)
+                    continue
+                target = os.readlink(b"", dir_fd=fd)
+            finally:
+                os.close(fd)
+            links += 1
+            if links > _LINKS_FOLLOWED:
+                return None
+            if target.startswith(b"/"):
+                done.clear()
+            todo += reversed(split(target))
+        return b"/".join(done)
 
     def status(self, path: bytes) -> os.stat_result | None:
         """Return the status of what shows at `path`, or None."""

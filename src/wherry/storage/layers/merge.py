@@ -1,4 +1,5 @@
-"""A stack of layers copied into one plain tree, for file systems that overlay cannot use."""
+"""A stack of layers copied into one plain tree: for file systems that overlay cannot use, and for
+volumes that are filled from an image."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from wherry.storage.layers.xattrs import read_xattrs_at, to_archive
 
 _CHUNK: Final = 1 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Nothing is taken for granted of a directory that someone else made, or of its file system.
+_UNKNOWN: Final = Creation(uid=-1, gid=-1, umask=0o777)
 _KINDS: Final = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFLNK: Kind.SYMLINK,
@@ -35,25 +38,40 @@ def merge(layers: Sequence[Path], target: Path) -> None:
         os.close(root)
 
 
+def merge_directory(lower: LowerTree, base: bytes, root: int) -> None:
+    """Fill the empty directory `root` with what shows in the directory `base`, that one's metadata included.
+
+    Raises OSError, Full.
+    """
+    _Merging(lower, root, base, _UNKNOWN).run()
+
+
 class _Merging:
-    def __init__(self, lower: LowerTree, root: int) -> None:
+    def __init__(
+        self, lower: LowerTree, root: int, base: bytes = b"", creation: Creation | None = None
+    ) -> None:
         self._lower = lower
         self._root = root
+        self._base = base
         self._parents = Parents(root)
         self._source = -1
-        self._placer = Placer(self, Creation.read())
+        self._placer = Placer(self, creation or Creation.read())
         self._links: dict[tuple[int, int], bytes] = {}
+
+    def _at(self, path: bytes) -> bytes:
+        """Return `path` of the target as the layers have it."""
+        return b"/".join(part for part in (self._base, path) if part)
 
     def run(self) -> None:
         try:
             directories = [b""]
             for path in directories:  # grows while it is walked
-                for name in sorted(self._lower.names(path)):
+                for name in sorted(self._lower.names(self._at(path))):
                     inner = path + b"/" + name if path else name
                     if self._copy(path, name, inner):
                         directories.append(inner)
             for path in reversed(directories):
-                entry = self._lower.directory(path)
+                entry = self._lower.directory(self._at(path))
                 if entry is not None:
                     self._placer.finish_directory(self._parents.find(path), entry)
         finally:
@@ -70,7 +88,7 @@ class _Merging:
 
     def _copy(self, directory: bytes, name: bytes, path: bytes) -> bool:
         """Copy one path; return whether it is a directory."""
-        fd = self._lower.open(path)
+        fd = self._lower.open(self._at(path))
         if fd is None:
             return False
         try:

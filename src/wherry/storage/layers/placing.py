@@ -85,7 +85,8 @@ class Placer:
     """Creates entries in open directories. `skipped` says which attributes had no place."""
 
     content: Content
-    creation: Creation
+    creation: Creation | None
+    """None: each new file is asked, since its directory may hand down a group or permissions."""
     owner: OwnerMap | None = None
     skipped: list[str] = field(default_factory=list[str])
 
@@ -125,23 +126,33 @@ class Placer:
         return (entry.uid, entry.gid) if self.owner is None else self.owner(entry.uid, entry.gid)
 
     def _file(self, parent: int, name: bytes, entry: Entry) -> None:
-        creation = self.creation
         # Bits that a chown or write would clear, and all bits while another owner is not set yet,
         # come last.
         fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
         try:
             if entry.size:
                 self._write(fd, entry)
-            uid, gid = self._owner(entry)
-            if uid != creation.uid or gid != creation.gid:
-                os.fchown(fd, uid, gid)
-            if entry.mode & (creation.umask | 0o7000):
-                os.fchmod(fd, entry.mode)
-            if entry.xattrs:
-                self._xattrs(fd, entry)
-            os.utime(fd, ns=_times(entry))
+            self._finish_file(fd, entry)
         finally:
             os.close(fd)
+
+    def _finish_file(self, fd: int, entry: Entry) -> None:
+        creation = self.creation
+        owner = self._owner(entry)
+        if creation is None:
+            status = os.fstat(fd)
+            if (status.st_uid, status.st_gid) != owner:
+                os.fchown(fd, *owner)
+            if stat.S_IMODE(status.st_mode) != entry.mode:
+                os.fchmod(fd, entry.mode)
+        else:
+            if (creation.uid, creation.gid) != owner:
+                os.fchown(fd, *owner)
+            if entry.mode & (creation.umask | 0o7000):
+                os.fchmod(fd, entry.mode)
+        if entry.xattrs:
+            self._xattrs(fd, entry)
+        os.utime(fd, ns=_times(entry))
 
     def _write(self, fd: int, entry: Entry) -> None:
         if entry.sparse is not None:
@@ -166,7 +177,8 @@ class Placer:
     def _by_name(self, parent: int, name: bytes, entry: Entry) -> None:
         """Set the metadata of what is neither file nor directory."""
         uid, gid = self._owner(entry)
-        if (uid, gid) != (self.creation.uid, self.creation.gid):
+        creation = self.creation
+        if creation is None or (uid, gid) != (creation.uid, creation.gid):
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         if entry.kind is not Kind.SYMLINK:
             self._chmod_special(parent, name, entry)

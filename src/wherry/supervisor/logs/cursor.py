@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from wherry.supervisor.logs.opened import OpenSegment
@@ -26,14 +26,20 @@ class Cursor:
     """Walks over the records of segments and on to their successors.
 
     `segment` is None until the writer has opened the log; the writer then places the cursor at the
-    end. `on_segment` is called whenever a segment is done with.
+    end. `on_segment` is called whenever a segment is done with. `skips` is how many bytes of each stream
+    are left out of the first.
     """
 
     def __init__(
-        self, streams: frozenset[int], on_segment: Callable[[], None], segment: OpenSegment | None
+        self,
+        streams: frozenset[int],
+        on_segment: Callable[[], None],
+        segment: OpenSegment | None,
+        skips: Mapping[int, int] | None = None,
     ) -> None:
         self.segment = segment
         self._streams = streams
+        self._skips = dict(skips or {})
         self._on_segment = on_segment
         self._next = 0
         self._batch: list[Record] = []
@@ -58,11 +64,13 @@ class Cursor:
                     break
                 length += more.length
                 self._batch.pop()
+            offset = max(record.offset, self._skips.get(record.stream, 0))
+            length -= offset - record.offset
             # A damaged index never makes a client wait for bytes that are not there.
-            length = min(length, segment.sizes[record.stream] - record.offset)
+            length = min(length, segment.sizes[record.stream] - offset)
             if length > 0:
                 fd = segment.data(record.stream)
-                return Piece(segment, fd, record.offset, length, record.stream)
+                return Piece(segment, fd, offset, length, record.stream)
         return None
 
     def _peek_here(self) -> Record | None:
@@ -83,6 +91,7 @@ class Cursor:
                 return None
             self.segment = self.segment.next
             self._next = 0
+            self._skips.clear()
             self._on_segment()
         return None
 

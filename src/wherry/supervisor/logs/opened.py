@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from wherry.supervisor.logs.scan import WINDOW
 from wherry.supervisor.logs.segment import (
     BROKEN,
     LONGEST,
@@ -102,6 +103,18 @@ class OpenSegment:
             if os.pread(self.data(stream), 1, size - 1) != b"\n" if size else stream in self.broken:
                 found.add(stream)
         return frozenset(found)
+
+    def line_starts(self) -> dict[int, int]:
+        """Return where the first line begins of each stream that begins with the rest of another.
+
+        A rest of more than WINDOW is left out, as `scan` does. Raises OSError.
+        """
+        found: dict[int, int] = {}
+        for stream in self.broken:
+            start = os.pread(self.data(stream), WINDOW, 0).find(b"\n") + 1
+            if start:
+                found[stream] = start
+        return found
 
     def append(self, records: list[Record]) -> bool:
         """Write records at the end of the index; False when the disk has no room for them."""

@@ -116,7 +116,9 @@ class LogWriter:
         if self._current is not None:
             cursor.place(self._current)
         if replay and self._current is not None:
-            cursor = Cursor(streams, self._progress, self._chain(self._current))
+            # What was before the oldest segment is removed: a line that began there is left out.
+            first = self._chain(self._current)
+            cursor = Cursor(streams, self._progress, first, first.line_starts())
         self._cursors.append(cursor)
         return cursor
 

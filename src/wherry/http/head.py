@@ -8,23 +8,26 @@ from typing import Protocol, cast
 
 import httptools
 
-from wherry import __version__
-from wherry.api.versions import CURRENT, render_version
-
 REASONS = {
     100: "Continue",
     101: "UPGRADED",
     200: "OK",
     201: "Created",
+    202: "Accepted",
     204: "No Content",
+    206: "Partial Content",
     304: "Not Modified",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     409: "Conflict",
+    412: "Precondition Failed",
     413: "Content Too Large",
+    416: "Range Not Satisfiable",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -33,11 +36,6 @@ REASONS = {
 }
 BODILESS = frozenset((101, 204, 304))
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-_COMMON = (
-    f"Api-Version: {render_version(CURRENT)}\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
-    f"Server: Wherry/{__version__} (linux)\r\n"
-)
 
 
 class Parser(Protocol):
@@ -95,23 +93,31 @@ class HeadReader:
 
 
 _cached_second = 0
-_cached_common = b""
+_cached_date = ""
 
 
-def _common_fields() -> bytes:
-    global _cached_second, _cached_common
+def _date() -> str:
+    global _cached_second, _cached_date
     now = int(time.time())
     if now != _cached_second:
-        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
-        _cached_second, _cached_common = now, f"{_COMMON}Date: {date}\r\n".encode()
-    return _cached_common
+        _cached_second = now
+        _cached_date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+    return _cached_date
 
 
 def render_head(
-    status: int, content_type: str = "", headers: Iterable[tuple[str, str]] = (), length: str = ""
+    fields: str,
+    status: int,
+    content_type: str = "",
+    headers: Iterable[tuple[str, str]] = (),
+    length: str = "",
 ) -> bytes:
-    """Return a response's head; `length` is the line that tells the body's framing."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n".encode(), _common_fields()]
+    """Return a response's head.
+
+    `fields` are the lines that every head has, `length` is the line that tells the body's framing.
+    """
+    reason = REASONS.get(status, "Unknown")
+    lines = [f"HTTP/1.1 {status} {reason}\r\n{fields}Date: {_date()}\r\n".encode()]
     if content_type:
         lines.append(f"Content-Type: {content_type}\r\n".encode())
     lines.extend(f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers)

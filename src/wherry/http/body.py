@@ -6,19 +6,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-FULL = 256 << 10
-"""Bytes waiting to be read above which the connection stops reading."""
-
 
 class BodyReader:
     """Satisfies `messages.Body` and `model.views.ByteSource`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, expected: int | None, on_taken: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        expected: int | None,
+        on_taken: Callable[[], None],
+        limit: int,
     ) -> None:
         self._loop = loop
         self._expected = expected
         self._on_taken = on_taken
+        self._limit = limit
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -33,7 +35,7 @@ class BodyReader:
     @property
     def full(self) -> bool:
         """Whether enough waits to be read."""
-        return self._size > FULL
+        return self._size > self._limit
 
     def put(self, pieces: list[bytes]) -> None:
         """Add what came in."""
@@ -56,22 +58,40 @@ class BodyReader:
 
     async def read(self) -> bytes:
         """Return the next piece, b"" at the end. Raises what `fail` was given."""
+        if not await self._wait():
+            return b""
+        piece = self._pieces.popleft()
+        self._taken(len(piece))
+        return piece
+
+    async def read_pieces(self) -> list[bytes]:
+        """Return all pieces that are here, at least one, [] at the end. Raises as `read`."""
+        if not await self._wait():
+            return []
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        self._taken(self._size)
+        return pieces
+
+    async def _wait(self) -> bool:
+        """Return whether a piece is there; False at the end."""
         if self.on_first_read is not None:
             self.on_first_read()
             self.on_first_read = None
         while not self._pieces:
             if self.complete:
-                return b""
+                return False
             if self._error is not None:
                 raise self._error
             self._waiter = self._loop.create_future()
             await self._waiter
-        piece = self._pieces.popleft()
+        return True
+
+    def _taken(self, size: int) -> None:
         was_full = self.full
-        self._size -= len(piece)
+        self._size -= size
         if was_full and not self.full:
             self._on_taken()
-        return piece
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

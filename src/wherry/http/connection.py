@@ -14,13 +14,13 @@ import logging
 from enum import Enum
 from typing import Protocol, cast
 
-from wherry.api.body import BodyReader
-from wherry.api.framing import Chunked, Framing, Sized
-from wherry.api.head import CONTINUE, HeadReader, render_head, render_hijack_head
-from wherry.api.hijack import client_gone, take_descriptor, wait_until_read
-from wherry.api.messages import ClientGone, Handler, Hijacked, Request
-from wherry.api.outgoing import Outgoing
-from wherry.api.status import render_error
+from wherry.http.body import BodyReader
+from wherry.http.framing import Chunked, Framing, Sized
+from wherry.http.head import CONTINUE, HeadReader, render_head, render_hijack_head
+from wherry.http.hijack import client_gone, take_descriptor, wait_until_read
+from wherry.http.messages import ClientGone, Handler, Hijacked, Request
+from wherry.http.outgoing import Outgoing
+from wherry.http.style import Style
 from wherry.model.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -58,15 +58,19 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """See the module. Everything runs in the loop's thread."""
 
-    def __init__(self, handler: Handler, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handler: Handler, owner: Owner, loop: asyncio.AbstractEventLoop, style: Style
+    ) -> None:
         self._handler = handler
         self._owner = owner
         self._loop = loop
+        self._style = style
         self._transport: asyncio.Transport
         self._out: Outgoing
         self._phase = Phase.HEAD
         self._head = HeadReader()
         self._head_size = 0
+        self._reading_head = False
         self._seam = b""
         self._held = bytearray()
         self._framing: Framing | None = None
@@ -83,8 +87,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
         self._transport = cast(asyncio.Transport, transport)
-        self._out = Outgoing(self._transport, self._loop)
+        self._out = Outgoing(self._transport, self._loop, self._style)
         self._owner.opened(self)
+        self._wait_for_request()
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
@@ -164,9 +169,12 @@ class Connection(asyncio.Protocol):
             return self._refuse(400, fault)
         self._seam = window[-3:] if at < 0 else b""
         if not self._head.complete:
-            if self._timer is None:
+            if not self._reading_head:
+                self._reading_head = True
+                self._stop_timer()
                 self._timer = self._loop.call_later(HEAD_SECONDS, self._too_slow)
             return data[len(take) :]
+        self._reading_head = False
         self._stop_timer()
         try:
             self._begin(self._head)
@@ -186,7 +194,7 @@ class Connection(asyncio.Protocol):
         else:
             raise Invalid(f"malformed Content-Length: {length}")
         size = int(length) if coding is None else None
-        body = self._body = BodyReader(self._loop, size, self._pace)
+        body = self._body = BodyReader(self._loop, size, self._pace, self._style.body_limit)
         expects = headers.get("expect", "").lower() == "100-continue" and head.modern
         if self._framing.complete:
             body.finish()
@@ -230,11 +238,12 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> bytes:
         self._stop_timer()
-        response = render_error(message, status)
+        response = self._style.render_fault(message, status)
         assert isinstance(response.body, bytes)
         length = f"Content-Length: {len(response.body)}\r\nConnection: close\r\n"
         self._transport.write(
-            render_head(status, response.content_type, length=length) + response.body
+            render_head(self._style.fields, status, response.content_type, response.headers, length)
+            + response.body
         )
         self._linger()
         return b""
@@ -280,6 +289,13 @@ class Connection(asyncio.Protocol):
             self._held.clear()
             self._pace()
             self.data_received(data)
+        else:
+            self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        """Let an idle connection go after a while, where the style says so."""
+        if self._style.idle_seconds is not None:
+            self._timer = self._loop.call_later(self._style.idle_seconds, self._transport.close)
 
     def _linger(self) -> None:
         """Close, but read on for a while: closing with unread data would destroy the answer on its way."""

@@ -1,0 +1,173 @@
+"""`wherry volume create`, `ls`, `rm` and `prune`."""
+
+from __future__ import annotations
+
+from wherry.cli.failure import Failure
+from wherry.cli.files import pairs_to_map
+from wherry.cli.flags import Command, Flag, Options
+from wherry.cli.listing import Listing, filters_query
+from wherry.cli.session import Session
+from wherry.cli.template.values import Row
+from wherry.cli.units import human_size
+from wherry.cli.verbs.lifecycle import for_each
+from wherry.client.engine import segment
+from wherry.client.wire import many
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
+KIND = "*formatter.volumeContext"
+_COLUMNS = "{{.Driver}}\t{{.Name}}"
+_RAW = "name: {{.Name}}\ndriver: {{.Driver}}\n"
+_NONE = "N/A"
+TITLES = {
+    "Availability": "AVAILABILITY",
+    "Driver": "DRIVER",
+    "Group": "GROUP",
+    "Labels": "LABELS",
+    "Links": "LINKS",
+    "Mountpoint": "MOUNTPOINT",
+    "Name": "VOLUME NAME",
+    "Scope": "SCOPE",
+    "Size": "SIZE",
+    "Status": "STATUS",
+}
+
+
+def volume_row(volume: Object) -> Row:
+    """Return the fields of one element of `GET /volumes`."""
+    labels: dict[str, str] = volume.get("Labels") or {}
+    usage: Object | None = volume.get("UsageData")
+    size = usage.get("Size", -1) if usage else -1
+    return Row(
+        KIND,
+        {
+            "Availability": lambda: _NONE,
+            "Driver": lambda: volume["Driver"],
+            "Group": lambda: _NONE,
+            "Labels": lambda: ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+            "Links": lambda: str(usage.get("RefCount", 0)) if usage else _NONE,
+            "Mountpoint": lambda: volume.get("Mountpoint") or "",
+            "Name": lambda: volume["Name"],
+            "Scope": lambda: volume.get("Scope") or "",
+            "Size": lambda: human_size(size) if size >= 0 else _NONE,
+            "Status": lambda: _NONE,
+        },
+    )
+
+
+def _list(session: Session, options: Options, _arguments: list[str]) -> int:
+    answer: Object = session.engine.get("/volumes", filters_query(options.all("filter")))
+    found: list[Object] = sorted(many(answer, "Volumes"), key=lambda volume: volume["Name"])
+    listing = Listing(KIND, _COLUMNS, TITLES, quiet="Name", raw=_RAW)
+    rows = [volume_row(volume) for volume in found]
+    session.write(
+        listing.render(
+            rows, options.text("format"), quiet=options.on("quiet"), style=session.style()
+        )
+    )
+    for warning in many(answer, "Warnings"):
+        session.error(f"WARNING: {warning}")
+    return 0
+
+
+def _create(session: Session, options: Options, arguments: list[str]) -> int:
+    body: Object = {"Driver": options.text("driver"), "DriverOpts": None, "Labels": None}
+    if arguments:
+        body["Name"] = arguments[0]
+    if options.given("opt"):
+        body["DriverOpts"] = pairs_to_map(options.all("opt"))
+    if options.given("label"):
+        body["Labels"] = pairs_to_map(options.all("label"))
+    session.line(session.engine.call("POST", "/volumes/create", None, body)["Name"])
+    return 0
+
+
+def _remove(session: Session, options: Options, arguments: list[str]) -> int:
+    query = {"force": "1"} if options.on("force") else {}
+
+    def act(name: str) -> str:
+        session.engine.call("DELETE", f"/volumes/{segment(name)}", query)
+        return name
+
+    return for_each(session, arguments, act)
+
+
+def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
+    conditions: list[tuple[str, str]] = options.all("filter")
+    what = "anonymous local volumes"
+    if options.on("all"):
+        if any(name == "all" for name, _ in conditions):
+            raise Failure("conflicting options: cannot specify both --all and --filter all=1")
+        conditions = [*conditions, ("all", "true")]
+        what = "local volumes"
+    if not options.on("force") and not session.confirm(
+        f"WARNING! This will remove {what} not used by at least one container.\n"
+        "Are you sure you want to continue?"
+    ):
+        return 0
+    answer: Object = session.engine.call("POST", "/volumes/prune", filters_query(conditions)) or {}
+    if names := many(answer, "VolumesDeleted"):
+        session.line("\n".join(["Deleted Volumes:", *names, ""]))
+    session.line(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
+    return 0
+
+
+CREATE = Command(
+    _create,
+    "[OPTIONS] [VOLUME]",
+    "Create a volume",
+    (
+        Flag("driver", "string", "Specify volume driver name", short="d", default="local"),
+        Flag("label", "label", "Set metadata for a volume", many=True),
+        Flag("opt", "string", "Set driver specific options", short="o", many=True, label="map"),
+    ),
+    most=1,
+)
+LIST = Command(
+    _list,
+    "[OPTIONS]",
+    "List volumes",
+    (
+        Flag(
+            "filter",
+            "filter",
+            'Provide filter values (e.g. "dangling=true")',
+            short="f",
+            many=True,
+            label="filter",
+        ),
+        Flag(
+            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
+        ),
+        Flag("quiet", "bool", "Only display volume names", short="q"),
+    ),
+    most=0,
+)
+REMOVE = Command(
+    _remove,
+    "[OPTIONS] VOLUME [VOLUME...]",
+    "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+    (Flag("force", "bool", "Force the removal of one or more volumes", short="f"),),
+    least=1,
+)
+PRUNE = Command(
+    _prune,
+    "[OPTIONS]",
+    "Remove unused local volumes",
+    (
+        Flag("all", "bool", "Remove all unused volumes, not just anonymous ones", short="a"),
+        Flag(
+            "filter",
+            "filter",
+            'Provide filter values (e.g. "label=<label>")',
+            many=True,
+            label="filter",
+        ),
+        Flag("force", "bool", "Do not prompt for confirmation", short="f"),
+    ),
+    most=0,
+)
