@@ -92,7 +92,7 @@ def test_nobody_behind_the_port_means_a_reset(house: House) -> None:
             names.relay("k", "web", listener, ("127.0.0.1", target))
             await names.settled()
             with pytest.raises(ConnectionResetError):
-                await send_all(port, b"x" * 100)
+                await send_all(port, b"")
             names.unrelay("k")
 
     asyncio.run(test())
@@ -122,11 +122,21 @@ def test_who_does_not_read_is_not_read_from(house: House, host: Space) -> None:
                 pid = await names.pid()
                 with open(f"/proc/{pid}/statm") as statm:
                     assert int(statm.read().split()[1]) * 4096 < 20 << 20
+                before = processor_ticks(pid)
+                await asyncio.sleep(0.5)
+                assert processor_ticks(pid) - before < 10, "it spins while it waits"
                 far.close()
             server.close()
             names.unrelay("k")
 
     asyncio.run(test())
+
+
+def processor_ticks(pid: int) -> int:
+    """Return the hundredths of a second that a process has used."""
+    with open(f"/proc/{pid}/stat") as stat:
+        words = stat.read().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])
 
 
 def test_datagrams_find_their_way_back(house: House) -> None:

@@ -111,6 +111,28 @@ def test_one_connection_carries_many_questions_and_a_half_closed_one_its_answers
     asyncio.run(test())
 
 
+def test_a_half_closed_connection_waits_for_what_is_forwarded(house: House, host: Space) -> None:
+    async def test() -> None:
+        web = house.box()
+        given = says(record(message.A, 77, bytes([192, 0, 2, 1])))
+        async with house.names() as names, upstream(host, "127.0.0.53", given):
+            names.serve(web.view(Upstream("127.0.0.53", Side.HOST)), web.sockets())
+            await names.settled()
+            loop = asyncio.get_running_loop()
+            with web.space.open(socket.SOCK_STREAM) as opened:
+                await loop.sock_connect(opened, ("127.0.0.11", web.port))
+                data = question("far.example")
+                await loop.sock_sendall(opened, struct.pack("!H", len(data)) + data)
+                opened.shutdown(socket.SHUT_WR)
+                received = b""
+                async with asyncio.timeout(5):
+                    while piece := await loop.sock_recv(opened, 65535):
+                        received += piece
+            assert take_apart(received[2:]).answers == ["192.0.2.1"]
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("side", list(Side))
 def test_the_rest_is_forwarded_from_the_right_side(
@@ -461,6 +483,28 @@ def test_answers_go_on_without_wherryd_and_the_next_one_takes_over(house: House)
     asyncio.run(test())
 
 
+def test_what_the_next_wherryd_does_not_want_ends(house: House) -> None:
+    web = house.box("web")
+    wherryd, _ = start_wherryd(house, web)
+    end(wherryd)
+
+    async def test() -> None:
+        async with house.names() as names:
+            await names.open([], [])
+            with pytest.raises((OSError, AssertionError)):
+                await until_refused(web)
+
+    asyncio.run(test())
+
+
+async def until_refused(box: Box) -> None:
+    """Ask over TCP until nobody listens; raises that, and AssertionError when it goes on for 5 s."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        await box.ask("web", tcp=True)
+    pytest.fail("it is served still")
+
+
 def test_a_new_wherryd_serves_what_was_lost_with_the_process(house: House) -> None:
     web = house.box("web")
     wherryd, pid = start_wherryd(house, web)
@@ -491,13 +535,6 @@ def test_an_ended_container_lets_its_namespace_go_without_wherryd(house: House) 
     # The house sees that the process ends too: nothing is served any more.
     with pytest.raises((OSError, AssertionError)):
         asyncio.run(until_refused(web))
-
-
-async def until_refused(box: Box) -> None:
-    """Ask over TCP until nobody listens; raises that."""
-    async with asyncio.timeout(5):
-        while True:
-            await box.ask("web", tcp=True)
 
 
 def test_another_version_is_replaced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
