@@ -44,6 +44,8 @@ class Host:
         self.netns = netns if netns >= 0 else new_namespace()
         if netns < 0:
             self.ip("link", "set", "lo", "up")
+            # A new namespace has the machine's settings of the moment: net.core.devconf_inherit_init_net.
+            self.sysctl("net.ipv4.ip_forward", "0")
 
     def __enter__(self) -> Self:
         return self

@@ -157,8 +157,9 @@ def test_name_queries_reach_the_sockets_that_were_made(rig: Rig) -> None:
     import socket
 
     box = rig.box("box", rig.network("net"), names=True)
-    names, streams = (socket.socket(fileno=fd) for fd in box.names)
-    box.names = ()
+    udp, stream, pidfd = box.names
+    box.names = (pidfd,)
+    names, streams = socket.socket(fileno=udp), socket.socket(fileno=stream)
     with names, streams, box.bind("0.0.0.0", 53), box.listen("0.0.0.0", 53):
         for end in (names, streams):
             end.settimeout(5)
