@@ -42,7 +42,8 @@ class Service:
         self._relays: dict[str, tuple[str, Relay]] = {}
         self._pidfds: dict[str, int] = {}
         self._channels: set[Channel] = set()
-        self._told: set[object] = set()
+        self._told: set[object] | None = None
+        """What was told since `begin`; None outside of such a time."""
         self._idle: Timer | None = None
         self._ends_in = 0.0
         self._verbs: dict[str, Callable[[Wire, list[int]], Wire]] = {
@@ -132,13 +133,19 @@ class Service:
 
     def _sweep(self, message: Wire, fds: list[int]) -> Wire:
         """Forget the views and members that were not told since `begin`."""
-        for container in [c for c in self._servers if c not in self._told]:
+        told, self._told = self._told, None
+        if told is None:
+            raise Invalid("sweep without begin")
+        for container in [c for c in self._servers if c not in told]:
             self._let_go(container)
         for network, container in self._zones.members():
-            if (network, container) not in self._told:
+            if (network, container) not in told:
                 self._zones.drop(network, container)
-        self._told = set()
         return {}
+
+    def _note(self, what: object) -> None:
+        if self._told is not None:
+            self._told.add(what)
 
     def _serve(self, message: Wire, fds: list[int]) -> Wire:
         view = View.from_wire(message.get("view"))
@@ -156,7 +163,7 @@ class Service:
         self._servers[view.container] = Server(
             self._reactor, self._doors, self._zones, view, udp, tcp
         )
-        self._told.add(view.container)
+        self._note(view.container)
         return {}
 
     def _update(self, message: Wire, fds: list[int]) -> Wire:
@@ -164,7 +171,7 @@ class Service:
         server = self._servers.get(view.container)
         if server is not None:
             server.view = view
-            self._told.add(view.container)
+            self._note(view.container)
         return {"known": server is not None}
 
     def _forget(self, message: Wire, fds: list[int]) -> Wire:
@@ -174,7 +181,7 @@ class Service:
     def _put(self, message: Wire, fds: list[int]) -> Wire:
         member = Member.from_wire(message.get("member"))
         self._zones.put(member)
-        self._told.add((member.network, member.container))
+        self._note((member.network, member.container))
         return {}
 
     def _drop(self, message: Wire, fds: list[int]) -> Wire:

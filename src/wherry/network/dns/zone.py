@@ -15,6 +15,7 @@ from wherry.network.dns.message import lower
 
 _IP4 = ".in-addr.arpa"
 _IP6 = ".ip6.arpa"
+_NIBBLES = "0123456789abcdef"
 
 
 class _Network:
@@ -135,11 +136,8 @@ def parse_reverse(name: str) -> bytes | None:
             return bytes(int(part) for part in reversed(parts))
     elif name.endswith(_IP6):
         parts = name[: -len(_IP6)].split(".")
-        if len(parts) == 32 and all(len(part) == 1 for part in parts):
-            try:
-                return bytes.fromhex("".join(reversed(parts)))
-            except ValueError:
-                return None
+        if len(parts) == 32 and all(len(part) == 1 and part in _NIBBLES for part in parts):
+            return bytes.fromhex("".join(reversed(parts)))
     return None
 
 
