@@ -115,6 +115,8 @@ class Settings:
     userns_missing: str = ""
     default_bridge: Callable[[], NetworkSpec | None] = lambda: None
     """What the network `bridge` is; None where there is none."""
+    ending: bool = False
+    """Only to end what runs."""
     dns: hostfiles.DnsDefaults = hostfiles.DnsDefaults()
     host_gateways: tuple[str, ...] = ()
     """What `host-gateway` stands for; empty: the addresses of the default bridge."""
@@ -188,6 +190,7 @@ class Assembly:
             tasks=self._tasks,
             events=events,
             default_bridge=settings.default_bridge,
+            ending=settings.ending,
         )
         self.volumes = VolumeService(
             store=needs.volumes,

@@ -92,9 +92,13 @@ class NetworkService:
         tasks: Tasks,
         events: Recorder,
         default_bridge: Callable[[], NetworkSpec | None],
+        ending: bool = False,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`default_bridge` says what the network `bridge` is to be, or None for no such network."""
+        """`default_bridge` says what the network `bridge` is to be, or None for no such network.
+
+        `ending` is for a daemon that only ends containers: it makes nothing.
+        """
         self._networks = networks
         self._containers = containers
         self._networking = networking
@@ -104,21 +108,25 @@ class NetworkService:
         self._tasks = tasks
         self._events = events
         self._default_bridge = default_bridge
+        self._ending = ending
         self._clock = clock
 
     # -- the daemon's start ------------------------------------------------------------------
 
     async def open(self, alive: Collection[str]) -> None:
         """Make the host's networks what they are to be; `alive` are the containers that run."""
-        for name, driver in ((HOST, Driver.HOST), (NONE, Driver.NONE)):
-            if self._networks.named(name) is None:
-                spec = NetworkSpec(name, driver)
-                self._networks.save(Network(new_id(), spec, self._clock()))
         running = [
             container
             for container in self._containers
             if container.id in alive and container.state.attachments.endpoints
         ]
+        if self._ending:
+            await self._feed.open(running)
+            return
+        for name, driver in ((HOST, Driver.HOST), (NONE, Driver.NONE)):
+            if self._networks.named(name) is None:
+                spec = NetworkSpec(name, driver)
+                self._networks.save(Network(new_id(), spec, self._clock()))
         wanted = self._default_bridge()
         stored = self._networks.named(DEFAULT_BRIDGE)
         used = stored is not None and any(

@@ -103,8 +103,10 @@ class _ImageFacts:
         return frozenset({base.id} | {i.id for i in others if i.chain[:length] == base.chain})
 
 
-async def build(config: Config) -> Wired:
+async def build(config: Config, *, ending: bool = False) -> Wired:
     """Return the services of the engine that `config` describes, its containers taken back.
+
+    `ending` is for ending them: nothing of the host's networks is made.
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
@@ -126,7 +128,7 @@ async def build(config: Config) -> Wired:
         events = EventLog()
         images = _open_images(storage, events, data)
         running = await _open_containers(
-            config, storage, images, events, cgroups, facts, userns_missing
+            config, storage, images, events, cgroups, facts, userns_missing, ending=ending
         )
         for action in running.closing():
             undo.push(action)
@@ -224,6 +226,8 @@ async def _open_containers(
     cgroups: CgroupDriver,
     facts: EngineFacts,
     userns_missing: str,
+    *,
+    ending: bool,
 ) -> _Running:
     ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
 
@@ -273,6 +277,7 @@ async def _open_containers(
         default_init=config.init,
         userns_missing=userns_missing,
         default_bridge=lambda: None if config.bridge == "none" else fabric.default_spec(),
+        ending=ending,
         host_gateways=config.host_gateway_ips,
         dns=DnsDefaults(config.dns, config.dns_search, config.dns_opts),
     )
