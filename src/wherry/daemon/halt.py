@@ -1,4 +1,4 @@
-"""`wherryd stop`: the daemon of these roots, its containers, its supervisor and keeper, all gone.
+"""`wherryd stop`: the daemon of these roots, its containers, its supervisor, keeper and name service, all gone.
 
 It does not ask the daemon to do that: it ends it, then stands in for it, so that a daemon that is
 dead or does not answer any more is no hindrance.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -22,7 +23,11 @@ from wherry.daemon.locks import Locks, holder_of
 from wherry.daemon.log import set_level, set_up_log
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
+from wherry.network.dns.client import end_process
 from wherry.supervisor.client import SupervisorClient
+from wherry.supervisor.identity import engine_id
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 3
 """Seconds that a container's process has after its stop signal."""
@@ -42,6 +47,8 @@ def halt(config: Config, timeout: int) -> None:
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, None)
         asyncio.run(_end_containers(config, timeout))
+        asyncio.run(_remove_networks(config))
+        asyncio.run(end_process(config.exec_root))
     _wait_for_keeper(config.exec_root)
 
 
@@ -88,12 +95,26 @@ async def _end_containers(config: Config, timeout: int) -> None:
         return
     from wherry.daemon.wiring import build
 
-    wired = await build(config)
+    wired = await build(config, ending=True)
     try:
         await stop_containers(wired.services.containers, timeout)
     finally:
         await wired.close()
     await end_supervisor(config)
+
+
+async def _remove_networks(config: Config) -> None:
+    """Take bridges and rules from the host; the next daemon makes them again."""
+    if not config.data_root.exists():
+        return
+    from wherry.daemon.networks import network_settings
+    from wherry.network.service import Networks
+
+    networks = Networks(engine_id(str(config.data_root)), network_settings(config))
+    try:
+        await networks.close(remove=True)
+    except OSError as error:
+        log.warning("the host's networks are left as they are: %s", error.strerror)
 
 
 async def stop_containers(containers: Containers, timeout: int | None) -> None:
