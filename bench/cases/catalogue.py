@@ -10,6 +10,7 @@ from bench.cases.fleet import Fleet, Memory
 from bench.cases.lifecycle import ApiCycle, CliRun, Exec, Stop
 from bench.cases.logs import LogsRead, LogsWrite
 from bench.cases.names import Names
+from bench.cases.networks import NETWORK_CASES
 from bench.cases.streams import Cat
 
 CASES: dict[str, Callable[[Settings], Case]] = {
@@ -24,4 +25,5 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "cat": Cat,
     "archives": Archives,
     "dns": Names,
+    **NETWORK_CASES,
 }
