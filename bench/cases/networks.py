@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench import traffic
 from bench.cases.case import Settings, timed
 from bench.engine import IMAGE, Engine
-from bench.processes import engine_pids
 from bench.samples import Row
 
 _AT_ONCE = 8
@@ -19,12 +19,13 @@ _PORT, _HOST_PORT = 8000, 18000
 _SECONDS = "2"
 _REQUESTS = "400"
 _FIRST = 20000
+_REST = 0.1
 
 
-def cycle(engine: Engine, network: str, **more: object) -> float:
+def cycle(engine: Engine, network: str, ports: object = None) -> float:
     """Return the milliseconds of create, start, wait and remove of `true` on a network."""
     with timed() as watch:
-        container = engine.create("true", NetworkMode=network, **more)
+        container = engine.create("true", NetworkMode=network, PortBindings=ports)
         engine.start(container)
         engine.wait(container)
         engine.remove(container)
@@ -96,9 +97,10 @@ def _enter(pid: int, *words: str) -> list[str]:
 
 
 def _figure(pid: int, *words: str) -> float:
-    done = subprocess.run(
-        _enter(pid, *words), capture_output=True, text=True, timeout=60, check=True
-    )
+    command = _enter(pid, *words)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise ValueError(f"{' '.join(words)}: {done.stderr.strip()[-200:]}")
     return float(done.stdout)
 
 
@@ -122,7 +124,7 @@ class Traffic:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         server.stdout.readline()
-        daemon = min(engine_pids(engine.api, engine.pattern))
+        daemon = engine.api.daemon_pid()
         self._pairs[engine.name] = _Pair(
             (first, second),
             server,
@@ -214,6 +216,7 @@ class Connect:
         network, container = self._made[engine.name]
         times: dict[Row, float] = {}
         for verb in ("connect", "disconnect"):
+            time.sleep(_REST)  # removing a link goes on after the answer
             with timed() as watch:
                 path = f"/networks/{network}/{verb}"
                 engine.api.call("POST", path, {"Container": container})
@@ -238,7 +241,7 @@ class ManyPorts:
         self._alone: dict[str, list[float]] = {}
 
     def _one(self, engine: Engine) -> float:
-        return cycle(engine, "bridge", PortBindings={"80/tcp": [{"HostPort": str(_FIRST - 1)}]})
+        return cycle(engine, "bridge", {"80/tcp": [{"HostPort": str(_FIRST - 1)}]})
 
     def prepare(self, engine: Engine) -> None:
         """Measure alone, then publish the many."""
