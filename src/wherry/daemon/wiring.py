@@ -144,8 +144,13 @@ async def build(config: Config) -> Wired:
             networks=assembly.networks,
             volumes=assembly.volumes,
             events=events,
-            engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
+            engine=Engine(
+                facts,
+                lambda: storage.containers,
+                lambda: len(storage.images.ids()),
+                running.fabric.warnings,
+            ),
         ),
         (storage.database.close, *running.closing(), registry.close),
     )
