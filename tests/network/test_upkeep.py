@@ -23,8 +23,10 @@ def test_without_networks_nothing_is_touched(site: Site, new_rig: Callable[..., 
     assert site.host.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "0"
     network = rig.network("net")
     assert links(site.host) == {network.link}
+    assert site.host.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "1"
     rig.do(rig.networks.remove(network))
     assert site.host.run("nft", "list", "ruleset") == "" and links(site.host) == set()
+    assert site.host.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "0"
 
 
 def test_the_table_is_as_rendered(rig: Rig, site: Site) -> None:

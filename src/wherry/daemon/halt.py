@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import select
 import signal
@@ -21,13 +20,12 @@ from wherry.api.services import Containers
 from wherry.daemon.config import Config
 from wherry.daemon.locks import Locks, holder_of
 from wherry.daemon.log import set_level, set_up_log
+from wherry.daemon.networks import network_settings
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
 from wherry.network.dns.client import end_process
 from wherry.supervisor.client import SupervisorClient
 from wherry.supervisor.identity import engine_id
-
-log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 3
 """Seconds that a container's process has after its stop signal."""
@@ -47,9 +45,18 @@ def halt(config: Config, timeout: int) -> None:
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, None)
         asyncio.run(_end_containers(config, timeout))
-        asyncio.run(_remove_networks(config))
         asyncio.run(end_process(config.exec_root))
+        withdraw_networks(config)
     _wait_for_keeper(config.exec_root)
+
+
+def withdraw_networks(config: Config) -> None:
+    """Take the engine's bridges and rules from the host, whoever left them. Raises Unavailable."""
+    if (config.data_root / "engine-id").exists():
+        from wherry.network.service import Networks
+
+        networks = Networks(engine_id(str(config.data_root)), network_settings(config))
+        asyncio.run(networks.close(remove=True))
 
 
 def end_daemon(exec_root: Path) -> None:
@@ -101,20 +108,6 @@ async def _end_containers(config: Config, timeout: int) -> None:
     finally:
         await wired.close()
     await end_supervisor(config)
-
-
-async def _remove_networks(config: Config) -> None:
-    """Take bridges and rules from the host; the next daemon makes them again."""
-    if not config.data_root.exists():
-        return
-    from wherry.daemon.networks import network_settings
-    from wherry.network.service import Networks
-
-    networks = Networks(engine_id(str(config.data_root)), network_settings(config))
-    try:
-        await networks.close(remove=True)
-    except OSError as error:
-        log.warning("the host's networks are left as they are: %s", error.strerror)
 
 
 async def stop_containers(containers: Containers, timeout: int | None) -> None:

@@ -146,7 +146,12 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             networks=assembly.networks,
             volumes=assembly.volumes,
             events=events,
-            engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
+            engine=Engine(
+                facts,
+                lambda: storage.containers,
+                lambda: len(storage.images.ids()),
+                running.fabric.warnings,
+            ),
             registry=registry,
         ),
         (storage.database.close, *running.closing(), registry.close),

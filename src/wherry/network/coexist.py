@@ -68,9 +68,10 @@ def wanted_rules(chain: str, comment: str, links: Iterable[str]) -> list[Rule]:
 class Forwarding:
     """Keeps our rules in chains of others, where they are needed."""
 
-    def __init__(self, comment: str) -> None:
-        """`comment` marks our rules: only those are ever removed."""
+    def __init__(self, comment: str, table: str) -> None:
+        """`comment` marks our rules: only those are ever removed. `table` is our own."""
         self._comment = comment
+        self._table = table
 
     def settle(self, links: Sequence[str], *, allow: bool) -> tuple[list[str], list[str]]:
         """Have rules where they are needed and nowhere else; return what was done, and warnings.
@@ -120,14 +121,17 @@ class Forwarding:
                 f"let wherry's links through the chain {denial.name}, which denies by default"
             )
 
-    def withdraw(self) -> None:
-        """Take all our rules out of chains of others. Raises OSError."""
+    def withdraw(self) -> bool:
+        """Take all our rules out of chains of others; return whether others are on the hook. Raises OSError."""
         with Netlink(NETFILTER) as netlink:
             netlink.widen()
             denials, stale = self._look(netlink)
             self._remove(netlink, stale, [])
             for denial in denials:
                 self._remove(netlink, denial.ours, [])
+            chains = map(nft.parse_chain, netlink.dump(nft.dump_chains()))
+            others = [c for c in chains if c is not None and c.hook == nft.FORWARD]
+            return any(chain.table != self._table for chain in others)
 
     def _remove(self, netlink: Netlink, some: Sequence[RuleFacts], done: list[str]) -> None:
         if not some:

@@ -113,7 +113,7 @@ class Filter:
         with self._lock:
             self._wanted.clear()
             try:
-                if self._has_rules(rules.ADMIN_FORWARD) or self._has_rules(rules.ADMIN_PREROUTING):
+                if self._rules_of(rules.ADMIN_FORWARD) or self._rules_of(rules.ADMIN_PREROUTING):
                     empty = nft.flush_chain(rules.FAMILY, self.table, rules.OTHERS)
                     self._commit([empty, *rules.plan_load(self.table, ())])
                 else:
@@ -123,14 +123,14 @@ class Filter:
                     raise _refused(error) from error
             self._loaded = False
 
-    def _has_rules(self, chain: str) -> bool:
+    def _rules_of(self, chain: str) -> list[nft.RuleFacts]:
         with Netlink(NETFILTER) as asked:
             asked.widen()
             try:
                 found = asked.dump(nft.dump_rules(rules.FAMILY, self.table, chain))
             except NetlinkError:
-                return False
-            return any(nft.parse_rule(message) is not None for message in found)
+                return []
+            return [rule for rule in map(nft.parse_rule, found) if rule is not None]
 
     def close_others(self, version: int) -> None:
         """Keep the host from forwarding for others than us; once. Raises Unavailable."""
@@ -140,9 +140,10 @@ class Filter:
             except NetlinkError as error:
                 raise _refused(error) from error
 
-    def has_closed_others(self) -> bool:
-        """Whether that was done, by whichever daemon."""
-        return self._has_rules(rules.OTHERS)
+    def has_closed_others(self, version: int) -> bool:
+        """Whether that was done, by whichever daemon: the host did not forward that family before."""
+        mark = rules.closing_mark(version)
+        return any(rule.comment == mark for rule in self._rules_of(rules.OTHERS))
 
     def is_loaded(self) -> bool:
         """Whether the kernel has the table now."""

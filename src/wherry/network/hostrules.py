@@ -29,7 +29,7 @@ class HostRules:
 
     def __init__(self, table: Filter, naming: Naming, settings: NetworkSettings) -> None:
         self._filter = table
-        self._forwarding = Forwarding(naming.comment)
+        self._forwarding = Forwarding(naming.comment, naming.table)
         self._settings = settings
         self._closed: set[int] = set()
         self._settled: set[int] = set()
@@ -64,11 +64,20 @@ class HostRules:
         return self.settle(links, versions)
 
     def withdraw(self) -> None:
-        """Take the table and our rules in others' chains away; forwarding stays as it is. Raises Unavailable."""
+        """Take the table and our rules in others' chains away. Raises Unavailable.
+
+        Forwarding that was turned on for us is turned off, unless somebody else filters what is
+        forwarded, and so may have come to need it: no router is left behind that was none.
+        """
         self._settled.clear()
-        if self._settings.firewall:
-            self._forwarding.withdraw()
-            self._filter.unload()
+        if not self._settings.firewall:
+            return
+        turned_on = [version for version in _SWITCHES if self._filter.has_closed_others(version)]
+        alone = not self._forwarding.withdraw()
+        for version in turned_on if alone else ():
+            write_sysctl(_SWITCHES[version], "0")
+        self._closed.clear()
+        self._filter.unload()
 
     def _allow_forwarding(self, versions: Sequence[int]) -> list[str]:
         """Turn the kernel's forwarding on, and keep the host from becoming everybody's router by that."""
@@ -77,7 +86,7 @@ class HostRules:
             switch = _SWITCHES[version]
             present = read_sysctl(switch)
             if present == "1":
-                if version in self._closed and not self._filter.has_closed_others():
+                if version in self._closed and not self._filter.has_closed_others(version):
                     missing += self._close(version)
                 continue
             if not self._settings.ip_forward or not present:

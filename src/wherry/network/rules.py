@@ -268,8 +268,14 @@ def plan_closing(table: str, version: int) -> list[Request]:
         for name in names
         for field in (clauses.IIFNAME, clauses.OIFNAME)
     ]
-    parts = [*skip, (clauses.answers(), _ACCEPT), (clauses.protocol(family), _DROP)]
-    return [nft.new_rule(FAMILY, table, Rule(OTHERS, part)) for part in parts]
+    some = [Rule(OTHERS, part) for part in (*skip, (clauses.answers(), _ACCEPT))]
+    some.append(Rule(OTHERS, (clauses.protocol(family), _DROP), closing_mark(version)))
+    return [nft.new_rule(FAMILY, table, rule) for rule in some]
+
+
+def closing_mark(version: int) -> str:
+    """Return the comment that tells the next daemon that this engine has turned forwarding on."""
+    return f"IPv{version} forwarding was off"
 
 
 def _by_set(elements: Iterable[Element]) -> dict[str, list[Element]]:
