@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
+from wherry.model.errors import WherryError
 from wherry.model.networks import PublishedPort
 from wherry.network.dns.client import NameService
 
@@ -44,5 +46,10 @@ class Relays:
 
     async def stop(self, key: str) -> None:
         """Stop all that is served under `key`; again is fine."""
-        for name in self._keys.pop(key, ()):
+        keys = self._keys.pop(key, ())
+        for name in keys:
             self._names.unrelay(name)
+        if keys:
+            # The port is free only when the other process has let go of it as well.
+            with contextlib.suppress(WherryError):
+                await self._names.settled()
