@@ -58,7 +58,9 @@ class ClientContexts:
 
     async def prepare(self, ref: ContextRef) -> ContextRef:
         """Read the .dockerignore of an archive or of what the engine fetches."""
-        if ref.ignore or ref.kind not in (ContextKind.TREE, ContextKind.GIT, ContextKind.URL):
+        if ref.kind in (ContextKind.GIT, ContextKind.URL):
+            ref = await in_thread(lambda: self._store.fetch(ref))
+        if ref.ignore or ref.kind is not ContextKind.TREE:
             return ref
         try:
             lines = parse(await self.read(ref, ".dockerignore"))
