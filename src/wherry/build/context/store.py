@@ -158,7 +158,8 @@ class ContextStore:
                 gone.append(self._fetched.pop(next(iter(self._fetched))))
         for old in gone:
             self._remove_unused(old)
-        return replace(ref, kind=ContextKind.TREE, value=tree.id)
+        epoch = tree.epoch if ref.epoch is None else ref.epoch
+        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
 
     def tree(self, tree_id: str) -> StoredTree:
         """Return a tree that is here. Raises NotFound."""
