@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.api.router import Route, Router
+from wherry.api.routes.build import BuildRoutes
 from wherry.api.routes.containers import ContainerRoutes
 from wherry.api.routes.files import FileRoutes
 from wherry.api.routes.images import ImageRoutes
@@ -27,6 +28,7 @@ def all_routes(services: Services) -> list[Route]:
         *ImageRoutes(images, engine).routes(),
         *RegistryRoutes(services.registry).routes(),
         *VolumeRoutes(services.volumes).routes(),
+        *BuildRoutes(services.builds, services.contexts).routes(),
         *later_routes(),
     ]
 

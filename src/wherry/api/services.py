@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wherry.api.building import BuildContexts
 from wherry.build.service import Builds
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event
@@ -225,3 +226,4 @@ class Services:
     engine: Engine
     registry: Registry
     builds: Builds
+    contexts: BuildContexts

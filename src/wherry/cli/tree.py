@@ -46,7 +46,7 @@ CONTAINER: dict[str, Entry] = {
 }
 IMAGE: dict[str, Entry] = {
     "bootstrap": ("bootstrap:BOOTSTRAP", "Make a base image from the distribution's packages"),
-    "build": ("elsewhere:BUILD", "Build an image from a Dockerfile"),
+    "build": ("build:BUILD", "Build an image from a Dockerfile"),
     "history": ("history:HISTORY", "Show the history of an image"),
     "import": (
         "archives:IMPORT",
@@ -88,6 +88,11 @@ VOLUME: dict[str, Entry] = {
     "ls": ("volumes:LIST", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
 }
+BUILDER: dict[str, Entry] = {
+    "build": ("build:BUILD", "Build an image from a Dockerfile"),
+    "du": ("builder:DU", "Show what the build cache uses"),
+    "prune": ("builder:PRUNE", "Remove build cache"),
+}
 CONTEXT: dict[str, Entry] = {
     "create": ("context:CREATE", "Create a context"),
     "export": (
@@ -109,6 +114,7 @@ REGISTRY: dict[str, Entry] = {
     "stop": ("registry:STOP", "Stop the engine's own registry"),
 }
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
+    "builder": ("Manage builds", BUILDER),
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
@@ -152,7 +158,7 @@ _SYNONYMS = {
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "builder", "buildx", "checkpoint", "compose"),
+    *("login", "logout", "buildx", "checkpoint", "compose"),
     *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 

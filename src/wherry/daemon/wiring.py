@@ -25,6 +25,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
 from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
+from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.images.service import ImageService
@@ -157,6 +158,7 @@ async def build(config: Config) -> Wired:
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
             builds=builds,
+            contexts=ClientContexts(contexts),
         ),
         (storage.database.close, lambda: _leave(supervisor), assembly.close, registry.close),
     )

@@ -15,7 +15,7 @@ from wherry.model.errors import Forbidden, NotFound, Unavailable, Unsupported
 
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
-    "building images": "POST /build; POST /build/cancel; POST /session",
+    "building by the BuildKit API": "POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
     "networks": (
@@ -133,7 +133,6 @@ def later_routes() -> list[Route]:
         Route("GET", "/networks/{id}", _one_network),
         Route("DELETE", "/networks/{id}", _remove_network),
         Route("POST", "/networks/prune", _constant({"NetworksDeleted": None})),
-        Route("POST", "/build/prune", _constant({"CachesDeleted": None, "SpaceReclaimed": 0})),
         Route("GET", "/plugins", _constant([])),
         Route("GET", "/plugins/{name:all}/json", _no_plugin),
     ]

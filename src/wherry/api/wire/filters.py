@@ -16,6 +16,9 @@ CONTAINERS = frozenset(
 CONTAINERS_PRUNE = frozenset(("label", "label!", "until"))
 IMAGES = frozenset("dangling label label! before since reference until".split())
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
+BUILD_PRUNE = frozenset(
+    "until id parent type description inuse shared private label unused-for".split()
+)
 VOLUMES = frozenset(("dangling", "driver", "label", "name"))
 VOLUMES_PRUNE = frozenset(("all", "label", "label!"))
 EVENTS = frozenset(

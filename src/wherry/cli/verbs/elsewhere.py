@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 
-def _build(session: Session, _options: Options, _arguments: list[str]) -> int:
-    session.engine.open("POST", "/build").read()
-    return 0
-
-
 def _networks(session: Session, options: Options, _arguments: list[str]) -> int:
     found = sorted(session.engine.get("/networks"), key=lambda network: network["Name"])
     rows = [(n["Id"][:12], n["Name"], n["Driver"], n["Scope"]) for n in found]
@@ -110,9 +105,6 @@ def _search(session: Session, _options: Options, arguments: list[str]) -> int:
 _LIST_FLAGS = (
     Flag("format", "string", "Format output: 'json'"),
     Flag("quiet", "bool", "Only display names or IDs", short="q"),
-)
-BUILD = Command(
-    _build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", interspersed=False
 )
 NETWORKS = Command(_networks, "[OPTIONS]", "List networks", _LIST_FLAGS, most=0)
 _FORCE = Flag("force", "bool", "Do it without asking, or although it is in use", short="f")
