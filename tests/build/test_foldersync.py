@@ -6,7 +6,7 @@ import io
 import os
 import socket
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,10 @@ from wherry.model.folder import FolderEntry
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ContextStore:
-    return ContextStore(tmp_path / "contexts")
+def store(tmp_path: Path) -> Iterator[ContextStore]:
+    store = ContextStore(tmp_path / "contexts")
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -40,9 +40,7 @@ def fetchers(folder: Path) -> Mapping[ContextKind, Fetch]:
             shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
             for directory, names, files in os.walk(target):
                 for name in (*names, *files):
-                    os.utime(
-                        os.path.join(directory, name), (epoch, epoch), follow_symlinks=False
-                    )
+                    os.utime(os.path.join(directory, name), (epoch, epoch), follow_symlinks=False)
         return target.parent.name
 
     def from_web(store: ContextStore, ref: ContextRef) -> str:

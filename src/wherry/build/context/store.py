@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from wherry.build.context.graves import Graves
 from wherry.build.context.listing import Summary, content_digest, open_file, walk
 from wherry.build.context.synced import SyncedFolder, fill
 from wherry.build.context.tarred import receive_tar
@@ -116,7 +117,7 @@ class ContextStore:
         self._kept: dict[str, _Kept] = {}
         self._syncs: dict[str, _Sync] = {}
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sweep()
+        self._graves = Graves(root)
         spread(root)
         with self._filling() as empty:
             self._empty = self._adopt(empty, {})
@@ -158,7 +159,8 @@ class ContextStore:
                 gone.append(self._fetched.pop(next(iter(self._fetched))))
         for old in gone:
             self._remove_unused(old)
-        return replace(ref, kind=ContextKind.TREE, value=tree.id)
+        epoch = tree.epoch if ref.epoch is None else ref.epoch
+        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
 
     def tree(self, tree_id: str) -> StoredTree:
         """Return a tree that is here. Raises NotFound."""
@@ -382,12 +384,11 @@ class ContextStore:
                     gone.append(self._trees.pop(other, None))
         for tree in gone:
             if tree is not None:
-                remove_path(tree.path)
+                self._graves.bury(tree.path)
 
-    def _sweep(self) -> None:
-        # Nothing was synced to disk: what a crash of the machine left may be holes.
-        for leftover in self._root.iterdir():
-            remove_path(leftover)
+    def close(self) -> None:
+        """End the thread that removes; what is left is removed at the next start."""
+        self._graves.close()
 
 
 def _bare(ref: ContextRef) -> ContextRef:
