@@ -67,9 +67,7 @@ class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
     async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started: ...
-    async def attach(
-        self, key: str, attachment: Attachment, fd: int, initial: bytes = b""
-    ) -> None: ...
+    async def attach(self, key: str, attachment: Attachment, fd: int, initial: bytes) -> None: ...
     async def signal(self, key: str, signo: int) -> None: ...
     async def forget(self, key: str) -> None: ...
 
@@ -139,7 +137,7 @@ class BuildContainers:
                 self._starter.prepare, container, prepared.wiring, extra
             )
             await self._supervisor.attach(
-                container.id, Attachment(False, True, True), theirs.detach()
+                container.id, Attachment(False, True, True), theirs.detach(), b""
             )
             started = True
             begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
