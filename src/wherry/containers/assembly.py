@@ -261,6 +261,8 @@ class Assembly:
             trash=self._trash,
             folder=folder,
             kernel=needs.kernel,
+            networking=cabling,
+            default_network=default_network(settings.default_bridge()),
         )
         self._monitors = Monitors(
             store=store,

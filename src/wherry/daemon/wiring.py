@@ -15,7 +15,9 @@ from pathlib import Path
 
 from wherry.api.services import Services
 from wherry.build.cache import BuildCache
+from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
+from wherry.build.outputs import Outputs
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -32,6 +34,7 @@ from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.daemon.networks import network_settings
 from wherry.daemon.relays import Relays
+from wherry.images.archive.save import Saver
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.inotify import Inotify
@@ -157,6 +160,8 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             contexts=contexts,
             tagged=images.tell_tagged,
         )
+        saver = Saver(storage.images, storage.content, storage.leases)
+        clients_contexts = ClientContexts(contexts, Outputs(saver, storage.images).write)
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
@@ -170,7 +175,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             events=events,
             registry=registry,
             builds=builds,
-            contexts=ClientContexts(contexts),
+            contexts=clients_contexts,
             engine=Engine(
                 facts,
                 lambda: storage.containers,
