@@ -55,13 +55,15 @@ class Api:
         version: str = "v1.47",
         kind: str = "application/json",
         timeout: float = 20,
+        search: str = "",
         **query: object,
     ) -> Answer:
         """Send one request on a connection of its own; objects go as JSON, bytes as they are."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         where = f"/{version}{quote(path)}" if version else path
-        if query:
-            where += "?" + urlencode(query)
+        if query or search:
+            # `search` is for names that come twice, or that this function has for itself.
+            where += "?" + (search or urlencode(query))
         connection = _Connection(self.path, timeout)
         try:
             connection.request(method, where, data, {"Content-Type": kind} if data else {})

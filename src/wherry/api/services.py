@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wherry.api.building import BuildContexts
 from wherry.build.service import Builds
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event
 from wherry.model.ids import Digest
 from wherry.model.images import Image
+from wherry.model.networks import EndpointSpec, NetworkSpec
 from wherry.model.resources import Limits
 from wherry.model.views import (
     AttachOptions,
@@ -30,10 +32,12 @@ from wherry.model.views import (
     Filters,
     ImageDeletion,
     LogOptions,
+    NetworkView,
     PathStat,
     Progress,
     Pruned,
     RegistryStatus,
+    Repaired,
     StatsSample,
 )
 from wherry.model.volumes import VolumeRequest, VolumeView
@@ -168,6 +172,22 @@ class Images(Protocol):
         ...
 
 
+class Networks(Protocol):
+    """Everything that can be asked of networks."""
+
+    async def list(self, filters: Filters) -> list[NetworkView]: ...
+    async def inspect(self, ref: str, scope: str = "") -> NetworkView: ...
+    async def create(self, spec: NetworkSpec) -> tuple[str, str]:
+        """Return the id and a warning."""
+        ...
+
+    async def remove(self, ref: str) -> None: ...
+    async def prune(self, filters: Filters) -> list[str]: ...
+    async def connect(self, ref: str, container_ref: str, wish: EndpointSpec) -> None: ...
+    async def disconnect(self, ref: str, container_ref: str, *, force: bool) -> None: ...
+    async def repair(self) -> Repaired: ...
+
+
 class Volumes(Protocol):
     """Everything that can be asked of volumes."""
 
@@ -220,8 +240,10 @@ class Services:
 
     containers: Containers
     images: Images
+    networks: Networks
     volumes: Volumes
     events: Events
     engine: Engine
     registry: Registry
     builds: Builds
+    contexts: BuildContexts

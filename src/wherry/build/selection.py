@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wherry.build.context.listing import Found, Wanted, walk
-from wherry.build.context.store import ignoring
+from wherry.build.context.views import ignoring
 from wherry.build.wildcards import compiled, has_wildcards
 from wherry.kernel.paths import (
     RESOLVE_BENEATH,

@@ -46,7 +46,7 @@ CONTAINER: dict[str, Entry] = {
 }
 IMAGE: dict[str, Entry] = {
     "bootstrap": ("bootstrap:BOOTSTRAP", "Make a base image from the distribution's packages"),
-    "build": ("elsewhere:BUILD", "Build an image from a Dockerfile"),
+    "build": ("build:BUILD", "Build an image from a Dockerfile"),
     "history": ("history:HISTORY", "Show the history of an image"),
     "import": (
         "archives:IMPORT",
@@ -73,12 +73,13 @@ SYSTEM: dict[str, Entry] = {
     "prune": ("prune:PRUNE_SYSTEM", "Remove unused data"),
 }
 NETWORK: dict[str, Entry] = {
-    "connect": ("elsewhere:CONNECT", "Connect a container to a network"),
-    "create": ("elsewhere:CREATE_NETWORK", "Create a network"),
-    "disconnect": ("elsewhere:DISCONNECT", "Disconnect a container from a network"),
-    "prune": ("elsewhere:PRUNE_NETWORKS", "Remove all unused networks"),
-    "rm": ("elsewhere:REMOVE_NETWORKS", "Remove one or more networks"),
-    "ls": ("elsewhere:NETWORKS", "List networks"),
+    "connect": ("networks:CONNECT", "Connect a container to a network"),
+    "create": ("networks:CREATE", "Create a network"),
+    "disconnect": ("networks:DISCONNECT", "Disconnect a container from a network"),
+    "prune": ("networks:PRUNE", "Remove all unused networks"),
+    "repair": ("networks:REPAIR", "Make rules and links anew that somebody took away"),
+    "rm": ("networks:REMOVE", "Remove one or more networks"),
+    "ls": ("networks:LIST", "List networks"),
     "inspect": ("inspect:INSPECT_NETWORK", "Display detailed information on networks"),
 }
 VOLUME: dict[str, Entry] = {
@@ -87,6 +88,11 @@ VOLUME: dict[str, Entry] = {
     "rm": ("volumes:REMOVE", "Remove one or more volumes"),
     "ls": ("volumes:LIST", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
+}
+BUILDER: dict[str, Entry] = {
+    "build": ("build:BUILD", "Build an image from a Dockerfile"),
+    "du": ("builder:DU", "Show what the build cache uses"),
+    "prune": ("builder:PRUNE", "Remove build cache"),
 }
 CONTEXT: dict[str, Entry] = {
     "create": ("context:CREATE", "Create a context"),
@@ -109,6 +115,7 @@ REGISTRY: dict[str, Entry] = {
     "stop": ("registry:STOP", "Stop the engine's own registry"),
 }
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
+    "builder": ("Manage builds", BUILDER),
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
@@ -152,7 +159,7 @@ _SYNONYMS = {
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "builder", "buildx", "checkpoint", "compose"),
+    *("login", "logout", "buildx", "checkpoint", "compose"),
     *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 

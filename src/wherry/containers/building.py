@@ -14,9 +14,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.endpoints import DEFAULT_MODES, wanted_endpoints
+from wherry.containers.networking import Networking
 from wherry.containers.start import Starter
 from wherry.kernel import mount
 from wherry.kernel.calls import Kernel
@@ -86,7 +89,12 @@ class BuildContainers:
         trash: Bin,
         folder: Callable[[str], Path],
         kernel: Kernel,
+        networking: Networking,
+        default_network: str,
     ) -> None:
+        """`default_network` is the network of steps that ask for none."""
+        self._networking = networking
+        self._default_network = default_network
         self._starter = starter
         self._supervisor = supervisor
         self._trash = trash
@@ -123,12 +131,17 @@ class BuildContainers:
         try:
             copying = asyncio.create_task(_copy(ours, output))
             extra = [self._memory_file(container.id, n, f, held) for n, f in enumerate(files)]
-            launch = await asyncio.to_thread(self._starter.prepare, container, extra)
+            prepared = await self._networking.attach(self._in_network(container))
+            container = prepared.container
+            launch = await asyncio.to_thread(
+                self._starter.prepare, container, prepared.wiring, extra
+            )
             await self._supervisor.attach(
                 container.id, Attachment(False, True, True), theirs.detach(), b""
             )
             started = True
-            await self._supervisor.start(launch, [held[name] for name in launch.held])
+            begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
+            self._networking.started(container, begun.descriptors)
             end = await ended
             # The supervisor ends the stream when it may forget the process.
             await self._supervisor.forget(container.id)
@@ -150,6 +163,16 @@ class BuildContainers:
             del self._running[container.id]
             if not forgotten:
                 await asyncio.shield(self._supervisor.forget(container.id))
+            await asyncio.shield(self._networking.release(container))
+
+    def _in_network(self, container: Container) -> Container:
+        """Return the container with the networks that its mode means. Raises Invalid."""
+        spec = container.spec
+        if spec.namespaces.network in DEFAULT_MODES:
+            mode = replace(spec.namespaces, network=self._default_network)
+            spec = replace(spec, namespaces=mode)
+        spec = replace(spec, endpoints=wanted_endpoints(spec))
+        return replace(container, spec=self._networking.checked(spec))
 
     async def _kill(self, key: str, ended: asyncio.Future[Exit]) -> None:
         deadline = time.monotonic() + _KILL_SECONDS

@@ -11,6 +11,7 @@ from wherry.api.messages import Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, json_answer
 from wherry.api.services import Services
+from wherry.api.wire.build import render_cache
 from wherry.api.wire.codec import encode, parse_time
 from wherry.api.wire.container import render_item
 from wherry.api.wire.events import render_event
@@ -113,7 +114,7 @@ class SystemRoutes:
             usage = await self._services.volumes.usage()
             answer["Volumes"] = [render_volume(view) for view in usage]
         if "build-cache" in kinds:
-            answer["BuildCache"] = []
+            answer["BuildCache"] = render_cache(await self._services.builds.disk_usage())
         return json_answer(answer)
 
 

@@ -1,33 +1,43 @@
 """Where contexts lie: each a folder of its own below one root, known by a random id.
 
-`<root>/<id>/files` is the tree, `<root>/<id>/index` what the next sync of the same folder compares with.
-Nothing here needs to outlive a crash of the machine: what another boot left is swept.
+`<root>/<id>/files` is the tree. A tree is kept as long as a build holds it, a client's folder until the
+next sync replaces it or others crowd it out. Nothing here outlives the process: contexts come again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from wherry.build.context.listing import Summary, Wanted, walk
+from wherry.build.context.graves import Graves
+from wherry.build.context.listing import Summary, content_digest, open_file, walk
+from wherry.build.context.synced import SyncedFolder, fill
 from wherry.build.context.tarred import receive_tar
+from wherry.build.context.views import ignoring, link_tree
 from wherry.build.files import Tree
 from wherry.kernel.paths import open_in_root, remove_path
+from wherry.model import folder as codec
 from wherry.model.build import ContextKind, ContextRef
 from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.folder import FolderEntry
 from wherry.model.ignore import Matcher
 from wherry.storage.durable import full
 from wherry.storage.layers.entries import Readable
+from wherry.storage.placement import spread
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_MOST_FOLDERS: Final = 16
+"""Clients' folders that are kept for their next sync."""
 Fetch = Callable[["ContextStore", ContextRef], str]
 """Brings a context from elsewhere, and returns the id of the tree it became."""
 
@@ -53,6 +63,44 @@ class StoredTree:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """The answer to a manifest: the tree where all of it is here, else the sync and what it needs."""
+
+    tree: str = ""
+    sync: str = ""
+    numbers: tuple[int, ...] = ()
+    """Of the entries whose content is to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFolder:
+    """A client's folder that is here; times are seconds since the epoch."""
+
+    id: str
+    key: str
+    last_used: float
+    in_use: bool
+
+
+@dataclass(slots=True)
+class _Sync:
+    key: str
+    digest: str
+    entries: list[FolderEntry]
+    base: SyncedFolder
+    base_tree: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    tree: str
+    digest: str
+    folder: SyncedFolder
+    last_used: float
+
+
 class ContextStore:
     """The contexts under `root`, which one process owns. It is a `Contexts`. Everything blocks."""
 
@@ -62,9 +110,15 @@ class ContextStore:
         self._fetchers = dict(fetchers or {})
         self._lock = threading.Lock()
         self._trees: dict[str, StoredTree] = {}
+        self._views: dict[ContextRef, str] = {}
         self._fetched: dict[ContextRef, str] = {}
+        self._uses: dict[str, int] = {}
+        self._archives: set[str] = set()
+        self._kept: dict[str, _Kept] = {}
+        self._syncs: dict[str, _Sync] = {}
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sweep()
+        self._graves = Graves(root)
+        spread(root)
         with self._filling() as empty:
             self._empty = self._adopt(empty, {})
 
@@ -83,12 +137,30 @@ class ContextStore:
                 return self._empty
             case ContextKind.TREE:
                 tree = self.tree(ref.value)
-            case kind:
-                fetch = self._fetchers.get(kind)
-                if fetch is None:
-                    raise Unsupported(f"a context of kind {kind.value}: {ref.value}")
-                tree = self.tree(fetch(self, ref))
+            case _:
+                with self._lock:
+                    known = self._trees.get(self._fetched.get(_bare(ref), ""))
+                tree = known or self.tree(self.fetch(ref).value)
         return self.filtered(tree, ref.ignore) if ref.ignore else tree
+
+    def fetch(self, ref: ContextRef) -> ContextRef:
+        """Return a context that is elsewhere as the tree that it is now; `open` then gives the same tree.
+
+        The tree stays until the next fetch of it, or until others crowd it out. Blocks. Raises as `open`.
+        """
+        fetch = self._fetchers.get(ref.kind)
+        if fetch is None:
+            raise Unsupported(f"a context of kind {ref.kind.value}: {ref.value}")
+        tree = self.tree(fetch(self, ref))
+        with self._lock:
+            gone = [self._fetched.pop(_bare(ref), "")]
+            self._fetched[_bare(ref)] = tree.id
+            while len(self._fetched) > _MOST_FOLDERS:
+                gone.append(self._fetched.pop(next(iter(self._fetched))))
+        for old in gone:
+            self._remove_unused(old)
+        epoch = tree.epoch if ref.epoch is None else ref.epoch
+        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
 
     def tree(self, tree_id: str) -> StoredTree:
         """Return a tree that is here. Raises NotFound."""
@@ -105,7 +177,103 @@ class ContextStore:
         """
         with self.adopting() as (path, contents):
             receive_tar(stream, path, contents)
-        return self._last(path)
+        with self._lock:
+            self._uses[path.parent.name] = 1
+            self._archives.add(path.parent.name)
+        return path.parent.name
+
+    def is_archive(self, tree_id: str) -> bool:
+        """Whether a tree came as an archive, with what its own .dockerignore leaves out."""
+        return tree_id in self._archives
+
+    # -- folders of clients -------------------------------------------------------------------
+
+    def known(self, digest: str) -> str:
+        """Return the tree whose manifest has this SHA-256 (hex), held until `release`; "" for none."""
+        with self._lock:
+            for kept in self._kept.values():
+                if kept.digest == digest:
+                    return self._hold(kept)
+        return ""
+
+    def begin_sync(self, key: str, manifest: bytes) -> Lacking:
+        """Compare a folder with what was synced under the same key before.
+
+        A tree in the answer is held until `release`. Raises Invalid for a malformed manifest, Full.
+        """
+        digest = hashlib.sha256(manifest).hexdigest()
+        if tree := self.known(digest):
+            return Lacking(tree)
+        entries = codec.decode(manifest)
+        with self._lock:
+            kept = self._kept.get(key)
+            base = kept.folder if kept else SyncedFolder()
+            base_tree = self._hold(kept) if kept else ""
+        sync = _Sync(key, digest, entries, base, base_tree, base.lacks(entries))
+        sync_id = secrets.token_hex(12)
+        with self._lock:
+            self._syncs[sync_id] = sync
+        if sync.numbers:
+            return Lacking("", sync_id, sync.numbers)
+        return Lacking(self.finish_sync(sync_id, io.BytesIO()))
+
+    def finish_sync(self, sync_id: str, stream: Readable) -> str:
+        """Take the contents that were wanted, and return the tree, held until `release`.
+
+        Raises NotFound, Invalid, Full.
+        """
+        with self._lock:
+            sync = self._syncs.pop(sync_id, None)
+        if sync is None:
+            raise NotFound("folder sync", sync_id)
+        try:
+            with self.adopting() as (path, digests):
+                fill(path, sync.entries, sync.base, sync.numbers, stream, digests)
+            tree = self.tree(path.parent.name)
+            folder = SyncedFolder(
+                {entry.path: entry for entry in sync.entries}, path, tree.contents
+            )
+            settled = all(entry.mark != codec.UNSETTLED for entry in sync.entries)
+            digest = sync.digest if settled else ""
+            with self._lock:
+                before = self._kept.pop(sync.key, None)
+                kept = self._kept[sync.key] = _Kept(tree.id, digest, folder, 0)
+                self._hold(kept)
+                crowd = list(self._kept.values())[:-_MOST_FOLDERS]
+                self._kept = dict(list(self._kept.items())[-_MOST_FOLDERS:])
+            for gone in (before, *crowd):
+                if gone is not None:
+                    self._remove_unused(gone.tree)
+        finally:
+            if sync.base_tree:
+                self.release(sync.base_tree)
+        return tree.id
+
+    def abort_sync(self, sync_id: str) -> None:
+        """Forget a sync that nobody will finish; unknown is fine."""
+        with self._lock:
+            sync = self._syncs.pop(sync_id, None)
+        if sync is not None and sync.base_tree:
+            self.release(sync.base_tree)
+
+    def folders(self) -> list[KeptFolder]:
+        """Return the clients' folders that are kept for their next sync."""
+        with self._lock:
+            return [
+                KeptFolder(kept.tree, key, kept.last_used, self._uses.get(kept.tree, 0) > 0)
+                for key, kept in self._kept.items()
+            ]
+
+    def forget(self, tree_id: str) -> None:
+        """Keep a client's folder no longer than a build holds it."""
+        with self._lock:
+            self._kept = {k: kept for k, kept in self._kept.items() if kept.tree != tree_id}
+        self._remove_unused(tree_id)
+
+    def _hold(self, kept: _Kept) -> str:
+        kept.last_used = time.time()
+        self._uses[kept.tree] = self._uses.get(kept.tree, 0) + 1
+        return kept.tree
 
     @contextmanager
     def adopting(
@@ -119,9 +287,6 @@ class ContextStore:
             known: dict[tuple[int, int], bytes] = {}
             yield path, known
             self._adopt(path, known, epoch)
-
-    def _last(self, path: Path) -> str:
-        return path.parent.name
 
     @contextmanager
     def _filling(self) -> Generator[Path]:
@@ -183,13 +348,13 @@ class ContextStore:
             return tree
         ref = ContextRef(ContextKind.TREE, tree.id, lines)
         with self._lock:
-            known = self._trees.get(self._fetched.get(ref, ""))
+            known = self._trees.get(self._views.get(ref, ""))
         if known is not None:
             return known
         with self.adopting(tree.epoch) as (path, digests), tree.open() as root:
-            _link_tree(root, path, ignoring(matcher), tree.contents, digests)
+            link_tree(root, path, ignoring(matcher), tree.contents, digests)
         with self._lock:
-            self._fetched[ref] = path.parent.name
+            self._views[ref] = path.parent.name
         return self.tree(path.parent.name)
 
     def filter(self, tree_id: str, lines: tuple[str, ...]) -> str:
@@ -197,90 +362,42 @@ class ContextStore:
         return self.filtered(self.tree(tree_id), lines).id
 
     def release(self, tree_id: str) -> None:
-        """Remove a tree, and what was filtered from it; missing is fine. Who has it open reads on."""
+        """Hold a tree no longer; missing is fine. The last holder's end removes what no sync will need."""
         with self._lock:
+            left = self._uses.get(tree_id, 0) - 1
+            if left > 0:
+                self._uses[tree_id] = left
+                return
+            self._uses.pop(tree_id, None)
+        self._remove_unused(tree_id)
+
+    def _remove_unused(self, tree_id: str) -> None:
+        """Remove a tree that nobody holds and no sync will need, and the views of it."""
+        with self._lock:
+            if self._uses.get(tree_id) or any(k.tree == tree_id for k in self._kept.values()):
+                return
+            self._archives.discard(tree_id)
             gone = [self._trees.pop(tree_id, None)]
-            for ref, other in list(self._fetched.items()):
+            for ref, other in list(self._views.items()):
                 if ref.kind is ContextKind.TREE and ref.value == tree_id:
-                    del self._fetched[ref]
+                    del self._views[ref]
                     gone.append(self._trees.pop(other, None))
         for tree in gone:
             if tree is not None:
-                remove_path(tree.path)
+                self._graves.bury(tree.path)
 
-    def _sweep(self) -> None:
-        # Nothing was synced to disk: what a crash of the machine left may be holes.
-        for leftover in self._root.iterdir():
-            remove_path(leftover)
+    def close(self) -> None:
+        """End the thread that removes; what is left is removed at the next start."""
+        self._graves.close()
 
 
-def ignoring(matcher: Matcher) -> Wanted:
-    """Return what `walk` asks: a folder left out is still there where `!` brings back something in it."""
-
-    def wanted(path: bytes, is_directory: bool) -> tuple[bool, bool]:
-        name = os.fsdecode(path)
-        if not matcher.ignored(name):
-            return True, True
-        return False, is_directory and matcher.descend(name)
-
-    return wanted
+def _bare(ref: ContextRef) -> ContextRef:
+    return ContextRef(ref.kind, ref.value)
 
 
 def _read_digest(parent: int, name: bytes) -> bytes:
-    from wherry.build.context.listing import content_digest, open_file
-
     fd = open_file(parent, name)
     try:
         return content_digest(fd)
     finally:
         os.close(fd)
-
-
-def _link_tree(
-    root: int,
-    path: Path,
-    wanted: Wanted,
-    contents: Mapping[bytes, bytes],
-    digests: dict[tuple[int, int], bytes],
-) -> None:
-    """Make `path` a tree of hard links to what is wanted of the tree `root`."""
-    target = os.open(path, _DIRECTORY)
-    made: dict[bytes, os.stat_result] = {b"": os.fstat(root)}
-    try:
-        for found in walk(root, wanted=wanted):
-            _make_parents(root, target, found.path, made)
-            if found.is_directory:
-                _make_directory(target, found.path, found.status, made)
-                continue
-            os.link(
-                found.name,
-                found.path,
-                src_dir_fd=found.parent,
-                dst_dir_fd=target,
-                follow_symlinks=False,
-            )
-            if found.path in contents:
-                digests[(found.status.st_dev, found.status.st_ino)] = contents[found.path]
-        for directory in sorted(made, reverse=True):
-            status = made[directory]
-            os.utime(directory or b".", ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=target)
-    finally:
-        os.close(target)
-
-
-def _make_parents(root: int, target: int, path: bytes, made: dict[bytes, os.stat_result]) -> None:
-    parts = path.split(b"/")
-    for depth in range(1, len(parts)):
-        directory = b"/".join(parts[:depth])
-        if directory not in made:
-            status = os.stat(directory, dir_fd=root, follow_symlinks=False)
-            _make_directory(target, directory, status, made)
-
-
-def _make_directory(
-    target: int, path: bytes, status: os.stat_result, made: dict[bytes, os.stat_result]
-) -> None:
-    os.mkdir(path, dir_fd=target)
-    os.chown(path, status.st_uid, status.st_gid, dir_fd=target)
-    os.chmod(path, stat.S_IMODE(status.st_mode), dir_fd=target)
-    made[path] = status

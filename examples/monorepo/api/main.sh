@@ -1,0 +1,3 @@
+#!/bin/sh
+. /app/lib.sh
+echo "api: $(shout "$1")"

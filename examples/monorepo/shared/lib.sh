@@ -1,0 +1,1 @@
+shout() { echo "$1" | tr a-z A-Z; }

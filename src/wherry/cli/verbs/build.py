@@ -1,0 +1,354 @@
+"""`wherry build`."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+
+from wherry.cli.building.answers import Answers
+from wherry.cli.building.contexts import (
+    Standard,
+    is_remote,
+    named,
+    read_ignore,
+    remote,
+    send_archive,
+    send_folder,
+)
+from wherry.cli.building.references import (
+    leaves_engine,
+    parse_annotation,
+    parse_attestations,
+    parse_cache,
+    parse_named_context,
+    parse_output,
+)
+from wherry.cli.building.show import Shown
+from wherry.cli.failure import Failure
+from wherry.cli.files import pairs_to_map, reason
+from wherry.cli.flags import Command, Flag, Options
+from wherry.cli.references import parse_reference
+from wherry.cli.session import Session
+from wherry.client import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
+_JSON = {"Content-Type": "application/json"}
+_LIMITS = {
+    "memory": "memory",
+    "memory-swap": "memory_swap",
+    "cpu-shares": "cpu_shares",
+    "cpu-period": "cpu_period",
+    "cpu-quota": "cpu_quota",
+    "cpus": "nano_cpus",
+    "cpuset-cpus": "cpuset_cpus",
+    "cpuset-mems": "cpuset_mems",
+    "pids-limit": "pids_limit",
+}
+
+
+def _build(session: Session, options: Options, arguments: list[str]) -> int:
+    answers = Answers(session, options.all("secret"), options.all("ssh"))
+    call = "check" if options.on("check") else options.text("call")
+    if call.partition(",")[0] not in ("build", "check"):
+        raise Failure(f"--call={call} is not in this version of wherry: build, check")
+    body = _request(options)
+    body["secrets"], body["ssh"] = answers.secret_ids, answers.agent_ids
+    body["check_only"] = call.startswith("check")
+    answers.destinations = [
+        (output["kind"], output["attributes"].get("dest", "")) for output in body["outputs"]
+    ]
+    shown = Shown(session, _progress(options), check=body["check_only"])
+    try:
+        with shown:
+            shown.locally(
+                "[internal] load build context",
+                lambda: _bring(session, options, arguments[0], body),
+            )
+            data = wire.encode(body).encode("utf-8", "replace")
+            for event in session.engine.events("POST", "/wherry/build", None, data, _headers()):
+                if "ask" in event:
+                    answers.give(event)
+                else:
+                    shown.take(event)
+    finally:
+        if shown.result is not None:
+            answers.close()
+    return _finish(session, options, shown)
+
+
+def _headers() -> dict[str, str]:
+    """The credentials of every registry that is logged in to: the engine takes what it needs."""
+    try:
+        from wherry.cli.credentials import all_headers
+    except ImportError:
+        return _JSON
+    return {**_JSON, **all_headers()}
+
+
+def _progress(options: Options) -> str:
+    if options.on("quiet"):
+        return "quiet"
+    return options.text("progress") or os.environ.get("BUILDKIT_PROGRESS", "") or "auto"
+
+
+def _finish(session: Session, options: Options, shown: Shown) -> int:
+    if shown.check:
+        return shown.report_check()
+    result = shown.result
+    if result is None:
+        return 1
+    image: str = result.get("image_id") or ""
+    if options.text("iidfile"):
+        _write(options.text("iidfile"), (image or result.get("manifest") or "").encode())
+    if options.text("metadata-file"):
+        _write(options.text("metadata-file"), _metadata(result))
+    if options.on("quiet") and image:
+        session.line(image)
+    return 0
+
+
+def _metadata(result: Object) -> bytes:
+    facts: Object = {}
+    if result.get("image_id"):
+        facts["containerimage.config.digest"] = result["image_id"]
+        facts["containerimage.digest"] = result.get("manifest") or result["image_id"]
+    if result.get("names"):
+        names = [str(parse_reference(name)) for name in result["names"]]
+        facts["image.name"] = ",".join(names)
+    facts |= result.get("metadata") or {}
+    import json
+
+    return (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write(path: str, content: bytes) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise Failure(reason(error)) from None
+
+
+# -- the request
+
+
+def _request(options: Options) -> Object:
+    tags = [str(parse_reference(tag).with_default_tag()) for tag in options.all("tag")]
+    outputs = [parse_output(text) for text in options.all("output")]
+    if options.on("push"):
+        outputs.append({"kind": "registry", "attributes": {}})
+    if options.on("load"):
+        outputs.append({"kind": "docker", "attributes": {}})
+    if sum(o["attributes"].get("dest") == "-" for o in outputs) > 1:
+        raise Failure("only one output can go to standard output")
+    for output in outputs:
+        # What stays at the engine needs no path of the client's.
+        if not leaves_engine(output):
+            output["attributes"].pop("dest", None)
+    platforms = [part for text in options.all("platform") for part in text.split(",") if part]
+    if len(platforms) > 1:
+        raise Failure("building for several platforms at once is not in this version of wherry")
+    args = _arguments(options)
+    provenance, sbom = parse_attestations(
+        options.all("attest"), options.text("provenance"), options.text("sbom")
+    )
+    limits = {field: options.values[name] for name, field in _LIMITS.items() if options.given(name)}
+    return {
+        "args": args,
+        "target": options.text("target"),
+        "labels": pairs_to_map(options.all("label")),
+        "annotations": dict(map(parse_annotation, options.all("annotation"))),
+        "platform": platforms[0] if platforms else "",
+        "tags": tags,
+        "no_cache": options.on("no-cache"),
+        "no_cache_filter": [
+            name for text in options.all("no-cache-filter") for name in text.split(",") if name
+        ],
+        "cache_from": [parse_cache(text, "src") for text in options.all("cache-from")],
+        "cache_to": [parse_cache(text, "dest") for text in options.all("cache-to")],
+        "outputs": outputs,
+        "network": options.text("network") or "default",
+        "extra_hosts": list(options.all("add-host")),
+        "shm_size": options.number("shm-size"),
+        "limits": limits,
+        "ulimits": options.all("ulimit"),
+        "cgroup_parent": options.text("cgroup-parent"),
+        "security_opts": options.all("security-opt"),
+        "pull": options.on("pull"),
+        "entitlements": [name for text in options.all("allow") for name in text.split(",") if name],
+        "squash": options.on("squash"),
+        "source_date_epoch": _epoch(args),
+        "provenance": provenance,
+        "sbom": sbom,
+    }
+
+
+def _arguments(options: Options) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for text in options.all("build-arg"):
+        name, equals, value = text.partition("=")
+        if equals:
+            out[name] = value
+        elif name in os.environ:
+            out[name] = os.environ[name]
+    return out
+
+
+def _epoch(args: dict[str, str]) -> int | None:
+    text = args.get("SOURCE_DATE_EPOCH") or os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise Failure(f"invalid SOURCE_DATE_EPOCH: {text}") from None
+
+
+# -- contexts and the Dockerfile
+
+
+def _bring(session: Session, options: Options, where: str, body: Object) -> None:
+    """Send what the build needs of this machine, and put references to it into `body`."""
+    name = options.text("file")
+    contexts: Object = {}
+    content: bytes | None = None
+    if name == "-":
+        if where == "-":
+            raise Failure("invalid argument: can't use stdin for both build context and dockerfile")
+        content = sys.stdin.buffer.read()
+        body["dockerfile_name"] = "stdin"
+    if where == "-":
+        if os.isatty(0):
+            raise Failure("no Dockerfile and no context: standard input is a terminal")
+        standard = Standard()
+        if standard.is_archive:
+            contexts[""] = send_archive(session.engine, standard.pieces())
+            body["dockerfile_name"] = name or "Dockerfile"
+        else:
+            if name:
+                raise Failure(
+                    "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
+                )
+            content = standard.text()
+            contexts[""] = {"kind": "empty"}
+            body["dockerfile_name"] = "stdin"
+    elif is_remote(where):
+        contexts[""] = remote(where)
+        if content is None:
+            body["dockerfile_name"] = name or "Dockerfile"
+    else:
+        if content is None:
+            content, path = _read_dockerfile(where, name)
+            body["dockerfile_name"] = os.path.basename(path)
+        else:
+            path = ""
+        contexts[""] = send_folder(session.engine, where, read_ignore(where, path))
+    for text in options.all("build-context"):
+        key, value = parse_named_context(text)
+        contexts[key] = named(session.engine, value)
+    body["contexts"] = contexts
+    if content is not None:
+        body["dockerfile"] = base64.b64encode(content).decode()
+
+
+def _read_dockerfile(folder: str, name: str) -> tuple[bytes, str]:
+    if name.startswith(("http://", "https://")):
+        from urllib.request import urlopen
+
+        try:
+            with urlopen(name, timeout=60) as answer:
+                return answer.read(), ""
+        except OSError as error:
+            raise Failure(f"failed to fetch {name}: {error}") from None
+    if not os.path.isdir(folder):
+        raise Failure(f"unable to prepare context: path {folder!r} not found")
+    paths = [name] if name else [f"{folder}/Dockerfile", f"{folder}/dockerfile"]
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                return file.read(), path
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Failure(f"failed to read dockerfile: {reason(error)}") from None
+    raise Failure(
+        f"failed to read dockerfile: open {name or 'Dockerfile'}: no such file or directory"
+    )
+
+
+def _many(name: str, kind: str, text: str, **more: Any) -> Flag:
+    return Flag(name, kind, text, many=True, label=more.pop("label", "stringArray"), **more)
+
+
+BUILD = Command(
+    _build,
+    "[OPTIONS] PATH | URL | -",
+    "Build an image from a Dockerfile",
+    (
+        _many("add-host", "host", 'Add a custom host-to-IP mapping (format: "host:ip")'),
+        _many("allow", "string", 'Allow extra privileges ("network.host", "security.insecure")'),
+        _many("annotation", "string", "Add annotation to the image"),
+        _many("attest", "string", 'Attestation parameters (format: "type=sbom")'),
+        _many("build-arg", "string", "Set build-time variables"),
+        _many("build-context", "string", "Additional build contexts (e.g., name=path)"),
+        Flag("builder", "string", "Taken and not used: there is one builder", hidden=True),
+        _many("cache-from", "string", 'Cache sources ("user/app:cache", "type=local,src=dir")'),
+        _many("cache-to", "string", 'Cache destinations ("user/app:cache", "type=local,dest=dir")'),
+        Flag("call", "string", 'What to do with the build ("build", "check")', default="build"),
+        Flag("cgroup-parent", "string", 'Set the parent cgroup for the "RUN" instructions'),
+        Flag("check", "bool", 'Shorthand for "--call=check"'),
+        Flag("compress", "bool", "Taken and not used", hidden=True),
+        Flag("cpu-period", "int", "Limit the CPU CFS period of RUN (microseconds)"),
+        Flag("cpu-quota", "int", "Limit the CPU CFS quota of RUN (microseconds)"),
+        Flag("cpu-shares", "int", "CPU shares of RUN (relative weight)", short="c"),
+        Flag("cpus", "decimal", "Number of CPUs of RUN"),
+        Flag("cpuset-cpus", "string", "CPUs in which RUN may execute (0-3, 0,1)"),
+        Flag("cpuset-mems", "string", "MEMs in which RUN may execute (0-3, 0,1)"),
+        Flag("disable-content-trust", "bool", "Taken and not used", default=True, hidden=True),
+        Flag("file", "string", 'Name of the Dockerfile (default: "PATH/Dockerfile")', short="f"),
+        Flag("force-rm", "bool", "Taken and not used: no container is kept", hidden=True),
+        Flag("iidfile", "string", "Write the image ID to a file"),
+        Flag("isolation", "string", "Taken and not used", hidden=True),
+        _many("label", "label", "Set metadata for an image"),
+        Flag("load", "bool", 'Shorthand for "--output=type=docker"'),
+        Flag("memory", "bytes", "Memory limit of RUN", short="m"),
+        Flag(
+            "memory-swap", "swap", "Memory plus swap limit of RUN; -1 is unlimited", label="bytes"
+        ),
+        Flag("metadata-file", "string", "Write build result metadata to a file"),
+        Flag("network", "string", 'Networking of the "RUN" instructions', default="default"),
+        Flag("no-cache", "bool", "Do not use cache when building the image"),
+        _many("no-cache-filter", "string", "Do not cache specified stages"),
+        _many("output", "string", 'Output destination ("type=local,dest=path")', short="o"),
+        Flag("pids-limit", "int", "Processes that RUN may have at once"),
+        _many("platform", "string", "Set target platform for build"),
+        Flag(
+            "progress",
+            "string",
+            'Type of progress output ("auto", "none", "plain", "quiet", "rawjson", "tty")',
+            default="",
+        ),
+        Flag("provenance", "string", 'Shorthand for "--attest=type=provenance"'),
+        Flag("pull", "bool", "Always attempt to pull all referenced images"),
+        Flag("push", "bool", 'Shorthand for "--output=type=registry"'),
+        Flag("quiet", "bool", "Suppress the build output and print image ID", short="q"),
+        Flag("rm", "bool", "Taken and not used: no container is kept", default=True, hidden=True),
+        Flag("sbom", "string", 'Shorthand for "--attest=type=sbom"'),
+        _many("secret", "string", 'Secret of the build ("id=mysecret[,src=/local/secret]")'),
+        _many("security-opt", "string", "Security options of RUN", label="strings"),
+        Flag("shm-size", "bytes", "Shared memory size for build containers"),
+        Flag("squash", "bool", "Squash newly built layers into a single new layer"),
+        _many("ssh", "string", 'SSH agent or keys of the build ("default|<id>[=<socket>|<key>]")'),
+        _many("tag", "string", 'Name and optionally a tag (format: "name:tag")', short="t"),
+        Flag("target", "string", "Set the target build stage to build"),
+        _many("ulimit", "ulimit", "Ulimit options", label="ulimit"),
+    ),
+    least=1,
+    most=1,
+)

@@ -1,0 +1,133 @@
+"""The store of build contexts as the API's front ends use it: off the event loop, fed by requests' bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from wherry.api.building import PushOutput, WriteOutput
+from wherry.build.context.store import ContextStore
+from wherry.build.files import Tree
+from wherry.images.bridge import Flow, in_thread
+from wherry.kernel.paths import open_in_root
+from wherry.model.build import BuildRequest, ContextKind, ContextRef, OutputRef, Progress
+from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.ignore import parse
+from wherry.model.images import Image
+from wherry.model.views import ByteSource
+
+T = TypeVar("T")
+_LARGEST = 16 << 20
+"""Bytes of a Dockerfile or a .dockerignore."""
+
+
+class ClientContexts:
+    """Satisfies `api.building.BuildContexts`."""
+
+    def __init__(
+        self,
+        store: ContextStore,
+        write: WriteOutput | None = None,
+        push: PushOutput | None = None,
+    ) -> None:
+        self._store = store
+        self._write = write
+        self._push = push
+
+    async def receive(self, body: ByteSource) -> str:
+        """Keep a context that comes as tar."""
+        return await _fed(body, self._store.receive)
+
+    async def known(self, digest: str) -> str:
+        """Return the tree of a manifest's digest, "" for none."""
+        return self._store.known(digest)
+
+    async def begin_sync(self, key: str, manifest: bytes) -> tuple[str, str, tuple[int, ...]]:
+        """Compare a folder's manifest with what is here."""
+        wanted = await in_thread(lambda: self._store.begin_sync(key, manifest))
+        return wanted.tree, wanted.sync, wanted.numbers
+
+    async def finish_sync(self, sync: str, body: ByteSource) -> str:
+        """Take what was wanted."""
+        return await _fed(body, lambda stream: self._store.finish_sync(sync, stream))
+
+    async def prepare(self, ref: ContextRef) -> ContextRef:
+        """Read the .dockerignore of an archive or of what the engine fetches."""
+        if ref.kind in (ContextKind.GIT, ContextKind.URL):
+            ref = await in_thread(lambda: self._store.fetch(ref))
+        if ref.ignore or ref.kind is not ContextKind.TREE:
+            return ref
+        try:
+            lines = parse(await self.read(ref, ".dockerignore"))
+        except NotFound:
+            return ref
+        # The Dockerfile itself is read from the unfiltered tree: see `read`.
+        return replace(ref, ignore=lines)
+
+    async def read(self, ref: ContextRef, path: str) -> bytes:
+        """Return a file of the context, whether .dockerignore leaves it out or not."""
+        bare = replace(ref, ignore=())
+        return await in_thread(lambda: _read(self._store.open(bare), path))
+
+    async def release(self, ref: ContextRef) -> None:
+        """A build that used it is over."""
+        if ref.kind is ContextKind.TREE:
+            with suppress(NotFound):
+                await in_thread(lambda: self._store.release(ref.value))
+
+    async def write_output(
+        self,
+        request: BuildRequest,
+        output: OutputRef,
+        image: Image,
+        root: Tree,
+        write: Callable[[bytes], object],
+    ) -> None:
+        """Write one output's bytes."""
+        work = self._write
+        if work is None:
+            raise Unsupported(f"outputs of type {output.kind}")
+        await in_thread(lambda: work(request, output, image, root, write))
+
+    async def push(
+        self,
+        request: BuildRequest,
+        output: OutputRef,
+        image: Image,
+        report: Callable[[Progress], None],
+    ) -> None:
+        """Push what was built."""
+        if self._push is None:
+            raise Unsupported("pushing what was built")
+        await self._push(request, output, image, report)
+
+
+def _read(tree: Tree, path: str) -> bytes:
+    with tree.open() as root:
+        try:
+            fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            raise NotFound("file in the build context", path) from None
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+                raise Invalid(f"{path}: not a file of at most {_LARGEST} bytes")
+            return file.read()
+
+
+async def _fed(body: ByteSource, work: Callable[[Flow], T]) -> T:
+    """Run `work` in a thread that reads the body; return what it returns."""
+    flow = Flow()
+    filling = asyncio.create_task(flow.fill(body))
+    try:
+        return await in_thread(lambda: work(flow))
+    finally:
+        flow.end()
+        filling.cancel()
+        with suppress(asyncio.CancelledError):
+            await filling

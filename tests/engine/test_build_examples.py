@@ -1,0 +1,193 @@
+"""The projects in examples/: each is built and run, and file by file what Docker makes of it.
+
+The base images are made from Debian's packages (examples/bases.sh). Docker takes part where
+WHERRY_TEST_REFERENCE names one (as DOCKER_HOST) and its buildx is found; Go's and Rust's compilers
+are large, so those two are built where WHERRY_TEST_TOOLCHAINS is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import Client, find_docker
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+REFERENCE = os.environ.get("WHERRY_TEST_REFERENCE", "")
+TOOLCHAINS = bool(os.environ.get("WHERRY_TEST_TOOLCHAINS"))
+# Everything but the compilers in one image: one bootstrap instead of four.
+TOOLBOX = "python3,python3-numpy,nodejs,gcc,libc6-dev,make,systemd,systemd-sysv,dbus"
+NAMES = ("python:3.11-slim", "node:18-slim", "gcc:12", "debian-systemd:bookworm")
+COMPILERS = {"golang:1.19": "golang-go", "rust:1-slim": "rustc,gcc,libc6-dev"}
+# What engines put into a container before it runs.
+ENGINES_OWN = {
+    ".dockerenv",
+    "dev/console",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/resolv.conf",
+    "etc/mtab",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One project. `command` is run in its image with `stdin`, and prints `expected`."""
+
+    name: str
+    command: tuple[str, ...]
+    expected: str
+    folder: str = ""
+    options: tuple[str, ...] = ()
+    entrypoint: str = ""
+    stdin: str | None = None
+    base: str = ""
+
+
+CASES = (
+    Example("python-service", ("version",), "1.2.0\n"),
+    Example("node-frontend", ("cat", "/www/index.html"), "<title>Front end 0.3.1</title>"),
+    Example(
+        "go-server",
+        ("version",),
+        "9.9\n",
+        options=("--build-arg", "VERSION=9.9"),
+        base="golang:1.19",
+    ),
+    Example("rust-tool", (), "2 3 6\n", stdin="a b\nc\n", base="rust:1-slim"),
+    Example("static-site", ("cat", "/www/docs/manual.html"), "<h1>Manual</h1>"),
+    Example("system-image", ("systemctl", "is-enabled", "hello.service"), "enabled\n"),
+    Example("distroless", (), "nonroot 65532\n"),
+    Example(
+        "monorepo",
+        (),
+        "api: READY\n",
+        folder="monorepo/api",
+        options=("--build-context", "shared=shared", "--build-context", "web=web"),
+    ),
+    Example("data-science", ("5",), "11.0\n"),
+    Example("c-library", (), "6\n"),
+)
+
+
+@pytest.fixture(scope="module")
+def bases(wherry: Client, busybox: str, is_wherry: bool) -> None:
+    """The base images, in the engine under test."""
+    if not is_wherry:
+        pytest.skip("base images are wherry's to make")
+    wherry("image", "bootstrap", "debian:bookworm-slim", "--include", TOOLBOX, timeout=300)
+    for name in NAMES:
+        wherry("tag", "debian:bookworm-slim", name)
+    if TOOLCHAINS:
+        for name, packages in COMPILERS.items():
+            wherry("image", "bootstrap", "debian:bookworm-slim", "--include", packages, timeout=300)
+            wherry("tag", "debian:bookworm-slim", name)
+
+
+@pytest.fixture(scope="module")
+def reference(bases: None, wherry: Client, client_home: Path) -> Client | None:
+    """Docker with the same base images, or None."""
+    command = find_docker()
+    if not REFERENCE or command is None:
+        return None
+    docker = Client([command], REFERENCE, client_home)
+    if docker("buildx", "version", check=False).returncode:
+        return None
+    names = [*NAMES, "busybox", *(COMPILERS if TOOLCHAINS else ())]
+    with subprocess.Popen(
+        [*wherry.command, "save", *names], env=wherry.env, stdout=subprocess.PIPE
+    ) as saving:
+        subprocess.run(
+            [*docker.command, "load", "-q"],
+            env=docker.env,
+            stdin=saving.stdout,
+            stdout=subprocess.DEVNULL,
+            timeout=300,
+            check=True,
+        )
+    return docker
+
+
+def build(client: Client, example: Example, tag: str) -> None:
+    """Build it with a client that understands named contexts."""
+    folder = EXAMPLES / (example.folder or example.name)
+    options: list[str] = []
+    for word in example.options:
+        name, equals, value = word.partition("=")
+        named = equals and example.folder
+        options.append(f"{name}={EXAMPLES / example.name / value}" if named else word)
+    client("build", "-q", *options, "-t", tag, str(folder), timeout=110)
+
+
+def files(client: Client, tag: str) -> dict[str, tuple[object, ...]]:
+    """Every file of an image: kind, mode, owner, size, content, target."""
+    container = client.line("create", "--network=none", tag, "x")
+    try:
+        data = client.raw("export", container).stdout
+    finally:
+        client("rm", container)
+    found: dict[str, tuple[object, ...]] = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for member in archive:
+            name = member.name.removeprefix("./").rstrip("/")
+            if name in ENGINES_OWN or name.split("/")[0] in ("dev", "proc", "sys", ""):
+                continue
+            content = ""
+            if member.isreg():
+                stream = archive.extractfile(member)
+                assert stream is not None
+                content = hashlib.sha256(stream.read()).hexdigest()
+            found[name] = (
+                "file" if member.islnk() or member.isreg() else member.type,
+                member.mode if not member.issym() else 0o777,
+                member.uid,
+                member.gid,
+                content if not member.islnk() else found[member.linkname.removeprefix("./")][4],
+                member.linkname if member.issym() else "",
+            )
+    # A mount point that only the container's own files brought.
+    if not any(name.startswith("etc/") for name in found):
+        found.pop("etc", None)
+    return found
+
+
+def config(client: Client, tag: str) -> dict[str, Any]:
+    """An image's configuration without what is empty."""
+    said = json.loads(client.line("image", "inspect", "-f", "{{json .Config}}", tag))
+    return {name: value for name, value in said.items() if value}
+
+
+@pytest.mark.parametrize("example", CASES, ids=lambda example: example.name)
+def test_example(
+    example: Example,
+    wherry: Client,
+    docker: Client,
+    reference: Client | None,
+    request: pytest.FixtureRequest,
+) -> None:
+    if example.base and not TOOLCHAINS:
+        pytest.skip("WHERRY_TEST_TOOLCHAINS is not set")
+    tag = f"wherry-example-{example.name}"
+    build(wherry, example, tag)
+    request.addfinalizer(lambda: docker("rmi", "-f", tag, check=False))
+    run = ("run", "--rm", "-i", "--network=none", tag, *example.command)
+    assert example.expected in docker(*run, stdin=example.stdin or "").stdout
+    if reference is None:
+        return
+    build(reference, example, tag)
+    request.addfinalizer(lambda: reference("rmi", "-f", tag, check=False))
+    assert example.expected in reference(*run, stdin=example.stdin or "").stdout
+    assert config(docker, tag) == config(reference, tag)
+    ours, theirs = files(docker, tag), files(reference, tag)
+    assert {n: ours.get(n) for n in ours | theirs if ours.get(n) != theirs.get(n)} == {
+        n: theirs.get(n) for n in ours | theirs if ours.get(n) != theirs.get(n)
+    }
