@@ -57,7 +57,9 @@ class ClientContexts:
         return await _fed(body, lambda stream: self._store.finish_sync(sync, stream))
 
     async def prepare(self, ref: ContextRef) -> ContextRef:
-        """Read the .dockerignore of an archive or of what the engine fetches."""
+        """Fetch what is elsewhere, and read the .dockerignore of it or of an archive."""
+        if ref.kind in (ContextKind.GIT, ContextKind.URL):
+            ref = await in_thread(lambda: self._store.fetch(ref))
         if ref.ignore or ref.kind not in (ContextKind.TREE, ContextKind.GIT, ContextKind.URL):
             return ref
         try:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from wherry.api.services import Services
 from wherry.build.cache import BuildCache
+from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
+from wherry.build.outputs import Outputs
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -28,6 +30,7 @@ from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
+from wherry.images.archive.save import Saver
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.inotify import Inotify
@@ -131,7 +134,10 @@ async def build(config: Config) -> Wired:
         undo.push(assembly.close)
         await assembly.open()
         await asyncio.to_thread(images.sweep)
-        contexts = ContextStore(data / "build" / "contexts")
+        contexts = ContextStore(
+            data / "build" / "contexts", fetchers=fetchers(data / "build" / "fetched-contexts")
+        )
+        undo.push(lambda: asyncio.to_thread(contexts.close))
         builds = open_builds(
             root=data,
             cache=storage.build_cache,
@@ -158,9 +164,20 @@ async def build(config: Config) -> Wired:
             engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
             builds=builds,
-            contexts=ClientContexts(contexts),
+            contexts=ClientContexts(
+                contexts,
+                Outputs(
+                    Saver(storage.images, storage.content, storage.leases), storage.images
+                ).write,
+            ),
         ),
-        (storage.database.close, lambda: _leave(supervisor), assembly.close, registry.close),
+        (
+            storage.database.close,
+            lambda: _leave(supervisor),
+            lambda: asyncio.to_thread(contexts.close),
+            assembly.close,
+            registry.close,
+        ),
     )
 
 
