@@ -141,7 +141,9 @@ class ContextStore:
                 with self._lock:
                     known = self._trees.get(self._fetched.get(_bare(ref), ""))
                 tree = known or self._fetch(ref, held=False)
-        return self.filtered(tree, ref.ignore) if ref.ignore else tree
+        if ref.ignore:
+            tree = self.filtered(tree, ref.ignore)
+        return tree if ref.epoch is None else replace(tree, epoch=ref.epoch)
 
     def fetch(self, ref: ContextRef) -> ContextRef:
         """Return a context that is elsewhere as the tree that it is now, held until `release`.
