@@ -88,6 +88,15 @@ def test_an_archive(store: ContextStore) -> None:
         store.tree(tree)
 
 
+def test_an_archive_that_stops_behind_its_last_byte(store: ContextStore) -> None:
+    """As the docker client sends with `build -f -`: no padding, no end mark."""
+    data = archive(("a", b"1" * 600, {}), ("b", b"22", {})).getvalue()
+    tree = store.receive(io.BytesIO(data[: data.index(b"22") + 2]))
+    assert store.read(tree, "b") == b"22"
+    with pytest.raises(Invalid, match="truncated"):
+        store.receive(io.BytesIO(data[: data.index(b"22") + 1]))
+
+
 def test_a_compressed_archive(store: ContextStore) -> None:
     data = gzip.compress(archive(("a", b"1", {})).getvalue())
     assert shown(store, store.receive(io.BytesIO(data))) == {"a": "-rw-r--r-- 0:0"}
@@ -179,6 +188,7 @@ def test_what_dockerignore_leaves_out(store: ContextStore) -> None:
     assert set(found) == {"keep", "keep/a", "drop", "drop/c"}
     assert found["drop"].startswith("drwxr-x---")
     assert store.open(ref) is view  # made once
+    assert store.open(ContextRef(ContextKind.TREE, tree, epoch=7)).epoch == 7
     store.release(tree)
     assert len(there(store)) == 1  # the empty one
 

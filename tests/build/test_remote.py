@@ -327,5 +327,9 @@ class TestGit:
         }  # fmt: skip
         again = store.fetch(ref)
         assert again.value != found.value
-        with pytest.raises(NotFound):
-            store.tree(found.value)
+        assert store.tree(found.value)  # the first build still holds it
+        store.release(found.value)
+        store.release(again.value)
+        for value in (found.value, again.value):
+            with pytest.raises(NotFound):
+                store.tree(value)

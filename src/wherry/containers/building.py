@@ -149,6 +149,7 @@ class BuildContainers:
             forgotten = True
             return end.code
         except asyncio.CancelledError:
+            import sys; print("CANCEL", container.id, started, file=sys.stderr, flush=True)
             if started:
                 await asyncio.shield(self._kill(container.id, ended))
             raise
@@ -178,8 +179,10 @@ class BuildContainers:
         deadline = time.monotonic() + _KILL_SECONDS
         # A start that is under way is not to be found yet.
         while not ended.done():
-            with contextlib.suppress(NotFound):
+            try:
                 await self._supervisor.signal(key, _KILL)
+            except BaseException as e:
+                import sys; print("KILL", key, repr(e), file=sys.stderr, flush=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(ended), 0.2)
             if time.monotonic() > deadline:

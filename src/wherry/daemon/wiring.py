@@ -147,6 +147,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         contexts = ContextStore(
             data / "build" / "contexts", fetchers=fetchers(data / "build" / "fetched-contexts")
         )
+        undo.push(lambda: asyncio.to_thread(contexts.close))
         builds = open_builds(
             root=data,
             cache=storage.build_cache,
@@ -183,7 +184,12 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
                 running.fabric.warnings,
             ),
         ),
-        (storage.database.close, *running.closing(), registry.close),
+        (
+            storage.database.close,
+            *running.closing(),
+            registry.close,
+            lambda: asyncio.to_thread(contexts.close),
+        ),
     )
 
 

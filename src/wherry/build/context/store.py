@@ -140,27 +140,35 @@ class ContextStore:
             case _:
                 with self._lock:
                     known = self._trees.get(self._fetched.get(_bare(ref), ""))
-                tree = known or self.tree(self.fetch(ref).value)
-        return self.filtered(tree, ref.ignore) if ref.ignore else tree
+                tree = known or self._fetch(ref, held=False)
+        if ref.ignore:
+            tree = self.filtered(tree, ref.ignore)
+        return tree if ref.epoch is None else replace(tree, epoch=ref.epoch)
 
     def fetch(self, ref: ContextRef) -> ContextRef:
-        """Return a context that is elsewhere as the tree that it is now; `open` then gives the same tree.
+        """Return a context that is elsewhere as the tree that it is now, held until `release`.
 
-        The tree stays until the next fetch of it, or until others crowd it out. Blocks. Raises as `open`.
+        `open` of the same reference then gives the same tree. Blocks. Raises as `open`.
         """
+        tree = self._fetch(ref, held=True)
+        epoch = tree.epoch if ref.epoch is None else ref.epoch
+        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
+
+    def _fetch(self, ref: ContextRef, *, held: bool) -> StoredTree:
         fetch = self._fetchers.get(ref.kind)
         if fetch is None:
             raise Unsupported(f"a context of kind {ref.kind.value}: {ref.value}")
         tree = self.tree(fetch(self, ref))
         with self._lock:
+            if held:
+                self._uses[tree.id] = 1
             gone = [self._fetched.pop(_bare(ref), "")]
             self._fetched[_bare(ref)] = tree.id
             while len(self._fetched) > _MOST_FOLDERS:
                 gone.append(self._fetched.pop(next(iter(self._fetched))))
         for old in gone:
             self._remove_unused(old)
-        epoch = tree.epoch if ref.epoch is None else ref.epoch
-        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
+        return tree
 
     def tree(self, tree_id: str) -> StoredTree:
         """Return a tree that is here. Raises NotFound."""
