@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import socket
@@ -53,8 +54,9 @@ def sync(store: ContextStore, folder: Path) -> Sync:
 
     def sync(*ignore: str) -> tuple[str, list[str]]:
         client = Folder(str(folder), ignore)
+        assert client.digest() == hashlib.sha256(client.manifest()).hexdigest()
         lacking = store.begin_sync("here", client.manifest())
-        names = [os.fsdecode(client.entries[number].path) for number in lacking.numbers]
+        names = [os.fsdecode(client.paths[number]) for number in lacking.numbers]
         if lacking.tree:
             return lacking.tree, names
         content = b"".join(client.pieces(lacking.numbers))
@@ -140,7 +142,7 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     client = Folder(str(folder))
     (folder / "b").unlink()
     (folder / "b").symlink_to("/etc/passwd")
-    number = next(n for n, entry in enumerate(client.entries) if entry.path == b"b")
+    number = client.paths.index(b"b")
     with pytest.raises(OSError, match="symbolic links"):
         list(client.pieces([number]))
 

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from wherry.model.errors import Invalid
 
-_MAGIC: Final = b"wherry folder 1\n"
+MAGIC: Final = b"wherry folder 1\n"
+"""What a manifest begins with."""
 _FIXED: Final = struct.Struct("<HHBHQqQQ")
 LENGTH: Final = struct.Struct("<Q")
 """Before each content."""
@@ -42,13 +43,22 @@ class FolderEntry(NamedTuple):
 
 def encode(entries: list[FolderEntry]) -> bytes:
     """Return the manifest. Parents come before what is in them."""
-    parts = [_MAGIC]
-    pack = _FIXED.pack
-    for path, kind, mode, size, mtime_ns, mark, device, link in entries:
-        parts.append(pack(len(path), len(link), kind, mode, size, mtime_ns, mark, device))
-        parts.append(path)
-        parts.append(link)
-    return b"".join(parts)
+    return MAGIC + b"".join(encoded(*entry) for entry in entries)
+
+
+def encoded(
+    path: bytes,
+    kind: int,
+    mode: int,
+    size: int = 0,
+    mtime_ns: int = 0,
+    mark: int = 1,
+    device: int = 0,
+    link: bytes = b"",
+) -> bytes:
+    """Return one entry as the manifest has it; the parameters are `FolderEntry`'s."""
+    fixed = _FIXED.pack(len(path), len(link), kind, mode, size, mtime_ns, mark, device)
+    return fixed + path + link
 
 
 def decode(data: bytes) -> list[FolderEntry]:
@@ -79,9 +89,9 @@ def decode(data: bytes) -> list[FolderEntry]:
 
 
 def _read(data: bytes) -> Iterator[FolderEntry]:
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise Invalid("folder manifest: of another version, or none")
-    at = len(_MAGIC)
+    at = len(MAGIC)
     while at < len(data):
         try:
             path_length, link_length, kind, mode, size, mtime_ns, mark, device = _FIXED.unpack_from(
