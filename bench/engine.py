@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from bench.api import Api, ApiError
 
@@ -27,8 +27,12 @@ class Engine:
         self.run = secrets.token_hex(4)
 
     def create(self, *argv: str, image: str = IMAGE, **host_config: object) -> str:
-        """Create a container without network and return its id."""
+        """Create a container, without network unless told otherwise, and return its id."""
+        bindings = cast("dict[str, object]", host_config.get("PortBindings") or {})
+        # Docker publishes only what is exposed too.
+        exposed: dict[str, dict[str, str]] = {port: {} for port in bindings}
         spec = {
+            "ExposedPorts": exposed,
             "Image": image,
             "Cmd": list(argv),
             "Labels": {LABEL: self.run},

@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             containers=options.containers,
             log_megabytes=options.log_mb,
             cat_megabytes=options.cat_mb,
+            ports=options.ports,
             docker=shutil.which("docker") or ".venv/docker-client/usr/bin/docker",
         )
         table = measure(engines, options.cases, settings, options.rounds)
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cases", type=_case_names, default=list(CASES), help="comma-separated; all by default")
     add("--rounds", type=int, default=0, help="samples per engine, instead of each case's own")
     add("--containers", type=int, default=200, help="how many in the fleet (%(default)s)")
+    add("--ports", type=int, default=1000, help="how many published ports (%(default)s)")
     add("--log-mb", type=int, default=200, help="size of the logs (%(default)s)")
     add("--cat-mb", type=int, default=200, help="bytes through cat (%(default)s MB)")
     add("--tree", type=Path, help="a tar of a root file system, instead of a Debian made for it")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.clients import Client, find_docker
 from tests.harness.engine import Engine, script
+from tests.harness.hosts import Host
 from tests.harness.leaks import LOCK, processes_naming, read_footprint, wait_for_nothing_beyond
 
 # Every process that a test starts inherits it, so that what this run left can be told from others'.
@@ -51,10 +52,14 @@ def engine(nothing_left: None) -> Iterator[Engine]:
 def new_engine(nothing_left: None) -> Iterator[Callable[..., Engine]]:
     """A function that starts another private engine (its arguments: more options of wherryd).
 
-    All of them are gone when the test ends.
+    `host=` is a host of the test's to start it on. All of them are gone when the test ends.
     """
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(Engine(*options))
+
+        def make(*options: str, host: Host | None = None) -> Engine:
+            return stack.enter_context(Engine(*options, host=host))
+
+        yield make
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +103,20 @@ def busybox(wherry: Client) -> str:
 
 
 @pytest.fixture(scope="session")
-def debian(wherry: Client) -> str:
-    """The name of a Debian image in the shared engine, made once from the package mirror."""
-    wherry("image", "bootstrap", "debian:bookworm-slim", timeout=110)
-    return "debian:bookworm-slim"
+def debian(
+    wherry: Client,
+    wherry_for: Callable[[Engine], Client],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """The name of a Debian image in the shared engine, made once from the package mirror.
+
+    By another engine: the shared one has a network of its own, from which no mirror is reached.
+    """
+    name = "debian:bookworm-slim"
+    saved = str(tmp_path_factory.mktemp("debian") / "image.tar")
+    with Engine.on_the_machine() as maker:
+        wherry_for(maker)("image", "bootstrap", name, timeout=110)
+        wherry_for(maker)("save", "-o", saved, name)
+    wherry("load", "-i", saved)
+    os.unlink(saved)
+    return name

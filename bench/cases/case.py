@@ -24,6 +24,7 @@ class Settings:
     log_megabytes: int
     cat_megabytes: int
     docker: str
+    ports: int = 1000
 
 
 class Case(Protocol):

@@ -9,6 +9,8 @@ from bench.cases.case import Case, Settings
 from bench.cases.fleet import Fleet, Memory
 from bench.cases.lifecycle import ApiCycle, CliRun, Exec, Stop
 from bench.cases.logs import LogsRead, LogsWrite
+from bench.cases.names import Names
+from bench.cases.networks import NETWORK_CASES
 from bench.cases.streams import Cat
 
 CASES: dict[str, Callable[[Settings], Case]] = {
@@ -22,4 +24,6 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "logs-read": LogsRead,
     "cat": Cat,
     "archives": Archives,
+    "dns": Names,
+    **NETWORK_CASES,
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.api.services import Services
+from wherry.containers.network_store import NoSuchNetwork
 from wherry.model.containers import (
     Container,
     ContainerSpec,
@@ -20,10 +21,11 @@ from wherry.model.containers import (
     RestartPolicy,
     Status,
 )
-from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
+from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, StartFailed
 from wherry.model.events import Event
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer
+from wherry.model.networks import Driver, EndpointSpec, Network, NetworkSpec
 from wherry.model.resources import Limits
 from wherry.model.stats import BlkioStats, CgroupStats, CpuStats, MemoryStats, PidsStats
 from wherry.model.views import (
@@ -40,10 +42,12 @@ from wherry.model.views import (
     ImageDeletion,
     LogOptions,
     MountPoint,
+    NetworkView,
     PathStat,
     Progress,
     Pruned,
     RegistryStatus,
+    Repaired,
     StatsSample,
 )
 from wherry.model.volumes import ANONYMOUS, Volume, VolumeRequest, VolumeView
@@ -566,6 +570,51 @@ class FakeEngine:
         return {"containers": 3, "running": 1, "paused": 0, "stopped": 2, "images": 1}
 
 
+class FakeNetworks:
+    """Two networks that are always there, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.networks = [
+            Network("a" * 64, NetworkSpec("host", Driver.HOST), 1_000),
+            Network("b" * 64, NetworkSpec("none", Driver.NONE), 1_000),
+        ]
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _find(self, ref: str) -> Network:
+        for network in self.networks:
+            if ref == network.name or network.id.startswith(ref):
+                return network
+        raise NoSuchNetwork(ref)
+
+    async def list(self, filters: Filters) -> list[NetworkView]:
+        self.calls.append(("list", dict(filters)))
+        return [NetworkView(network) for network in self.networks]
+
+    async def inspect(self, ref: str, scope: str = "") -> NetworkView:
+        return NetworkView(self._find(ref))
+
+    async def create(self, spec: NetworkSpec) -> tuple[str, str]:
+        self.calls.append(("create", spec))
+        return "c" * 64, ""
+
+    async def remove(self, ref: str) -> None:
+        name = self._find(ref).name
+        raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
+
+    async def prune(self, filters: Filters) -> list[str]:
+        self.calls.append(("prune", dict(filters)))
+        return []
+
+    async def connect(self, ref: str, container_ref: str, wish: EndpointSpec) -> None:
+        self.calls.append(("connect", ref, container_ref, wish))
+
+    async def disconnect(self, ref: str, container_ref: str, *, force: bool) -> None:
+        self.calls.append(("disconnect", ref, container_ref, force))
+
+    async def repair(self) -> Repaired:
+        return Repaired(("made the table",), ())
+
+
 class FakeRegistry:
     """Remembers what it was started with."""
 
@@ -591,6 +640,7 @@ def fake_services() -> Services:
     return Services(
         FakeContainers(),
         FakeImages(),
+        FakeNetworks(),
         FakeVolumes(),
         FakeEvents(),
         FakeEngine(),

@@ -76,7 +76,6 @@ def test_no_two_routes_are_the_same(api: Api) -> None:
     [
         ("POST", "/build"),
         ("POST", "/session"),
-        ("POST", "/networks/create"),
         ("POST", "/images/a/b:c/push"),
         ("GET", "/images/search?term=x"),
         ("POST", "/auth"),

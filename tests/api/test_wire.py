@@ -43,6 +43,7 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.images import HistoryEntry
+from wherry.model.networks import EndpointSpec
 from wherry.model.resources import DeviceRate, Limits
 from wherry.model.views import ContainerView, MountPoint, PathStat
 
@@ -142,6 +143,18 @@ health = st.none() | st.builds(
     start_interval=nanoseconds,
     retries=st.integers(0, 9),
 )
+endpoint = st.builds(
+    EndpointSpec,
+    word,
+    aliases=words,
+    links=words,
+    ipv4=st.sampled_from(["", "10.0.0.9"]),
+    ipv6=st.sampled_from(["", "fd00::9"]),
+    link_local=st.sampled_from([(), ("169.254.1.2",)]),
+    mac=st.sampled_from(["", "02:00:00:00:00:0a"]),
+    gateway_priority=st.integers(-(2**31), 2**31),
+    options=pairs,
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "image": word,
     "command": maybe_words,
@@ -198,7 +211,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "console_size": st.tuples(st.integers(0, 65535), st.integers(0, 65535)),
     "container_id_file": text,
     "shell": words,
-    "networks": st.sampled_from([(), (("none", "{}"),)]),
+    "links": words,
+    "endpoints": st.lists(endpoint, max_size=2, unique_by=lambda wish: wish.network).map(tuple),
 }
 specs = st.builds(ContainerSpec, **FIELDS)
 
@@ -273,7 +287,6 @@ def test_what_is_wrong_is_named(body: bytes, message: str) -> None:
     [
         {"OnBuild": ["RUN x"]},
         {"ArgsEscaped": True},
-        {"HostConfig": {"Links": ["a:b"]}},
         {"HostConfig": {"Cgroup": "container:x"}},
         {"HostConfig": {"DeviceRequests": [{"Count": -1}]}},
         {"HostConfig": {"CpuCount": 1}},
@@ -282,7 +295,6 @@ def test_what_is_wrong_is_named(body: bytes, message: str) -> None:
         {"HostConfig": {"IOMaximumBandwidth": 1}},
         {"HostConfig": {"KernelMemory": 1}},
         {"HostConfig": {"KernelMemoryTCP": 1}},
-        {"NetworkingConfig": {"EndpointsConfig": {"none": {"Aliases": ["x"]}}}},
     ],
 )
 def test_what_no_spec_can_hold_is_refused(body: Any) -> None:
@@ -341,6 +353,9 @@ def view_of(spec: ContainerSpec, name: str, recorded: dict[str, Any]) -> Contain
         )
         for mount in inspected["Mounts"]
     )
+    # What `containers` makes of a network mode.
+    wishes = spec.endpoints or (EndpointSpec(spec.namespaces.network or "bridge"),)
+    container = replace(container, spec=replace(spec, endpoints=wishes))
     return ContainerView(container, DIGEST, points, size_rw=0, size_root_fs=9)
 
 

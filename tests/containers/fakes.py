@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
+from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
@@ -23,8 +25,23 @@ from wherry.model.containers import Container, ContainerSpec, LogConfig, Namespa
 from wherry.model.errors import Conflict, NotFound, StartFailed, Unavailable, WherryError
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import Image, ImageConfig, Layer
+from wherry.model.networks import (
+    Attachments,
+    Endpoint,
+    EndpointSpec,
+    Link,
+    LinkKind,
+    Network,
+    NetworkSpec,
+    Pool,
+    PortWish,
+    PublishedPort,
+    Way,
+    Wiring,
+)
 from wherry.model.resources import Limits
 from wherry.model.stats import CgroupStats
+from wherry.network.dns.facts import Member, View
 from wherry.runtime import capabilities
 from wherry.runtime.cgroups import Handle
 from wherry.runtime.plan import plan_launch
@@ -87,6 +104,9 @@ class FakeSupervisor:
         self.launches: list[Launch] = []
         self.signals: list[tuple[str, int]] = []
         self.attached: list[tuple[str, Attachment]] = []
+        self.connected: list[tuple[str, Wiring]] = []
+        self.disconnected: list[tuple[str, str]] = []
+        self.ways: dict[str, tuple[tuple[str, Way], ...]] = {}
         self.on_exit: Callable[[Exit], None] = lambda end: None
         self.fail: WherryError | None = None
         self.handles: dict[int, int] = {15: 143}
@@ -103,7 +123,8 @@ class FakeSupervisor:
             raise Conflict(f"{launch.id} runs already")
         self.launches.append(launch)
         process = self._spawn(launch.id, "")
-        return Started(process.pid, process.started_at)
+        served = (-1, -1) if launch.wiring.name_service else ()
+        return Started(process.pid, process.started_at, served)
 
     async def execute(self, launch: ExecLaunch, fd: int = -1, initial: bytes = b"") -> Started:
         await asyncio.sleep(0)
@@ -150,6 +171,22 @@ class FakeSupervisor:
             raise NotFound("process", key)
         return process
 
+    async def connect_networks(self, key: str, wiring: Wiring) -> tuple[int, ...]:
+        await asyncio.sleep(0)
+        self._alive(key)
+        if self.fail is not None:
+            raise self.fail
+        self.connected.append((key, wiring))
+        return (-1, -1) if wiring.name_service else ()
+
+    async def disconnect(self, key: str, interface: str) -> None:
+        self._alive(key)
+        self.disconnected.append((key, interface))
+
+    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
+        self._alive(key)
+        self.ways[key] = tuple(ways)
+
     async def forget(self, key: str) -> None:
         await asyncio.sleep(0)
         process = self.processes.get(key)
@@ -163,6 +200,140 @@ class FakeSupervisor:
             Survivor(p.key, p.pid, p.started_at, p.container_id, p.exit)
             for p in self.processes.values()
         ]
+
+
+@dataclass
+class FakeReport:
+    """What a fake fabric has done."""
+
+    done: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class FakeFabric:
+    """The host's part of networks: addresses counted up, ports noted, nothing made."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, Network] = {}
+        self.addresses: set[str] = set()
+        self.ports: dict[str, tuple[PublishedPort, ...]] = {}
+        self.opened: list[tuple[str, str, Attachments]] = []
+        self.fail: WherryError | None = None
+        self.repairs = 0
+
+    async def open(
+        self, wanted: Sequence[Network], running: Sequence[tuple[str, str, Attachments]]
+    ) -> FakeReport:
+        self.networks = {network.id: network for network in wanted}
+        self.opened = list(running)
+        for _, _, attachments in running:
+            self.addresses |= {endpoint.ipv4 for endpoint in attachments.endpoints}
+        return FakeReport()
+
+    async def make(self, spec: NetworkSpec, network_id: str, created: int) -> Network:
+        await asyncio.sleep(0)
+        number = len(self.networks) + 17
+        pools = spec.pools or (Pool(f"172.{number}.0.0/16", gateway=f"172.{number}.0.1"),)
+        network = Network(network_id, replace(spec, pools=pools, ipv6=False), created, "br")
+        self.networks[network_id] = network
+        return network
+
+    async def remove(self, network: Network) -> None:
+        self.networks.pop(network.id, None)
+
+    def attach(
+        self,
+        container_id: str,
+        name: str,
+        network: Network,
+        wish: EndpointSpec,
+        interface: str,
+        *,
+        default_way: bool,
+    ) -> tuple[Endpoint, Link]:
+        if self.fail is not None:
+            raise self.fail
+        subnet = ipaddress.ip_network(network.spec.pools[0].subnet)
+        hosts = (str(address) for address in subnet.hosts())
+        gateway = next(hosts)
+        address = wish.ipv4 or next(a for a in hosts if a not in self.addresses)
+        if address in self.addresses:
+            raise Conflict("Address already in use")
+        self.addresses.add(address)
+        endpoint = Endpoint(
+            new_id(),
+            network.id,
+            network.name,
+            interface,
+            mac=wish.mac or "02:00:00:00:00:01",
+            ipv4=address,
+            prefix4=subnet.prefixlen,
+            gateway4=gateway,
+        )
+        ways = (Way("default", gateway),) if default_way else ()
+        link = Link(LinkKind.VETH, "br", interface, addresses=(f"{address}/16",), ways=ways)
+        return endpoint, link
+
+    def detach(self, endpoint: Endpoint) -> None:
+        self.addresses.discard(endpoint.ipv4)
+
+    async def publish(
+        self,
+        container_id: str,
+        name: str,
+        wishes: Sequence[PortWish],
+        endpoints: Sequence[Endpoint],
+    ) -> tuple[PublishedPort, ...]:
+        taken = {port.host_port for ports in self.ports.values() for port in ports}
+        made: list[PublishedPort] = []
+        for wish in wishes:
+            number = wish.host_port or 32768 + len(taken) + len(made)
+            if number in taken:
+                raise Conflict(f"Bind for 0.0.0.0:{number} failed: port is already allocated")
+            address = wish.host_address or "0.0.0.0"
+            made.append(PublishedPort(wish.proto, wish.container_port, address, number))
+        self.ports[container_id] = tuple(made)
+        return tuple(made)
+
+    async def unpublish(self, container_id: str) -> None:
+        self.ports.pop(container_id, None)
+
+    async def repair(self) -> FakeReport:
+        self.repairs += 1
+        return FakeReport(("made the table",))
+
+
+class FakeNames:
+    """Keeps what the name service was told."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, View] = {}
+        self.watched: dict[str, int] = {}
+        self.members: dict[tuple[str, str], Member] = {}
+
+    async def open(self, views: Sequence[View], members: Sequence[Member]) -> None:
+        self.views = {view.container: view for view in views}
+        self.members = {(m.network, m.container): m for m in members}
+
+    def serve(self, view: View, descriptors: Sequence[int]) -> None:
+        self.views[view.container] = view
+
+    def update(self, view: View) -> None:
+        self.views[view.container] = view
+
+    def watch(self, container: str, pid: int) -> None:
+        self.watched[container] = pid
+
+    def forget(self, container: str) -> None:
+        self.views.pop(container, None)
+        for key in [key for key in self.members if key[1] == container]:
+            del self.members[key]
+
+    def put(self, member: Member) -> None:
+        self.members[member.network, member.container] = member
+
+    def drop(self, network: str, container: str) -> None:
+        self.members.pop((network, container), None)
 
 
 class FakeSnapshots:
@@ -277,6 +448,8 @@ class House:
         self.supervisor = FakeSupervisor()
         self.cgroups = FakeCgroups()
         self.images = FakeImages()
+        self.fabric = FakeFabric()
+        self.names = FakeNames()
         self.snapshots = FakeSnapshots(root / "containers")
         self.recorded: dict[str, tuple[int, int]] = {}
         self.seen: list[tuple[str, str]] = []
@@ -287,6 +460,7 @@ class House:
         database = Database(self.root / "wherry.db")
         self.store = ContainerStore(database)
         self.execs = ExecStore(database)
+        self.network_store = NetworkStore(database)
         self.events = EventLog()
         record = self.events.record
 
@@ -306,6 +480,9 @@ class House:
             image_maker=self.images,
             leases=Leases(),
             cgroups=self.cgroups,
+            networks=self.network_store,
+            fabric=self.fabric,
+            names=self.names,
             volumes=VolumeStore(database, self.root / "volumes"),
             kernel=LINUX,
             plan=plan_launch,
@@ -320,9 +497,11 @@ class House:
             platform=Platform("x86_64", (6, 18)),
             log_default=LogConfig("json-file"),
             cpus=2,
+            default_bridge=lambda: NetworkSpec("bridge"),
         )
         assembly = Assembly(needs, settings)
         self.supervisor.on_exit = assembly.take_exit
+        self.networks = assembly.networks
         try:
             await assembly.open()
             yield assembly.service

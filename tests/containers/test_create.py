@@ -149,8 +149,12 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
     ({"namespaces": modes(uts="foo")}, Invalid, "invalid UTS mode: foo"),
     ({"namespaces": modes(cgroup="foo")}, Invalid, "invalid cgroup namespace mode: foo"),
     ({"namespaces": modes(pid="container:nope")}, Invalid, "No such container: nope"),
-    ({"namespaces": modes(network="web-net")}, Unsupported, "network web-net is not in this"),
-    ({"published": (("80/tcp", "", "8080"),)}, Unsupported, "publishing 80/tcp is not in this"),
+    ({"published": (("80/tcp", "", "x"),)}, Invalid, 'invalid port specification: "x"'),
+    ({"published": (("80/tcp", "", "9-8"),)}, Invalid, 'invalid port specification: "9-8"'),
+    ({"published": (("80/tcp", "zz", "80"),)}, Invalid, "invalid IP address: zz"),
+    ({"published": (("80-81/tcp", "", "80"),)}, Invalid, 'invalid port specification: "80-81"'),
+    ({"links": ("a:b:c",)}, Invalid, "bad format for links: a:b:c"),
+    ({"links": ("nope:b",)}, Invalid, "could not get container for nope: No such container: nope"),
     (
         {"namespaces": modes(uts="host"), "hostname": "x"},
         Invalid,
@@ -179,7 +183,7 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
         Invalid,
         "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
     ),
-    ({"log": log("json-file", tag="x")}, Unsupported, "log-opt tag is not in this version"),
+    ({"log": log("json-file", tag="{{.No}}")}, Invalid, "log-opt tag: there is no field No"),
     (
         {"oom_score_adj": 5000},
         Invalid,
@@ -282,7 +286,7 @@ def test_warnings_name_what_is_missing(tmp_path: Path, create: Callable[..., Cre
     house = House(tmp_path)
     house.images.image = make_image(volumes=("/data",))
     made = create(ContainerSpec("bb", command=("true",)), house=house)
-    assert [warning[:30] for warning in made.warnings] == ["The default bridge network is "]
+    assert made.warnings == ()
     assert create(spec("true")).warnings == ()
 
 

@@ -34,6 +34,7 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import check_container_name
+from wherry.model.networks import EndpointSpec
 from wherry.model.oci import Mount
 
 
@@ -74,7 +75,7 @@ def _log(driver: str = "", **options: str) -> LogConfig:
         ),
         (_log("json-file", max_size="-1"), _log(), LogPolicy("json-file", 0, 1)),
         (_log("json-file", max_file="7"), _log(), LogPolicy("json-file", 10 << 20, 7)),
-        (_log("none"), _log("local", max_size="1m"), LogPolicy("none")),
+        (_log("none"), _log("local", max_size="1m"), LogPolicy("none", readable=False)),
     ],
 )
 def test_log_policies(asked: LogConfig, default: LogConfig, policy: LogPolicy) -> None:
@@ -155,6 +156,13 @@ def test_names_are_valid_and_free() -> None:
     assert words.random_name(lambda name: not name[-1].isdigit())[-1].isdigit()
 
 
+DIRECT, SERVICE, HOSTS = (
+    hostfiles.Resolving.DIRECT,
+    hostfiles.Resolving.SERVICE,
+    hostfiles.Resolving.HOST,
+)
+
+
 def test_hosts() -> None:
     assert hostfiles.render_hosts(["a:1.2.3.4", "b:::1", "c:[::2]"]) == (
         "127.0.0.1\tlocalhost\n"
@@ -170,29 +178,38 @@ def test_hosts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "spec", "own", "lines"),
+    ("host", "spec", "resolving", "lines"),
     [
-        ("nameserver 9.9.9.9\n", {}, True, ["nameserver 9.9.9.9"]),
+        ("nameserver 9.9.9.9\n", {}, DIRECT, ["nameserver 9.9.9.9"]),
         (
             "nameserver 127.0.0.53\nsearch a b\n",
             {},
-            True,
+            DIRECT,
             ["nameserver 8.8.8.8", "nameserver 8.8.4.4", "search a b"],
         ),
-        ("nameserver 127.0.0.53\n", {}, False, ["nameserver 127.0.0.53"]),
+        ("nameserver 127.0.0.5\n", {}, HOSTS, ["nameserver 127.0.0.5"]),
         (
             "nameserver 1.1.1.1\nsearch a\noptions x\n",
             {"dns": ("9.9.9.9",), "dns_search": ("x.org",), "dns_options": ("ndots:3",)},
-            True,
+            DIRECT,
             ["nameserver 9.9.9.9", "search x.org", "options ndots:3"],
         ),
-        ("search a\n", {"dns": ("::1",), "dns_search": (".",)}, True, ["nameserver ::1"]),
+        ("search a\n", {"dns": ("::1",), "dns_search": (".",)}, DIRECT, ["nameserver ::1"]),
+        (
+            "nameserver 127.0.0.5\n",
+            {},
+            SERVICE,
+            ["nameserver 127.0.0.11", "options ndots:0"],
+        ),
     ],
 )
 def test_resolv_conf(
-    host: str, spec: dict[str, tuple[str, ...]], own: bool, lines: list[str]
+    host: str,
+    spec: dict[str, tuple[str, ...]],
+    resolving: hostfiles.Resolving,
+    lines: list[str],
 ) -> None:
-    text = hostfiles.render_resolv_conf(host, ContainerSpec("bb", **spec), own_network=own)  # type: ignore[arg-type]
+    text = hostfiles.render_resolv_conf(host, ContainerSpec("bb", **spec), resolving)  # type: ignore[arg-type]
     assert [line for line in text.splitlines() if line and line[0] != "#"] == lines
 
 
@@ -409,6 +426,8 @@ def test_bad_filters(wanted: dict[str, list[str]], message: str) -> None:
         ({"exited": ["0"]}, False),
         ({"status": ["exited"], "label": ["zz"]}, False),
         ({"network": ["none"]}, True),
+        ({"network": ["abc"]}, True),
+        ({"network": ["bridge"]}, False),
         ({"volume": ["/s"]}, True),
         ({"volume": ["/t"]}, True),
         ({"expose": ["80"]}, True),
@@ -421,7 +440,12 @@ def test_bad_filters(wanted: dict[str, list[str]], message: str) -> None:
 def test_filters(wanted: dict[str, list[str]], passes: bool) -> None:
     container = make_container(
         labels=(("a", "1"), ("b", "")),
-        spec=spec("x", mounts=(MountSpec(MountKind.BIND, "/t", "/s"),), exposed_ports=("80/tcp",)),
+        spec=spec(
+            "x",
+            mounts=(MountSpec(MountKind.BIND, "/t", "/s"),),
+            exposed_ports=("80/tcp",),
+            endpoints=(EndpointSpec("none", network_id="abc"),),
+        ),
         state=ContainerState(Status.EXITED, exit_code=3),
     )
     assert filters.compile_filters(wanted, _Nobody(), _Nobody())(container) is passes  # type: ignore[arg-type]

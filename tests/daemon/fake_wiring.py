@@ -25,7 +25,7 @@ class Wired:
         print("fakes closed", file=sys.stderr)
 
 
-async def build(_: Config) -> Wired:
+async def build(_: Config, *, ending: bool = False) -> Wired:
     if "WHERRY_FAKE_FAILURE" in os.environ:
         raise Unsupported("this machine is a fake")
     return Wired()

@@ -147,8 +147,8 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     [
         ("", {"registry-mirrors": ["https://x"]}),
         ("", {"experimental": True}),
-        ("", {"iptables": True}),
-        ("--log-driver syslog", None),
+        ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
+        ("--log-driver splunk", None),
         ("--userns-remap me", None),
         ("-s btrfs", None),
     ],

@@ -118,7 +118,9 @@ def test_with_an_engine(new_engine: Callable[..., Engine], tmp_path: Path) -> No
     assert wherry("status", check=False) == "registry is not running\n"
     said = wherry("start", *ANY)
     assert said.startswith("registry listening on http://127.0.0.1:")
-    assert client_of(said.split("\n")[0])("GET", "/v2/").status == 200
+    assert engine.network is not None
+    with engine.network.inside():
+        assert client_of(said.split("\n")[0])("GET", "/v2/").status == 200
     pid = int(wherry("status").rpartition(" ")[2])
     assert engine.process is not None
     engine.process.kill()
@@ -126,7 +128,8 @@ def test_with_an_engine(new_engine: Callable[..., Engine], tmp_path: Path) -> No
     wait_for(lambda: gone(pid))
     engine.start()
     again = wherry("status")
-    assert client_of(again.split("\n")[0])("GET", "/v2/").status == 200
+    with engine.network.inside():
+        assert client_of(again.split("\n")[0])("GET", "/v2/").status == 200
     wherry("stop")
     assert wherry("status", check=False) == "registry is not running\n"
 

@@ -22,7 +22,7 @@ ClientFor = Callable[[Engine], Client]
 
 def stop(engine: Engine, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [script("wherryd"), *engine.roots, "stop", *options],
+        engine.command(script("wherryd"), *engine.roots, "stop", *options),
         capture_output=True,
         text=True,
         timeout=30,

@@ -61,6 +61,20 @@ class Collector:
 Listen = Callable[..., Collector]
 
 
+@pytest.fixture(scope="module")
+def neighbour(nothing_left: None, wherry_for: Callable[[Engine], Client]) -> Iterator[Engine]:
+    """An engine on the machine's own network, where the collectors are."""
+    with Engine.on_the_machine() as engine:
+        wherry_for(engine)("image", "bootstrap", "busybox")
+        yield engine
+
+
+@pytest.fixture
+def boxes(neighbour: Engine, docker_for: Callable[[Engine], Client]) -> Iterator[Boxes]:
+    with Boxes(docker_for(neighbour), "busybox") as boxes:
+        yield boxes
+
+
 @pytest.fixture
 def collector() -> Iterator[Listen]:
     """`collector("udp")`, `collector("tcp", port)`, `collector("unixgram", path)`."""
@@ -203,17 +217,21 @@ def test_the_last_lines_of_a_removed_container_arrive(boxes: Boxes, collector: L
 
 
 def test_a_killed_daemon_goes_on_where_it_was(
-    new_engine: Callable[..., Engine],
-    docker_for: Callable[[Engine], Client],
-    wherry_for: Callable[[Engine], Client],
-    collector: Listen,
+    neighbour: Engine, boxes: Boxes, collector: Listen
 ) -> None:
-    engine = new_engine()
-    docker = docker_for(engine)
-    wherry_for(engine)("image", "bootstrap", "busybox")
-    tcp = collector("tcp")
-    docker(
-        *("run", "-d", "--name", "box", "--network", "none", "--log-driver", "gelf", "--log-opt"),
+    engine, tcp = neighbour, collector("tcp")
+    boxes.docker(
+        *(
+            "run",
+            "-d",
+            "--name",
+            boxes.name(),
+            "--network",
+            "none",
+            "--log-driver",
+            "gelf",
+            "--log-opt",
+        ),
         *(f"gelf-address=tcp://127.0.0.1:{tcp.port}", "busybox", "sh", "-c"),
         "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo line $n; usleep 5000; done; sleep 600",
     )

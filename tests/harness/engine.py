@@ -1,4 +1,7 @@
-"""A private wherryd, with roots and a socket of its own under one short temporary folder."""
+"""A private wherryd, with roots and a socket of its own under one short temporary folder.
+
+It lives in a network namespace of its own, so that its bridges, rules and ports are nowhere on the machine.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.harness.hosts import Host
 from tests.harness.leaks import processes_naming
 
 START_SECONDS = 20.0
@@ -27,10 +31,12 @@ def script(name: str) -> str:
 class Engine:
     """One engine under `root`. A context manager: started on entry, and all of it gone on exit.
 
-    `host` is what DOCKER_HOST takes. `log` holds everything the daemon printed.
+    `host` is what DOCKER_HOST takes. `log` holds everything the daemon printed. `network` is the host it
+    lives on, None for the machine itself: it then makes no bridge there.
     """
 
-    def __init__(self, *options: str, root: Path | None = None) -> None:
+    def __init__(self, *options: str, root: Path | None = None, host: Host | None = None) -> None:
+        """`host` is one of the test's, which closes it; without one the engine gets a new one."""
         # A socket's path has 107 bytes at most, so the folder's name is short.
         self.root = root or Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
         self.data_root = self.root / "data"
@@ -39,6 +45,8 @@ class Engine:
         self.log = self.root / "wherryd.log"
         self.host = f"unix://{self.socket}"
         self.options = options
+        self.network: Host | None = host
+        self._own_network = host is None
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Engine:
@@ -51,6 +59,19 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @classmethod
+    def on_the_machine(cls, *options: str) -> Engine:
+        """Return an engine that has the machine's network, to fetch what images are made of."""
+        made = cls("--bridge", "none", *options)
+        made._own_network = False
+        return made
+
+    def command(self, *argv: str) -> list[str]:
+        """Return the argument vector that runs `argv` on the engine's host."""
+        if self._own_network and self.network is None:
+            self.network = Host("engine")
+        return self.network.command(*argv) if self.network is not None else list(argv)
 
     @property
     def roots(self) -> list[str]:
@@ -67,7 +88,7 @@ class Engine:
         """Start the daemon and wait until it answers; AssertionError with its log otherwise."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [script("wherryd"), *self.roots, "-H", self.host, *self.options],
+                self.command(script("wherryd"), *self.roots, "-H", self.host, *self.options),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -122,7 +143,7 @@ class Engine:
         AssertionError when `wherryd stop` fails or leaves a process; those are then killed.
         """
         stopped = subprocess.run(
-            [script("wherryd"), *self.roots, "stop"],
+            self.command(script("wherryd"), *self.roots, "stop"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=STOP_SECONDS,
@@ -141,6 +162,9 @@ class Engine:
                 os.kill(pid, signal.SIGKILL)
         log = self.tail()
         shutil.rmtree(self.root, ignore_errors=True)
+        if self._own_network and self.network is not None:
+            self.network.close()
+            self.network = None
         assert stopped.returncode == 0, f"wherryd stop: {stopped.stderr.decode()}\n{log}"
         assert not left, f"wherryd stop left {left}\n{log}"
 

@@ -8,6 +8,7 @@ from wherry.api.routes.containers import ContainerRoutes
 from wherry.api.routes.files import FileRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
+from wherry.api.routes.networks import NetworkRoutes
 from wherry.api.routes.registry import RegistryRoutes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
@@ -26,6 +27,7 @@ def all_routes(services: Services) -> list[Route]:
         *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),
         *ImageRoutes(images, engine).routes(),
+        *NetworkRoutes(services.networks).routes(),
         *RegistryRoutes(services.registry).routes(),
         *VolumeRoutes(services.volumes).routes(),
         *BuildRoutes(services.builds, services.contexts).routes(),

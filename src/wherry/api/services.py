@@ -17,6 +17,7 @@ from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartP
 from wherry.model.events import Event
 from wherry.model.ids import Digest
 from wherry.model.images import Image
+from wherry.model.networks import EndpointSpec, NetworkSpec
 from wherry.model.resources import Limits
 from wherry.model.views import (
     AttachOptions,
@@ -31,10 +32,12 @@ from wherry.model.views import (
     Filters,
     ImageDeletion,
     LogOptions,
+    NetworkView,
     PathStat,
     Progress,
     Pruned,
     RegistryStatus,
+    Repaired,
     StatsSample,
 )
 from wherry.model.volumes import VolumeRequest, VolumeView
@@ -169,6 +172,22 @@ class Images(Protocol):
         ...
 
 
+class Networks(Protocol):
+    """Everything that can be asked of networks."""
+
+    async def list(self, filters: Filters) -> list[NetworkView]: ...
+    async def inspect(self, ref: str, scope: str = "") -> NetworkView: ...
+    async def create(self, spec: NetworkSpec) -> tuple[str, str]:
+        """Return the id and a warning."""
+        ...
+
+    async def remove(self, ref: str) -> None: ...
+    async def prune(self, filters: Filters) -> list[str]: ...
+    async def connect(self, ref: str, container_ref: str, wish: EndpointSpec) -> None: ...
+    async def disconnect(self, ref: str, container_ref: str, *, force: bool) -> None: ...
+    async def repair(self) -> Repaired: ...
+
+
 class Volumes(Protocol):
     """Everything that can be asked of volumes."""
 
@@ -221,6 +240,7 @@ class Services:
 
     containers: Containers
     images: Images
+    networks: Networks
     volumes: Volumes
     events: Events
     engine: Engine

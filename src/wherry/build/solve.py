@@ -237,7 +237,9 @@ class Solver:
         if request.squash and result.layers:
             key, whole = new_id(), result
             try:
-                result = await in_thread(lambda: squash(whole, key, self._tools.snapshots, intake))
+                result = await in_thread(
+                    lambda: squash(whole, key, self._tools.snapshots, intake, self._tools.scratch)
+                )
             finally:
                 self._tools.runner.discard(key)
         image = await in_thread(lambda: self._register(request, target, result, references, intake))

@@ -73,12 +73,13 @@ SYSTEM: dict[str, Entry] = {
     "prune": ("prune:PRUNE_SYSTEM", "Remove unused data"),
 }
 NETWORK: dict[str, Entry] = {
-    "connect": ("elsewhere:CONNECT", "Connect a container to a network"),
-    "create": ("elsewhere:CREATE_NETWORK", "Create a network"),
-    "disconnect": ("elsewhere:DISCONNECT", "Disconnect a container from a network"),
-    "prune": ("elsewhere:PRUNE_NETWORKS", "Remove all unused networks"),
-    "rm": ("elsewhere:REMOVE_NETWORKS", "Remove one or more networks"),
-    "ls": ("elsewhere:NETWORKS", "List networks"),
+    "connect": ("networks:CONNECT", "Connect a container to a network"),
+    "create": ("networks:CREATE", "Create a network"),
+    "disconnect": ("networks:DISCONNECT", "Disconnect a container from a network"),
+    "prune": ("networks:PRUNE", "Remove all unused networks"),
+    "repair": ("networks:REPAIR", "Make rules and links anew that somebody took away"),
+    "rm": ("networks:REMOVE", "Remove one or more networks"),
+    "ls": ("networks:LIST", "List networks"),
     "inspect": ("inspect:INSPECT_NETWORK", "Display detailed information on networks"),
 }
 VOLUME: dict[str, Entry] = {

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +20,11 @@ from wherry.containers import (
     create,
     execute,
     furnish,
+    hostfiles,
     listing,
     logs,
+    networking,
+    networks,
     roots,
     volumes,
 )
@@ -29,6 +33,7 @@ from wherry.containers import remove as removing
 from wherry.containers import start as starting
 from wherry.containers.building import BuildContainers
 from wherry.containers.copy import Copier
+from wherry.containers.endpoints import NONE
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.exits import Exits
@@ -38,6 +43,10 @@ from wherry.containers.groups import Cgroups, Groups
 from wherry.containers.health import Monitors
 from wherry.containers.live import Lives, Tasks
 from wherry.containers.mount_trees import MountTrees
+from wherry.containers.namefeed import Feed, Names
+from wherry.containers.network_store import NetworkStore
+from wherry.containers.networking import Networking
+from wherry.containers.networks import NetworkService
 from wherry.containers.prune import Pruner
 from wherry.containers.rename import Renamer
 from wherry.containers.restart import Restarts
@@ -56,7 +65,9 @@ from wherry.containers.volumes import VolumeService
 from wherry.containers.waits import Waiter
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, LogConfig
+from wherry.model.errors import WherryError
 from wherry.model.ids import Digest
+from wherry.model.networks import DEFAULT_BRIDGE, NetworkSpec
 from wherry.model.oci import RuntimeSpec
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Exit
@@ -70,9 +81,14 @@ class Supervisor(
     reconciling.Supervisor,
     removing.Supervisor,
     starting.Supervisor,
+    networking.Supervisor,
     Protocol,
 ):
     """All that is used of the supervisor's client."""
+
+
+class Fabric(networking.Fabric, networks.Fabric, Protocol):
+    """All that is used of the host's part of networks."""
 
 
 class VolumeStore(volumes.Store, furnish.Store, Protocol):
@@ -99,6 +115,13 @@ class Settings:
     cpus: int
     default_init: bool = False
     userns_missing: str = ""
+    default_bridge: Callable[[], NetworkSpec | None] = lambda: None
+    """What the network `bridge` is; None where there is none."""
+    ending: bool = False
+    """Only to end what runs."""
+    dns: hostfiles.DnsDefaults = hostfiles.DnsDefaults()
+    host_gateways: tuple[str, ...] = ()
+    """What `host-gateway` stands for; empty: the addresses of the default bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +138,9 @@ class Needs:
     image_maker: commit.Maker
     leases: create.Leases
     cgroups: Cgroups
+    networks: NetworkStore
+    fabric: Fabric
+    names: Names
     volumes: VolumeStore
     kernel: Kernel
     plan: Callable[[RuntimeSpec], Plan]
@@ -139,6 +165,35 @@ class Assembly:
         folder = folders.joinpath
         groups = Groups(needs.cgroups, host.cgroup_parent)
         signals = Signals(store, supervisor, groups, events)
+        feed = Feed(
+            names=needs.names,
+            networks=needs.networks,
+            resolve=partial(_find, store),
+            resolv_conf=hostfiles.read_host_resolv_conf,
+            dns=settings.dns,
+        )
+        cabling = Networking(
+            store=store,
+            networks=needs.networks,
+            fabric=needs.fabric,
+            feed=feed,
+            supervisor=supervisor,
+            events=events,
+            folder=folder,
+            dns=settings.dns,
+        )
+        self.networks = NetworkService(
+            networks=needs.networks,
+            containers=store,
+            networking=cabling,
+            fabric=needs.fabric,
+            feed=feed,
+            lives=lives,
+            tasks=self._tasks,
+            events=events,
+            default_bridge=settings.default_bridge,
+            ending=settings.ending,
+        )
         self.volumes = VolumeService(
             store=needs.volumes,
             containers=store,
@@ -185,6 +240,9 @@ class Assembly:
             platform=settings.platform,
             log_default=settings.log_default,
             check_logs=self._shipping.check,
+            networking=cabling,
+            host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
+            dns=settings.dns,
             furnisher=furnisher,
             volumes=self.volumes,
         )
@@ -203,6 +261,8 @@ class Assembly:
             trash=self._trash,
             folder=folder,
             kernel=needs.kernel,
+            networking=cabling,
+            default_network=default_network(settings.default_bridge()),
         )
         self._monitors = Monitors(
             store=store,
@@ -221,6 +281,7 @@ class Assembly:
             supervisor=supervisor,
             remover=remover,
             restarts=self._restarts,
+            networking=cabling,
             volumes=self.volumes,
             events=events,
             drain=self._shipping.drain,
@@ -234,6 +295,7 @@ class Assembly:
             supervisor=supervisor,
             groups=groups,
             trash=self._trash,
+            networks=self.networks,
             root=folders,
             recorded_exit=needs.recorded_exit,
         )
@@ -252,6 +314,8 @@ class Assembly:
                 init_path=host.init_path,
                 default_init=settings.default_init,
                 userns_missing=settings.userns_missing,
+                networking=cabling,
+                default_network=default_network(settings.default_bridge()),
                 furnisher=furnisher,
                 finish=self._tasks.finish,
             ),
@@ -261,7 +325,7 @@ class Assembly:
                 store=store, lives=lives, signals=signals, events=events, start=self._runner.start
             ),
             pauser=pauser,
-            renamer=Renamer(store=store, lives=lives, events=events),
+            renamer=Renamer(store=store, lives=lives, events=events, networking=cabling),
             remover=remover,
             waiter=Waiter(store=store, lives=lives),
             attacher=attach.Attacher(
@@ -350,3 +414,22 @@ class Assembly:
         self._shipping.close()
         await self._tasks.close()
         await asyncio.to_thread(self._trash.close)
+
+
+def default_network(bridge: NetworkSpec | None) -> str:
+    """Return the network of a container that names none."""
+    return DEFAULT_BRIDGE if bridge is not None else NONE
+
+
+def gateways(networks: NetworkStore) -> tuple[str, ...]:
+    """Return the host's addresses on the default bridge."""
+    bridge = networks.named(DEFAULT_BRIDGE)
+    pools = bridge.spec.pools if bridge is not None else ()
+    return tuple(pool.gateway.partition("/")[0] for pool in pools if pool.gateway)
+
+
+def _find(store: ContainerStore, ref: str) -> Container | None:
+    try:
+        return store.resolve(ref)
+    except WherryError:
+        return None

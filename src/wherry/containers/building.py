@@ -14,9 +14,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.endpoints import DEFAULT_MODES, wanted_endpoints
+from wherry.containers.networking import Networking
 from wherry.containers.start import Starter
 from wherry.kernel import mount
 from wherry.kernel.calls import Kernel
@@ -64,9 +67,7 @@ class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
     async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started: ...
-    async def attach(
-        self, key: str, attachment: Attachment, fd: int, initial: bytes = b""
-    ) -> None: ...
+    async def attach(self, key: str, attachment: Attachment, fd: int, initial: bytes) -> None: ...
     async def signal(self, key: str, signo: int) -> None: ...
     async def forget(self, key: str) -> None: ...
 
@@ -88,7 +89,12 @@ class BuildContainers:
         trash: Bin,
         folder: Callable[[str], Path],
         kernel: Kernel,
+        networking: Networking,
+        default_network: str,
     ) -> None:
+        """`default_network` is the network of steps that ask for none."""
+        self._networking = networking
+        self._default_network = default_network
         self._starter = starter
         self._supervisor = supervisor
         self._trash = trash
@@ -125,12 +131,17 @@ class BuildContainers:
         try:
             copying = asyncio.create_task(_copy(ours, output))
             extra = [self._memory_file(container.id, n, f, held) for n, f in enumerate(files)]
-            launch = await asyncio.to_thread(self._starter.prepare, container, extra)
+            prepared = await self._networking.attach(self._in_network(container))
+            container = prepared.container
+            launch = await asyncio.to_thread(
+                self._starter.prepare, container, prepared.wiring, extra
+            )
             await self._supervisor.attach(
-                container.id, Attachment(False, True, True), theirs.detach()
+                container.id, Attachment(False, True, True), theirs.detach(), b""
             )
             started = True
-            await self._supervisor.start(launch, [held[name] for name in launch.held])
+            begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
+            self._networking.started(container, begun.descriptors)
             end = await ended
             # The supervisor ends the stream when it may forget the process.
             await self._supervisor.forget(container.id)
@@ -138,6 +149,7 @@ class BuildContainers:
             forgotten = True
             return end.code
         except asyncio.CancelledError:
+            import sys; print("CANCEL", container.id, started, file=sys.stderr, flush=True)
             if started:
                 await asyncio.shield(self._kill(container.id, ended))
             raise
@@ -152,13 +164,25 @@ class BuildContainers:
             del self._running[container.id]
             if not forgotten:
                 await asyncio.shield(self._supervisor.forget(container.id))
+            await asyncio.shield(self._networking.release(container))
+
+    def _in_network(self, container: Container) -> Container:
+        """Return the container with the networks that its mode means. Raises Invalid."""
+        spec = container.spec
+        if spec.namespaces.network in DEFAULT_MODES:
+            mode = replace(spec.namespaces, network=self._default_network)
+            spec = replace(spec, namespaces=mode)
+        spec = replace(spec, endpoints=wanted_endpoints(spec))
+        return replace(container, spec=self._networking.checked(spec))
 
     async def _kill(self, key: str, ended: asyncio.Future[Exit]) -> None:
         deadline = time.monotonic() + _KILL_SECONDS
         # A start that is under way is not to be found yet.
         while not ended.done():
-            with contextlib.suppress(NotFound):
+            try:
                 await self._supervisor.signal(key, _KILL)
+            except BaseException as e:
+                import sys; print("KILL", key, repr(e), file=sys.stderr, flush=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(ended), 0.2)
             if time.monotonic() > deadline:

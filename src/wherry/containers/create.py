@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from wherry.containers import words
 from wherry.containers.checks import check_spec
+from wherry.containers.endpoints import DEFAULT_MODES, check_published, wanted_endpoints
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.log_settings import parse_log_config, shown
 from wherry.containers.merge import merge
@@ -23,6 +25,7 @@ from wherry.model.containers import Container, ContainerSpec, LogConfig
 from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.ids import Digest, check_container_name, new_id
 from wherry.model.images import Image
+from wherry.model.networks import DEFAULT_BRIDGE
 from wherry.model.oci import HOST
 from wherry.model.resources import Limits, validate, with_defaults
 from wherry.model.views import Created
@@ -56,6 +59,12 @@ class Groups(Protocol):
     def check(self, limits: Limits) -> None: ...
 
 
+class Networking(Protocol):
+    """Who knows the networks."""
+
+    def checked(self, spec: ContainerSpec) -> ContainerSpec: ...
+
+
 class Furnisher(Protocol):
     """Who sees to volumes."""
 
@@ -81,8 +90,10 @@ class Creator:
         init_path: str,
         default_init: bool = False,
         userns_missing: str = "",
+        networking: Networking,
         furnisher: Furnisher,
         finish: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+        default_network: str = DEFAULT_BRIDGE,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """`capabilities` is the engine's own bounding set, `init_path` the program of --init.
@@ -101,6 +112,8 @@ class Creator:
         self._init_path = init_path
         self._default_init = default_init
         self._userns_missing = userns_missing
+        self._networking = networking
+        self._default_network = default_network
         self._furnisher = furnisher
         self._finish = finish
         self._clock = clock
@@ -116,7 +129,13 @@ class Creator:
             self._store.check_name(name)
         if not spec.image:
             raise Invalid("no image specified")
+        mode = spec.namespaces.network
+        if mode in DEFAULT_MODES:
+            spec = replace(spec, namespaces=replace(spec.namespaces, network=self._default_network))
         warnings = list(check_spec(spec))
+        check_published(spec)
+        spec = self._networking.checked(replace(spec, endpoints=wanted_endpoints(spec)))
+        spec = self._with_references(spec)
         init = self._default_init if spec.init is None else spec.init
         spec = replace(spec, mounts=check_mounts(spec), init=init)
         self._check_joined(spec)
@@ -187,6 +206,24 @@ class Creator:
             hostname=hostname,
             chain=image.chain,
         )
+
+    def _with_references(self, spec: ContainerSpec) -> ContainerSpec:
+        """Name linked and joined containers by id: they may be renamed."""
+        links: list[str] = []
+        for link in spec.links:
+            ref, _, alias = link.partition(":")
+            if ":" in alias or not ref:
+                raise Invalid(f"bad format for links: {link}")
+            try:
+                other = self._store.resolve(ref)
+            except NotFound as error:
+                raise Invalid(f"could not get container for {ref}: {error.message}") from None
+            links.append(f"{other.id}:{alias or other.name}")
+        modes = spec.namespaces
+        if ref := referenced(modes.network):
+            with contextlib.suppress(NotFound, Invalid):
+                modes = replace(modes, network=f"container:{self._store.resolve(ref).id}")
+        return replace(spec, links=tuple(links), namespaces=modes)
 
     def _check_joined(self, spec: ContainerSpec) -> None:
         modes = spec.namespaces

@@ -14,6 +14,7 @@ from typing import Protocol
 from wherry.model.containers import Container
 from wherry.model.errors import Invalid, Unavailable
 from wherry.model.events import Event
+from wherry.model.networks import Network
 
 KEPT = 2048
 """Events that `since` can reach back to."""
@@ -103,6 +104,12 @@ def container_event(container: Container, action: str, **attributes: str) -> Eve
     merged["image"] = container.image_name
     merged["name"] = container.name
     return Event("container", action, container.id, tuple(sorted(merged.items())))
+
+
+def network_event(network: Network, action: str, **attributes: str) -> Event:
+    """Return an event about `network`; its name and driver are among the attributes."""
+    merged = attributes | {"name": network.name, "type": str(network.spec.driver)}
+    return Event("network", action, network.id, tuple(sorted(merged.items())))
 
 
 def compile_filters(filters: Filters) -> Callable[[Event], bool]:

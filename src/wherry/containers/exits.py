@@ -18,6 +18,7 @@ from wherry.containers.restart import Restarts, next_delay, wants_restart
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
+from wherry.model.networks import Attachments
 from wherry.model.views import Exited
 from wherry.supervisor.messages import Exit
 
@@ -33,6 +34,13 @@ class Execs(Protocol):
 
     def knows(self, exec_id: str) -> bool: ...
     def ended(self, end: Exit) -> None: ...
+
+
+class Networking(Protocol):
+    """Who gives back what a container had of networks."""
+
+    async def release(self, container: Container) -> None: ...
+    def ended(self, container: Container) -> None: ...
 
 
 class Volumes(Protocol):
@@ -53,6 +61,7 @@ class Exits:
         supervisor: Supervisor,
         remover: Remover,
         restarts: Restarts,
+        networking: Networking,
         volumes: Volumes,
         events: Recorder,
         drain: Callable[[str], Awaitable[None]],
@@ -64,6 +73,7 @@ class Exits:
         self._supervisor = supervisor
         self._remover = remover
         self._restarts = restarts
+        self._networking = networking
         self._volumes = volumes
         self._events = events
         self._drain = drain
@@ -102,6 +112,8 @@ class Exits:
             )
         )
         status = Status.RESTARTING if again else Status.EXITED
+        await self._networking.release(container)
+        self._networking.ended(container)
         state = move(
             state,
             status,
@@ -109,6 +121,7 @@ class Exits:
             exit_code=end.code,
             finished_at=end.at,
             oom_killed=end.oom_killed,
+            attachments=Attachments(),
             error=end.reason,
             restart_count=state.restart_count + (1 if again else 0),
         )

@@ -90,7 +90,7 @@ def _check_known(filters: Filters, known: frozenset[str]) -> None:
 def _test(name: str, values: tuple[str, ...], lookup: Lookup, images: Ancestry) -> Test:
     match name:
         case "id":
-            return lambda c: any(_match(value, c.id, prefix=True) for value in values)
+            return lambda c: any(matches(value, c.id, prefix=True) for value in values)
         case "name":
             return _names(values)
         case "label":
@@ -128,7 +128,7 @@ def _test(name: str, values: tuple[str, ...], lookup: Lookup, images: Ancestry) 
             return _ports(name, values)
 
 
-def _match(pattern: str, text: str, *, prefix: bool = False) -> bool:
+def matches(pattern: str, text: str, *, prefix: bool = False) -> bool:
     """Docker's filters match as regular expressions; one that is none matches as plain text."""
     if pattern == text or (prefix and text.startswith(pattern)):
         return True
@@ -140,7 +140,7 @@ def _match(pattern: str, text: str, *, prefix: bool = False) -> bool:
 
 def _names(values: tuple[str, ...]) -> Test:
     # A name has a slash before it for patterns such as ^/web$, and none for ^web$.
-    return lambda c: any(_match(value, c.name) or _match(value, f"/{c.name}") for value in values)
+    return lambda c: any(matches(value, c.name) or matches(value, f"/{c.name}") for value in values)
 
 
 def _labels(values: tuple[str, ...], *, wanted: bool) -> Test:
@@ -189,8 +189,11 @@ def _health(values: tuple[str, ...]) -> Test:
 
 
 def _networks(container: Container) -> Iterable[str]:
-    mode = container.spec.namespaces.network
-    return ("bridge" if mode in ("", "default") else mode,)
+    """Names and ids of the networks that a container is, or is to be, in."""
+    for wish in container.spec.endpoints:
+        yield wish.network
+        if wish.network_id:
+            yield wish.network_id
 
 
 def _mounts(container: Container) -> Iterable[str]:
@@ -217,7 +220,9 @@ def _ports(name: str, values: tuple[str, ...]) -> Test:
         for port in range(int(first), min(int(last or first), 65535) + 1):
             wanted.add(f"{port}/{protocol or 'tcp'}")
     if name == "publish":
-        return lambda c: any(port in wanted for port, _, _ in c.spec.published)
+        return lambda c: any(
+            f"{port.host_port}/{port.proto}" in wanted for port in c.state.attachments.ports
+        )
     return lambda c: any(port in wanted for port in c.spec.exposed_ports)
 
 

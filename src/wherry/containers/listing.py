@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -87,11 +87,13 @@ class Lister:
         found.sort(key=lambda container: container.created, reverse=True)
         if limit > 0:
             del found[limit:]
-        return [await self._view(container, size=size, layers=size) for container in found]
+        linked = linked_names(self._store)
+        return [await self._view(container, linked, size=size, layers=size) for container in found]
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerView:
         """Return everything about one container. Raises NotFound."""
-        return await self._view(self._store.resolve(ref), size=size, layers=True)
+        container = self._store.resolve(ref)
+        return await self._view(container, linked_names(self._store), size=size, layers=True)
 
     async def changes(self, ref: str) -> list[Change]:
         """Return what its layer has changed, sorted by path. Raises NotFound."""
@@ -106,7 +108,14 @@ class Lister:
             # It has no layer of its own before it is started or copied into; or it was just removed.
             return []
 
-    async def _view(self, container: Container, *, size: bool, layers: bool) -> ContainerView:
+    async def _view(
+        self,
+        container: Container,
+        linked: Mapping[str, tuple[str, ...]],
+        *,
+        size: bool,
+        layers: bool,
+    ) -> ContainerView:
         files = hostfiles.place_files(self._folder(container.id))
         view = self._layers(container) if layers else None
         size_rw = size_root = -1
@@ -129,9 +138,18 @@ class Lister:
             upper_dir=str((view and view.upper) or ""),
             lower_dirs=tuple(str(path) for path in view.lowers) if view else (),
             work_dir=str((view and view.work) or ""),
+            links=tuple(self._links(container)),
+            linked_as=linked.get(container.id, ()),
             size_rw=size_rw,
             size_root_fs=size_root,
         )
+
+    def _links(self, container: Container) -> Iterable[tuple[str, str]]:
+        for link in container.spec.links:
+            ref, _, alias = link.partition(":")
+            other = self._store.find(ref)
+            if other is not None:
+                yield other.name, alias
 
     def _layers(self, container: Container) -> View:
         try:
@@ -144,6 +162,16 @@ class Lister:
             return self._images.size(container.image_id)
         except NotFound:
             return 0
+
+
+def linked_names(containers: Iterable[Container]) -> dict[str, tuple[str, ...]]:
+    """Return the names that legacy links give containers, `web/db`, by the id of the linked one."""
+    found: dict[str, tuple[str, ...]] = {}
+    for container in containers:
+        for link in container.spec.links:
+            ref, _, alias = link.partition(":")
+            found[ref] = (*found.get(ref, ()), f"{container.name}/{alias}")
+    return found
 
 
 class Measure(Protocol):

@@ -14,11 +14,8 @@ from wherry.model.errors import Invalid, Unsupported
 from wherry.model.oci import HOST, PRIVATE, NamespaceSet
 
 _CONTAINER = "container:"
-DEFAULT_NETWORKS = frozenset({"", "default", "bridge"})
-NO_BRIDGE = (
-    "The default bridge network is not in this version: the container gets a network namespace of "
-    "its own with nothing but loopback. Say --network none, host or container:NAME to choose."
-)
+_UNDEFINED = "This would result in undefined behavior"
+DISCARDED = "Published ports are discarded when using host network mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +74,24 @@ def check_modes(spec: ContainerSpec) -> tuple[str, ...]:
             raise Invalid("conflicting options: dns and the network mode")
         if spec.mac_address:
             raise Invalid("conflicting options: mac-address and the network mode")
+        if spec.published or spec.publish_all:
+            raise Invalid(
+                "conflicting options: port publishing and the container type network mode"
+            )
+        if spec.exposed_ports:
+            raise Invalid("conflicting options: port exposing and the container type network mode")
+        if spec.links:
+            raise Invalid(
+                "conflicting options: container type network can't be used with links. "
+                + _UNDEFINED
+            )
+    if network == HOST and spec.links:
+        raise Invalid(
+            f"conflicting options: host type networking can't be used with links. {_UNDEFINED}"
+        )
     if modes.uts == HOST and (spec.hostname or spec.domainname):
         raise Invalid("conflicting options: hostname and the UTS mode")
-    _check_networks(spec)
-    return (NO_BRIDGE,) if network in DEFAULT_NETWORKS and not spec.network_disabled else ()
+    return (DISCARDED,) if network == HOST and spec.published else ()
 
 
 def _check(mode: str, known: tuple[str, ...], noun: str) -> None:
@@ -90,20 +101,6 @@ def _check(mode: str, known: tuple[str, ...], noun: str) -> None:
         raise Invalid(f"invalid {noun} mode: {mode}")
     if mode == _CONTAINER:
         raise Invalid(f"invalid {noun} mode: {mode}", hint="container:NAME")
-
-
-def _check_networks(spec: ContainerSpec) -> None:
-    later = "networks come with a later version"
-    builtin = DEFAULT_NETWORKS | {HOST, "none"}
-    names = (spec.namespaces.network, *(name for name, _ in spec.networks))
-    for name in names:
-        if name not in builtin and not name.startswith(_CONTAINER):
-            raise Unsupported(f"network {name} is not in this version", hint=later)
-    if spec.published or spec.publish_all:
-        port = spec.published[0][0] if spec.published else "all exposed ports"
-        raise Unsupported(f"publishing {port} is not in this version", hint=later)
-    if spec.mac_address:
-        raise Unsupported("--mac-address is not in this version", hint=later)
 
 
 def resolve_namespaces(spec: ContainerSpec, join: Callable[[str, str], Joined]) -> Resolved:

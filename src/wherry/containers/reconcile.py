@@ -11,7 +11,7 @@ policy asks for it                       started
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound
+from wherry.model.networks import Attachments
 from wherry.supervisor.messages import Exit, Survivor
 
 LOST_CODE = 137
@@ -43,6 +44,12 @@ class Groups(Protocol):
 
     def is_frozen(self, container: Container) -> bool: ...
     def clear_dead(self, alive: frozenset[str]) -> None: ...
+
+
+class Networks(Protocol):
+    """Who brings the host's networks in line with what runs."""
+
+    async def open(self, alive: Collection[str]) -> None: ...
 
 
 class Bin(Protocol):
@@ -66,6 +73,7 @@ class Reconciler:
         supervisor: Supervisor,
         groups: Groups,
         trash: Bin,
+        networks: Networks,
         root: Path,
         recorded_exit: Callable[[str], tuple[int, int] | None],
     ) -> None:
@@ -78,6 +86,7 @@ class Reconciler:
         self._supervisor = supervisor
         self._groups = groups
         self._trash = trash
+        self._networks = networks
         self._root = root
         self._recorded_exit = recorded_exit
 
@@ -85,6 +94,8 @@ class Reconciler:
         """Bring rows and processes together; return the ids of those that a policy wants started."""
         survivors = await self._supervisor.survivors()
         self._clear_directories()
+        alive = {s.key for s in survivors if not s.container_id and s.exit is None}
+        await self._networks.open(alive)
         running = {s.key: s.pid for s in survivors if s.container_id and s.exit is None}
         ended = {s.key for s in survivors if s.container_id and s.exit is not None}
         self._execs.drop_lost(running | dict.fromkeys(ended, 0))
@@ -93,8 +104,13 @@ class Reconciler:
         for survivor in survivors:
             await self._take_back(survivor)
         for container in self._store:
-            if container.state.status in ALIVE and container.id not in inits:
-                await self._lost(container)
+            if container.state.status in ALIVE:
+                if container.id not in inits:
+                    await self._lost(container)
+            elif container.state.attachments.endpoints:
+                # wherryd died between taking addresses and the start.
+                state = replace(container.state, attachments=Attachments())
+                self._store.save_state(container.id, state)
         wanted: list[str] = []
         for container in self._store:
             live = self._lives.get(container.id)

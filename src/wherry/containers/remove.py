@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -83,7 +84,8 @@ class Remover:
         """
         container = self._store.resolve(ref)
         if link:
-            raise Invalid("Conflict, cannot remove the default link name of the container")
+            self._remove_link(ref)
+            return
         live = self._lives.get(container.id)
         if live.removing:
             raise Conflict(f"removal of container {ref} is already in progress")
@@ -108,6 +110,15 @@ class Remover:
                 f'cannot remove container "{ref}": could not kill: tried to kill container, but did '
                 "not receive an exit event"
             ) from None
+
+    def _remove_link(self, ref: str) -> None:
+        """Take the link that `ref` (web/db) names away from its container."""
+        name, slash, alias = ref.removeprefix("/").partition("/")
+        if not slash:
+            raise Invalid("Conflict, cannot remove the default link name of the container")
+        parent = self._store.resolve(name)
+        kept = tuple(link for link in parent.spec.links if link.partition(":")[2] != alias)
+        self._store.save(replace(parent, spec=replace(parent.spec, links=kept)))
 
     async def delete(
         self,

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.live import Lives
 from wherry.containers.store import ContainerStore
+from wherry.model.containers import Container
 from wherry.model.errors import Invalid
 from wherry.model.ids import check_container_name
+
+
+class Networking(Protocol):
+    """Who tells the new name to the container's networks."""
+
+    def renamed(self, container: Container) -> Container: ...
 
 
 class Renamer:
     """Gives containers other names."""
 
-    def __init__(self, *, store: ContainerStore, lives: Lives, events: Recorder) -> None:
+    def __init__(
+        self, *, store: ContainerStore, lives: Lives, events: Recorder, networking: Networking
+    ) -> None:
         self._store = store
         self._lives = lives
         self._events = events
+        self._networking = networking
 
     async def rename(self, ref: str, name: str) -> None:
         """Rename the container. Raises NotFound, Invalid, or Conflict for a name that is taken."""
@@ -36,6 +47,7 @@ class Renamer:
             container = self._store.get(container.id)
             if container.name == bare:
                 raise Invalid("Renaming a container with the same name as its current name")
-            renamed = replace(container, name=bare)
+            self._store.check_name(bare)
+            renamed = self._networking.renamed(replace(container, name=bare))
             self._store.save(renamed)
             self._events.record(container_event(renamed, "rename", oldName=f"/{container.name}"))

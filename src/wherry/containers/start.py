@@ -11,14 +11,18 @@ from typing import Protocol
 
 from wherry.containers import hostfiles
 from wherry.containers.events import Recorder, container_event
+from wherry.containers.legacy_links import host_lines, variables
 from wherry.containers.live import Live
 from wherry.containers.log_settings import parse_log_config
+from wherry.containers.merge import merge_env
 from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
+from wherry.containers.networking import Networking
 from wherry.containers.runtime_spec import HostFacts, View, build_spec, plan_mount, read_devices
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
+from wherry.containers.undo import Undo
 from wherry.kernel.paths import remove_path
 from wherry.model.containers import (
     Container,
@@ -30,11 +34,13 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
 from wherry.model.ids import Digest
+from wherry.model.networks import Wiring
 from wherry.model.oci import HOST, IdMap, Mount, RuntimeSpec
 from wherry.runtime import capabilities
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Launch, LogSettings, Started
 
+_NO_WIRING = Wiring()
 _WHOLE = 0xFFFFFFFF
 """Ids in the first user namespace's map, user_namespaces(7)."""
 
@@ -91,10 +97,16 @@ class Starter:
         platform: Platform,
         log_default: LogConfig,
         check_logs: Callable[[Container], Awaitable[None]],
+        networking: Networking,
+        host_gateways: Callable[[], Sequence[str]],
+        dns: hostfiles.DnsDefaults,
         furnisher: Furnisher,
         volumes: Volumes,
     ) -> None:
-        """`folder(container_id)` is where a container's own files are."""
+        """`folder(container_id)` is where a container's own files are.
+
+        `host_gateways` gives the addresses that `host-gateway` stands for.
+        """
         self._store = store
         self._snapshots = snapshots
         self._supervisor = supervisor
@@ -104,6 +116,9 @@ class Starter:
         self._facts = facts
         self._platform = platform
         self._log_default = log_default
+        self._networking = networking
+        self._host_gateways = host_gateways
+        self._dns = dns
         self._furnisher = furnisher
         self._check_logs = check_logs
         self._volumes = volumes
@@ -113,14 +128,22 @@ class Starter:
 
         Raises StartFailed and whatever the plan ran into; the container then keeps the error.
         """
+        before = container
         try:
             await self._check_logs(container)
-            launch = self.prepare(container)
-            started = await self._launch(launch)
+            async with Undo() as undo:
+                prepared = await self._networking.attach(container)
+                container = self._keep(before, prepared.container)
+                undo.push(self._networking.release, container)
+                launch = self.prepare(container, prepared.wiring)
+                self._networking.attached(container)
+                undo.push(self._networking.ended, container)
+                started = await self._launch(launch)
+                undo.keep()
         except WherryError as error:
             code = error.exit_code if isinstance(error, StartFailed) else 128
-            state = replace(container.state, exit_code=code, error=error.message)
-            if container.state.status is Status.RESTARTING:
+            state = replace(before.state, exit_code=code, error=error.message)
+            if before.state.status is Status.RESTARTING:
                 state = move(state, Status.EXITED, finished_at=time.time_ns())
             self._store.save_state(container.id, state)
             raise
@@ -137,10 +160,18 @@ class Starter:
             stopped_by_user=False,
         )
         container = self._store.save_state(container.id, state)
+        self._networking.started(container, started.descriptors)
         if container.points:
             self._volumes.tell_mounted(container)
         self._events.record(container_event(container, "start"))
         return container
+
+    def _keep(self, before: Container, prepared: Container) -> Container:
+        """Keep what was reserved before it is used: a daemon that dies finds it again."""
+        if prepared.spec != before.spec:
+            self._store.save(prepared)
+            return prepared
+        return self._store.save_state(prepared.id, prepared.state)
 
     async def _launch(self, launch: Launch) -> Started:
         if not launch.held:
@@ -157,7 +188,9 @@ class Starter:
             for fd in mounts:
                 os.close(fd)
 
-    def prepare(self, container: Container, extra: Sequence[Mount] = ()) -> Launch:
+    def prepare(
+        self, container: Container, wiring: Wiring = _NO_WIRING, extra: Sequence[Mount] = ()
+    ) -> Launch:
         """Make what has to be there before a start, and return what the supervisor is asked for.
 
         `extra` are mounts that no spec of a container can say.
@@ -180,6 +213,7 @@ class Starter:
             ),
             rows=rows,
             columns=columns,
+            wiring=wiring,
             joins=tuple((other.id, other.pid) for other in self._resolve(spec).joined),
             held=tuple(dict.fromkeys(tree.held for tree in plan.trees if tree.held)),
         )
@@ -199,6 +233,9 @@ class Starter:
                 hostname=other.hostname,
                 spec=replace(spec, domainname=other.domainname),
             )
+        if links := self._networking.links_of(spec):
+            env = merge_env(container.env, variables(container.name, links))
+            container = replace(container, env=env)
         security = self.security(container, resolved)
         create_missing_sources(container.mounts)
         if any(mount.propagation.endswith(("shared", "slave")) for mount in container.mounts):
@@ -247,8 +284,23 @@ class Starter:
     def _files(self, container: Container, resolved: Resolved) -> hostfiles.HostFiles:
         if resolved.network is not None:
             return hostfiles.place_files(self._folder(resolved.network.id))
-        host = resolved.namespaces.network == HOST
-        return hostfiles.write_files(self._folder(container.id), container, host_network=host)
+        endpoints = container.state.attachments.endpoints
+        resolving = hostfiles.Resolving.DIRECT
+        if resolved.namespaces.network == HOST:
+            resolving = hostfiles.Resolving.HOST
+        elif any(endpoint.names for endpoint in endpoints):
+            resolving = hostfiles.Resolving.SERVICE
+        wanted = any(entry.endswith(hostfiles.HOST_GATEWAY) for entry in container.spec.extra_hosts)
+        return hostfiles.write_files(
+            self._folder(container.id),
+            replace(container, spec=self._dns.applied(container.spec)),
+            resolving,
+            gateways=self._host_gateways() if wanted else (),
+            lines=[
+                *host_lines(self._networking.links_of(container.spec)),
+                *hostfiles.own_lines(container, endpoints),
+            ],
+        )
 
     def _join(self, ref: str, noun: str) -> Joined:
         other = self._store.resolve(ref)

@@ -83,12 +83,26 @@ class ContainerStore:
             return found
         if named := self._by_name.get(ref.removeprefix("/")):
             return self._by_id[named]
+        if linked := self._linked(ref):
+            return linked
         matches = [key for key in self._by_id if ref and key.startswith(ref)]
         if len(matches) == 1:
             return self._by_id[matches[0]]
         if matches:
             raise Invalid(f"Multiple IDs found with provided prefix: {ref}")
         raise NotFound("container", ref)
+
+    def _linked(self, ref: str) -> Container | None:
+        """The container that a legacy link calls `web/db`."""
+        name, slash, alias = ref.removeprefix("/").partition("/")
+        parent = self._by_name.get(name) if slash else None
+        if parent is None:
+            return None
+        for link in self._by_id[parent].spec.links:
+            target, _, called = link.partition(":")
+            if called == alias:
+                return self._by_id.get(target)
+        return None
 
     def has_name(self, name: str) -> bool:
         """Return whether a container bears `name`."""

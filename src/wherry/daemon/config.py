@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,10 +16,12 @@ from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
 
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
+LOG_DRIVERS = ("json-file", "local", "none", "syslog", "gelf", "fluentd", "journald")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
-Value = str | bool | int | tuple[str, ...] | Pairs | tuple[Ulimit, ...]
+Pools = tuple[tuple[str, int], ...]
+Value = str | bool | int | tuple[str, ...] | Pairs | Pools | tuple[Ulimit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,27 @@ class Config:
     tlscacert: str = "/etc/wherry/ca.pem"
     tlscert: str = "/etc/wherry/cert.pem"
     tlskey: str = "/etc/wherry/key.pem"
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
+    icc: bool = True
+    mtu: int = 0
+    ip: str = ""
+    ipv6: bool | None = None
+    """None: where the host has it."""
+    default_address_pools: tuple[tuple[str, int], ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_opts: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    host_gateway_ips: tuple[str, ...] = ()
+    iptables: bool = True
+    ip6tables: bool = True
+    ip_forward: bool = True
+    ip_forward_no_drop: bool = False
+    ip_masq: bool = True
+    firewall_allow_forward: bool = True
     live_restore: bool = True
     shutdown_timeout: int = 15
     default_shm_size: int = 64 << 20
@@ -98,7 +122,7 @@ def _show(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{' '.join('='.join(v) if isinstance(v, tuple) else str(v) for v in value)}]"
+        return f"[{' '.join('='.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)}]"
     return str(value)
 
 
@@ -155,6 +179,8 @@ def _from_texts(option: Option, texts: list[str]) -> Value:
             return tuple(sorted(_pair(text, name) for text in texts))
         case Kind.ULIMITS:
             return tuple(parse_ulimit(text) for text in texts)
+        case Kind.POOLS:
+            return tuple(_pool(text, name) for text in texts)
 
 
 def _from_json(option: Option, value: object, path: Path) -> Value:
@@ -174,6 +200,8 @@ def _from_json(option: Option, value: object, path: Path) -> Value:
             isinstance(v, str) for v in cast(dict[str, object], value).values()
         ):
             return tuple(sorted(cast(dict[str, str], value).items()))
+        case Kind.POOLS, list():
+            return tuple(_pool_entry(entry, name) for entry in cast(list[object], value))
         case Kind.ULIMITS, dict():
             entries = cast(dict[str, object], value).items()
             return tuple(_ulimit_entry(key, entry, name) for key, entry in entries)
@@ -188,6 +216,39 @@ def _ulimit_entry(key: str, entry: object, name: str) -> Ulimit:
         if isinstance(soft, int) and isinstance(hard, int):
             return Ulimit(str(fields_.get("Name") or key), soft, hard)
     raise Invalid(f'invalid value for {name}: {key} needs "Soft" and "Hard"')
+
+
+def _pool_entry(entry: object, name: str) -> tuple[str, int]:
+    if isinstance(entry, dict):
+        fields_ = cast(dict[str, object], entry)
+        base, size = fields_.get("base"), fields_.get("size")
+        if isinstance(base, str) and isinstance(size, int):
+            return check_pool(base, size, name)
+    raise Invalid(f'invalid value for {name}: each entry needs "base" and "size"')
+
+
+def _pool(text: str, name: str) -> tuple[str, int]:
+    words: dict[str, str] = {}
+    for word in text.split(","):
+        key, _, value = word.partition("=")
+        words[key] = value
+    size = words.get("size", "")
+    if set(words) != {"base", "size"} or not size.isdecimal():
+        raise Invalid(f"invalid value for {name}: {text!r}", hint="base=10.0.0.0/8,size=24")
+    return check_pool(words["base"], int(size), name)
+
+
+def check_pool(base: str, size: int, name: str) -> tuple[str, int]:
+    """Return the pool, its base in canonical form. Raises Invalid."""
+    try:
+        network = ipaddress.ip_network(base, strict=False)
+    except ValueError:
+        raise Invalid(f"invalid value for {name}: {base!r} is not a prefix") from None
+    if not network.prefixlen <= size <= network.max_prefixlen:
+        raise Invalid(
+            f"invalid value for {name}: the size {size} of the networks does not fit {base}"
+        )
+    return str(network), size
 
 
 def _number(text: str, name: str) -> int:
@@ -252,7 +313,7 @@ def _check_level(config: Config, _: Mapping[str, Value]) -> None:
 
 
 def _check_driver(config: Config, values: Mapping[str, Value]) -> None:
-    if config.log_driver not in ("json-file", "local", "none"):
+    if config.log_driver not in LOG_DRIVERS:
         raise Unsupported(
             f"log driver {config.log_driver} is not in this version of wherry",
             hint="json-file, local and none are",
@@ -278,6 +339,32 @@ def _check_network(config: Config, _: Mapping[str, Value]) -> None:
         )
 
 
+def _check_addresses(config: Config, _: Mapping[str, Value]) -> None:
+    for name, text in (
+        ("bip", config.bip),
+        ("bip6", config.bip6),
+        ("fixed-cidr", config.fixed_cidr),
+        ("fixed-cidr-v6", config.fixed_cidr_v6),
+    ):
+        try:
+            if text:
+                ipaddress.ip_interface(text)
+                if "/" not in text:
+                    raise ValueError
+        except ValueError:
+            raise Invalid(f"invalid {name}: {text!r}", hint="172.30.0.1/16") from None
+    gateways = config.default_gateway, config.default_gateway_v6, config.ip
+    hosts = tuple(text for text in config.host_gateway_ips)
+    for text in (*gateways, *config.dns, *hosts):
+        try:
+            if text:
+                ipaddress.ip_address(text)
+        except ValueError:
+            raise Invalid(f"{text!r} is not an IP address") from None
+    if not 0 <= config.mtu <= 65535:
+        raise Invalid(f"invalid mtu: {config.mtu}")
+
+
 def _check_labels(config: Config, _: Mapping[str, Value]) -> None:
     for label in config.labels:
         if not label.partition("=")[1] or label.startswith("="):
@@ -293,5 +380,6 @@ _CHECKS: tuple[Callable[[Config, Mapping[str, Value]], None], ...] = (
     _check_driver,
     _check_userns,
     _check_network,
+    _check_addresses,
     _check_labels,
 )

@@ -57,10 +57,10 @@ class ClientContexts:
         return await _fed(body, lambda stream: self._store.finish_sync(sync, stream))
 
     async def prepare(self, ref: ContextRef) -> ContextRef:
-        """Fetch what is elsewhere, and read the .dockerignore of it or of an archive."""
+        """Read the .dockerignore of an archive or of what the engine fetches."""
         if ref.kind in (ContextKind.GIT, ContextKind.URL):
             ref = await in_thread(lambda: self._store.fetch(ref))
-        if ref.ignore or ref.kind not in (ContextKind.TREE, ContextKind.GIT, ContextKind.URL):
+        if ref.ignore or ref.kind is not ContextKind.TREE:
             return ref
         try:
             lines = parse(await self.read(ref, ".dockerignore"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -137,14 +138,17 @@ class Engine:
         facts: EngineFacts,
         containers: Callable[[], Iterable[Container]],
         images: Callable[[], int],
+        network_warnings: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        self._network_warnings = network_warnings
         self._facts = facts
         self._containers = containers
         self._images = images
 
     def facts(self) -> EngineFacts:
-        """Return what does not change while the daemon runs."""
-        return self._facts
+        """Return what hardly changes while the daemon runs."""
+        found = tuple(f"WARNING: {text}" for text in self._network_warnings())
+        return replace(self._facts, warnings=(*self._facts.warnings, *found))
 
     async def counts(self) -> dict[str, int]:
         """Return how many containers there are, running, paused and stopped, and images."""

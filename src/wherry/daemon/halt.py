@@ -1,4 +1,4 @@
-"""`wherryd stop`: the daemon of these roots, its containers, its supervisor and keeper, all gone.
+"""`wherryd stop`: the daemon of these roots, its containers, its supervisor, keeper and name service, all gone.
 
 It does not ask the daemon to do that: it ends it, then stands in for it, so that a daemon that is
 dead or does not answer any more is no hindrance.
@@ -20,9 +20,12 @@ from wherry.api.services import Containers
 from wherry.daemon.config import Config
 from wherry.daemon.locks import Locks, holder_of
 from wherry.daemon.log import set_level, set_up_log
+from wherry.daemon.networks import network_settings
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
+from wherry.network.dns.client import end_process
 from wherry.supervisor.client import SupervisorClient
+from wherry.supervisor.identity import engine_id
 
 DEFAULT_TIMEOUT = 3
 """Seconds that a container's process has after its stop signal."""
@@ -42,7 +45,18 @@ def halt(config: Config, timeout: int) -> None:
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, None)
         asyncio.run(_end_containers(config, timeout))
+        asyncio.run(end_process(config.exec_root))
+        withdraw_networks(config)
     _wait_for_keeper(config.exec_root)
+
+
+def withdraw_networks(config: Config) -> None:
+    """Take the engine's bridges and rules from the host, whoever left them. Raises Unavailable."""
+    if (config.data_root / "engine-id").exists():
+        from wherry.network.service import Networks
+
+        networks = Networks(engine_id(str(config.data_root)), network_settings(config))
+        asyncio.run(networks.close(remove=True))
 
 
 def end_daemon(exec_root: Path) -> None:
@@ -88,7 +102,7 @@ async def _end_containers(config: Config, timeout: int) -> None:
         return
     from wherry.daemon.wiring import build
 
-    wired = await build(config)
+    wired = await build(config, ending=True)
     try:
         await stop_containers(wired.services.containers, timeout)
     finally:

@@ -16,6 +16,8 @@ class Kind(Enum):
     LIST = "list"
     PAIRS = "map"
     ULIMITS = "ulimit"
+    POOLS = "pool"
+    """base=PREFIX,size=LENGTH"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,46 @@ OPTIONS = (
     Option("config-file", Kind.TEXT, "Configuration file (/etc/wherry/daemon.json)"),
     Option("group", Kind.TEXT, "Group that may use the unix socket", "group", "G"),
     Option("log-level", Kind.TEXT, "debug, info, warn, error, fatal", "log-level", "l", True),
-    Option("log-driver", Kind.TEXT, "Containers' default: json-file, local, none", "log-driver"),
+    Option("log-driver", Kind.TEXT, "Containers' default log driver", "log-driver"),
     Option("log-opt", Kind.PAIRS, "Containers' default log options", "log-opts"),
     Option("log-format", Kind.TEXT, "The daemon's own log: text or json", "log-format"),
     Option("metrics-addr", Kind.TEXT, "HOST:PORT for Prometheus to ask", "metrics-addr"),
     Option("debug", Kind.SWITCH, "Same as --log-level debug", "debug", "D", True),
+    Option("bridge", Kind.TEXT, "Link to use as the default bridge, or none", "bridge", "b"),
+    Option("bip", Kind.TEXT, "IPv4 address of the default bridge, 172.30.0.1/16", "bip"),
+    Option("bip6", Kind.TEXT, "IPv6 address of the default bridge", "bip6"),
+    Option("fixed-cidr", Kind.TEXT, "IPv4 range of containers on it", "fixed-cidr"),
+    Option("fixed-cidr-v6", Kind.TEXT, "IPv6 range of containers on it", "fixed-cidr-v6"),
+    Option("default-gateway", Kind.TEXT, "Its containers' IPv4 gateway", "default-gateway"),
+    Option("default-gateway-v6", Kind.TEXT, "Their IPv6 gateway", "default-gateway-v6"),
+    Option("icc", Kind.SWITCH, "Its containers may talk to each other", "icc"),
+    Option("mtu", Kind.NUMBER, "Its links' MTU", "mtu"),
+    Option("ip", Kind.TEXT, "Address that ports are published on (0.0.0.0)", "ip"),
+    Option("ipv6", Kind.SWITCH, "IPv6 in networks (where the host has it)", "ipv6"),
     Option(
-        "bridge", Kind.TEXT, "Bridge for containers; none is all this version has", "bridge", "b"
+        "default-address-pool", Kind.POOLS, "Where subnets are taken from", "default-address-pools"
     ),
-    Option("bip", Kind.TEXT, "Address of the bridge", "bip"),
     Option("tls", Kind.SWITCH, "Use TLS on TCP sockets; implied by --tlsverify", "tls"),
     Option("tlsverify", Kind.SWITCH, "Use TLS and verify the client", "tlsverify"),
     Option("tlscacert", Kind.TEXT, "Trust clients whose certificate this CA signed", "tlscacert"),
     Option("tlscert", Kind.TEXT, "The daemon's TLS certificate", "tlscert"),
     Option("tlskey", Kind.TEXT, "The certificate's key", "tlskey"),
+    Option("dns", Kind.LIST, "Containers' resolvers", "dns"),
+    Option("dns-opt", Kind.LIST, "Their options", "dns-opts"),
+    Option("dns-search", Kind.LIST, "Their search domains", "dns-search"),
+    Option("host-gateway-ip", Kind.LIST, "What host-gateway stands for", "host-gateway-ips"),
+    Option("iptables", Kind.SWITCH, "Load rules into nftables", "iptables"),
+    Option("ip6tables", Kind.SWITCH, "The same; both must agree", "ip6tables"),
+    Option("ip-forward", Kind.SWITCH, "Let the host forward packets", "ip-forward"),
+    Option("ip-forward-no-drop", Kind.SWITCH, "Docker's; always so", "ip-forward-no-drop"),
+    Option("ip-masq", Kind.SWITCH, "Masquerade the default bridge", "ip-masq"),
+    Option(
+        "firewall-allow-forward",
+        Kind.SWITCH,
+        "Let others' chains that drop by policy accept containers' traffic",
+        "firewall-allow-forward",
+    ),
+    Option("userland-proxy", Kind.SWITCH, "Docker's; no port has a proxy", "userland-proxy"),
     Option("live-restore", Kind.SWITCH, "Leave containers running", "live-restore", reloads=True),
     Option("shutdown-timeout", Kind.NUMBER, "Seconds", "shutdown-timeout", reloads=True),
     Option("default-shm-size", Kind.SIZE, "Containers' /dev/shm (64M)", "default-shm-size"),
@@ -80,15 +108,13 @@ BY_KEY = {option.key: option for option in OPTIONS if option.key}
 # daemon.json keys that Docker has and this version has not. A value that asks for nothing is let
 # pass; any other is an error, so that nothing is silently ignored.
 NOT_YET = frozenset(
-    "allow-direct-routing authorization-plugins builder cdi-spec-dirs containerd containerd-namespace "
-    "containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-address-pools "
-    "default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opts "
-    "default-runtime dns dns-opts dns-search exec-opts experimental features fixed-cidr fixed-cidr-v6 "
-    "firewall-backend host-gateway-ip host-gateway-ips http-proxy https-proxy icc init-path "
-    "insecure-registries ip ip-forward ip-forward-no-drop ip-masq ip6tables iptables ipv6 "
-    "max-concurrent-downloads max-concurrent-uploads max-download-attempts mtu "
-    "network-control-plane-mtu no-new-privileges no-proxy node-generic-resources oom-score-adjust "
-    "proxies raw-logs registry-mirrors runtimes seccomp-profile selinux-enabled storage-opts "
-    "swarm-default-advertise-addr userland-proxy "
-    "userland-proxy-path validate".split()
+    "allow-direct-routing authorization-plugins builder cdi-spec-dirs containerd "
+    "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
+    "cri-containerd default-cgroupns-mode default-ipc-mode default-network-opts default-runtime "
+    "exec-opts experimental features firewall-backend host-gateway-ip http-proxy https-proxy "
+    "init-path insecure-registries max-concurrent-downloads max-concurrent-uploads "
+    "max-download-attempts network-control-plane-mtu no-new-privileges no-proxy "
+    "node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors runtimes "
+    "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
+    " userland-proxy-path validate".split()
 )

@@ -21,6 +21,8 @@ from wherry.build.outputs import Outputs
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
+from wherry.containers.hostfiles import DnsDefaults
+from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
@@ -30,6 +32,8 @@ from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
+from wherry.daemon.networks import network_settings
+from wherry.daemon.relays import Relays
 from wherry.images.archive.save import Saver
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
@@ -41,6 +45,8 @@ from wherry.model.containers import LogConfig
 from wherry.model.errors import NotFound, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import EngineFacts
+from wherry.network.dns.client import NameService
+from wherry.network.service import Networks
 from wherry.runtime import capabilities, seccomp
 from wherry.runtime.cgroups import CgroupDriver, open_cgroups
 from wherry.runtime.plan import plan_launch
@@ -81,6 +87,7 @@ class _Storage:
     volumes: VolumeStore
     execs: ExecStore
     build_cache: BuildCache
+    networks: NetworkStore
 
 
 class _ImageFacts:
@@ -104,8 +111,10 @@ class _ImageFacts:
         return frozenset({base.id} | {i.id for i in others if i.chain[:length] == base.chain})
 
 
-async def build(config: Config) -> Wired:
+async def build(config: Config, *, ending: bool = False) -> Wired:
     """Return the services of the engine that `config` describes, its containers taken back.
+
+    `ending` is for ending them: nothing of the host's networks is made.
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
@@ -127,11 +136,12 @@ async def build(config: Config) -> Wired:
         events = EventLog()
         collector = _open_collector(storage)
         images = _open_images(storage, collector, events, data)
-        supervisor, assembly = await _open_containers(
-            config, storage, images, events, cgroups, facts, userns_missing
+        running = await _open_containers(
+            config, storage, images, events, cgroups, facts, userns_missing, ending=ending
         )
-        undo.push(supervisor.close)
-        undo.push(assembly.close)
+        for action in running.closing():
+            undo.push(action)
+        assembly = running.assembly
         await assembly.open()
         await asyncio.to_thread(images.sweep)
         contexts = ContextStore(
@@ -151,6 +161,8 @@ async def build(config: Config) -> Wired:
             contexts=contexts,
             tagged=images.tell_tagged,
         )
+        saver = Saver(storage.images, storage.content, storage.leases)
+        clients_contexts = ClientContexts(contexts, Outputs(saver, storage.images).write)
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
@@ -159,26 +171,45 @@ async def build(config: Config) -> Wired:
         Services(
             containers=assembly.service,
             images=images,
+            networks=assembly.networks,
             volumes=assembly.volumes,
             events=events,
-            engine=Engine(facts, lambda: storage.containers, lambda: len(storage.images.ids())),
             registry=registry,
             builds=builds,
-            contexts=ClientContexts(
-                contexts,
-                Outputs(
-                    Saver(storage.images, storage.content, storage.leases), storage.images
-                ).write,
+            contexts=clients_contexts,
+            engine=Engine(
+                facts,
+                lambda: storage.containers,
+                lambda: len(storage.images.ids()),
+                running.fabric.warnings,
             ),
         ),
         (
             storage.database.close,
-            lambda: _leave(supervisor),
-            lambda: asyncio.to_thread(contexts.close),
-            assembly.close,
+            *running.closing(),
             registry.close,
+            lambda: asyncio.to_thread(contexts.close),
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What has connections to other processes and to the kernel."""
+
+    supervisor: SupervisorClient
+    assembly: Assembly
+    names: NameService
+    fabric: Networks
+
+    def closing(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Return what lets go of it, to be done in reverse order."""
+        return (
+            lambda: _leave(self.supervisor),
+            self.fabric.close,
+            self.names.close,
+            self.assembly.close,
+        )
 
 
 async def _leave(supervisor: SupervisorClient) -> None:
@@ -202,6 +233,7 @@ def _open_storage(data: Path) -> _Storage:
         volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
         build_cache=BuildCache(database),
+        networks=NetworkStore(database),
     )
 
 
@@ -240,7 +272,9 @@ async def _open_containers(
     cgroups: CgroupDriver,
     facts: EngineFacts,
     userns_missing: str,
-) -> tuple[SupervisorClient, Assembly]:
+    *,
+    ending: bool,
+) -> _Running:
     ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
 
     async def on_exit(end: Exit) -> None:
@@ -249,6 +283,8 @@ async def _open_containers(
     supervisor = await SupervisorClient.connect(
         config.exec_root, data_root=config.data_root, on_exit=on_exit
     )
+    names = NameService(config.exec_root, sockets=supervisor.name_sockets)
+    fabric = Networks(facts.id, network_settings(config), Relays(names))
     system = os.uname()
     needs = Needs(
         store=storage.containers,
@@ -261,6 +297,9 @@ async def _open_containers(
         image_maker=images,
         leases=storage.leases,
         cgroups=cgroups,
+        networks=storage.networks,
+        fabric=fabric,
+        names=names,
         volumes=storage.volumes,
         kernel=LINUX,
         plan=plan_launch,
@@ -283,10 +322,14 @@ async def _open_containers(
         cpus=facts.cpus,
         default_init=config.init,
         userns_missing=userns_missing,
+        default_bridge=lambda: None if config.bridge == "none" else fabric.default_spec(),
+        ending=ending,
+        host_gateways=config.host_gateway_ips,
+        dns=DnsDefaults(config.dns, config.dns_search, config.dns_opts),
     )
     assembly = Assembly(needs, settings)
     ready.set_result(assembly)
-    return supervisor, assembly
+    return _Running(supervisor, assembly, names, fabric)
 
 
 def read_recorded_exit(exec_root: Path, key: str) -> tuple[int, int] | None:

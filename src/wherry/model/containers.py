@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from wherry.model.ids import Digest
+from wherry.model.networks import Attachments, EndpointSpec
 from wherry.model.resources import Limits
 
 Pairs = tuple[tuple[str, str], ...]
@@ -201,7 +202,7 @@ class ContainerSpec:
     dns_options: tuple[str, ...] = ()
     exposed_ports: tuple[str, ...] = ()
     published: tuple[tuple[str, str, str], ...] = ()
-    """(container port/proto, host address, host port); networks come with a later version."""
+    """(container port/proto, host address, host port or range of them)."""
     publish_all: bool = False
     network_disabled: bool = False
     mac_address: str = ""
@@ -213,8 +214,10 @@ class ContainerSpec:
     container_id_file: str = ""
     shell: tuple[str, ...] = ()
     platform: str = ""
-    networks: tuple[tuple[str, str], ...] = ()
-    """NetworkingConfig.EndpointsConfig as (network name, the endpoint's JSON), kept and shown."""
+    links: tuple[str, ...] = ()
+    """`--link` on the default bridge: NAME:ALIAS as asked, the linked container's full id for NAME once kept."""
+    endpoints: tuple[EndpointSpec, ...] = ()
+    """One for each network it is to be in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +291,8 @@ class ContainerState:
     restart_count: int = 0
     stopped_by_user: bool = False
     """`docker stop` or `kill` came since the last start: restart policies other than always keep quiet."""
+    attachments: Attachments = field(default_factory=Attachments)
+    """What it holds of networks: addresses, links and ports. Kept before they are used."""
     health: Health | None = None
     """None where there is no check, or it never ran."""
 

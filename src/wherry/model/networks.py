@@ -70,6 +70,8 @@ class Network:
     created: int
     """Nanoseconds since the epoch."""
     link: str = ""
+    asked: tuple[Pool, ...] = ()
+    """The pools as the user wrote them, for inspect; empty where the engine chose."""
 
     @property
     def name(self) -> str:
@@ -92,6 +94,8 @@ class EndpointSpec:
     mac: str = ""
     gateway_priority: int = 0
     options: Pairs = ()
+    network_id: str = ""
+    """Which network that was when the container was last started or connected; empty before."""
 
 
 @dataclass(frozen=True, slots=True)

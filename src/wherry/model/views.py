@@ -12,6 +12,7 @@ from typing import Protocol
 
 from wherry.model.containers import Container, ExecSpec, Pairs
 from wherry.model.ids import Digest
+from wherry.model.networks import Endpoint, Network
 
 Filters = Mapping[str, Sequence[str]]
 """Docker's `filters` parameter: {"label": ["a=b"], "status": ["running"]}."""
@@ -46,8 +47,37 @@ class ContainerView:
     upper_dir: str = ""
     lower_dirs: tuple[str, ...] = ()
     work_dir: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    """Legacy links as (name of the linked container, alias)."""
+    linked_as: tuple[str, ...] = ()
+    """The names that other containers' legacy links give it: `web/db`."""
     size_rw: int = -1
     size_root_fs: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedView:
+    """A running container in a network's inspect."""
+
+    container_id: str
+    name: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """A network with the running containers in it."""
+
+    network: Network
+    attached: tuple[AttachedView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair of the networks did, a line each, and what it could not do."""
+
+    done: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,21 @@ import base64
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from wherry.model import oci, resources
-from wherry.model.errors import Invalid
+from wherry.model import networks, oci, resources
+from wherry.model.errors import Internal, Invalid
 
 _TYPES: dict[str, type] = {}
+_NAMES: dict[type, str] = {}
 _FIELDS: dict[type, tuple[tuple[str, Any], ...]] = {}
 T = TypeVar("T", bound=type)
 
 
-def registered(cls: T) -> T:
-    """Class decorator: `cls` may travel."""
-    _TYPES[cls.__name__] = cls
+def registered(cls: T, name: str = "") -> T:
+    """Class decorator: `cls` may travel, under its own name where none is given."""
+    name = name or cls.__name__
+    if _TYPES.setdefault(name, cls) is not cls:
+        raise Internal(f"two types would travel as {name}")
+    _NAMES[cls] = name
     return cls
 
 
@@ -28,6 +32,9 @@ for _module in (oci, resources):
     for _value in vars(_module).values():
         if isinstance(_value, type) and is_dataclass(_value):
             registered(_value)
+for _type in (networks.Wiring, networks.Link, networks.Way):
+    # A step is called Link too.
+    registered(_type, f"network.{_type.__name__}")
 
 
 def _default(field: Field[Any]) -> Any:
@@ -55,7 +62,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in cast("tuple[Any, ...]", value)]
     cls = cast("type[object]", type(value))
-    out: dict[str, Any] = {"@": cls.__name__}
+    out: dict[str, Any] = {"@": _NAMES.get(cls, cls.__name__)}
     for name, default in _fields_of(cls):
         item = getattr(value, name)
         if item is not default and item != default:

@@ -10,9 +10,9 @@ import errno
 import socket
 from typing import Protocol
 
+from wherry.kernel.reactor import GONE, READ, WRITE, Reactor
 from wherry.supervisor.detach import DetachScanner
 from wherry.supervisor.output import Output
-from wherry.supervisor.reactor import GONE, READ, WRITE, Reactor
 from wherry.supervisor.sink import InputSink
 
 _TYPED = 16 << 10

@@ -1,10 +1,12 @@
 """A start that is under way: of a container, or of an exec inside one. The table drives it:
 
-take > streams > make > (stored with the keeper) > begin > the child has exec'd > connect
+take > streams > make > (stored with the keeper) > begin: wired, then planned > the child has exec'd >
+connect
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,6 +22,7 @@ from wherry.supervisor.messages import ExecLaunch, Launch, Started
 from wherry.supervisor.process import PIDFD, VOLUME, House, Meta, Process
 from wherry.supervisor.stdio import Stdio
 from wherry.supervisor.waiting import Waiting
+from wherry.supervisor.wiring import Wirer
 
 Answer = Callable[[Started | WherryError], None]
 
@@ -28,6 +31,8 @@ class Start(Protocol):
     """What the table needs of a start."""
 
     key: str
+    descriptors: tuple[int, ...]
+    """What the answer carries, once `begin` was done; whoever sends it owns them."""
 
     def take(self, launcher: Launcher) -> Slot:
         """Return the child-to-be; raise StartFailed."""
@@ -62,9 +67,16 @@ class ContainerStart:
     """
 
     def __init__(
-        self, launch: Launch, waiting: Waiting, joined: tuple[int, ...], held: dict[str, int]
+        self,
+        launch: Launch,
+        waiting: Waiting,
+        wirer: Wirer,
+        joined: tuple[int, ...],
+        held: dict[str, int],
     ) -> None:
         self.key = launch.id
+        self.descriptors: tuple[int, ...] = ()
+        self._wirer = wirer
         self._joined = joined
         self._launch = launch
         self._waiting = waiting
@@ -99,6 +111,7 @@ class ContainerStart:
         """Start.begin."""
         s = streams
         plan = self._launch.plan
+        self.descriptors = self._wirer.wire(slot.pid, slot.pidfd, self._launch.wiring)
         launcher.begin(slot, plan, s.stdin, s.stdout, s.stderr, s.console, self._held)
 
     def connect(self) -> None:
@@ -110,6 +123,9 @@ class ContainerStart:
 
     def give_up(self) -> None:
         """Start.give_up."""
+        for fd in self.descriptors:
+            os.close(fd)
+        self.descriptors = ()
         self._waiting.close(self.key)
 
 
@@ -118,6 +134,7 @@ class ExecStart:
 
     def __init__(self, launch: ExecLaunch, container: Process, client: Client | None) -> None:
         self.key = launch.exec_id
+        self.descriptors: tuple[int, ...] = ()
         self._launch = launch
         self._container = container
         self._client = client

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 from wherry.model.errors import Unavailable, WherryError
+from wherry.model.networks import Way, Wiring
+from wherry.runtime import wire as codec
 from wherry.supervisor import boot, protocol
 from wherry.supervisor.detach import parse_keys
 from wherry.supervisor.messages import (
@@ -30,6 +32,7 @@ from wherry.supervisor.messages import (
     Wire,
     error_from_wire,
     pack,
+    ways_to_wire,
 )
 
 __all__ = [
@@ -72,7 +75,7 @@ class SupervisorClient:
         self._channel: socket.socket | None = None
         self._connected = asyncio.Event()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
-        self._answers: dict[int, asyncio.Future[Wire]] = {}
+        self._answers: dict[int, asyncio.Future[tuple[Wire, tuple[int, ...]]]] = {}
         self._number = 0
         self._exits: asyncio.Queue[Exit] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,11 +118,13 @@ class SupervisorClient:
         for _ in range(3):
             try:
                 copies = [os.dup(fd) for fd in mounts]
-                return Started.from_wire(await self._ask_once(request, *copies))
+                return Started.from_wire(*await self._ask_fully(request, *copies))
             except _Lost:
                 for survivor in await self.survivors():
                     if survivor.key == launch.id:
-                        return Started(survivor.pid, survivor.started_at)
+                        wanted = launch.wiring.name_service and survivor.exit is None
+                        sockets = await self.name_sockets(launch.id) if wanted else ()
+                        return Started(survivor.pid, survivor.started_at, sockets)
         raise Unavailable("the supervisor does not stay alive", hint="see supervisor.log")
 
     async def execute(self, launch: ExecLaunch, fd: int = -1, initial: bytes = b"") -> Started:
@@ -153,6 +158,38 @@ class SupervisorClient:
     async def resize(self, key: str, rows: int, columns: int) -> None:
         """Set the size of a process's terminal; raise NotFound."""
         await self._ask({"do": "resize", "key": key, "rows": rows, "columns": columns})
+
+    async def connect_networks(self, key: str, wiring: Wiring) -> tuple[int, ...]:
+        """Give a running container more links; return the name service's new sockets (udp, tcp) if wanted.
+
+        Raises NotFound, Conflict, StartFailed, Unavailable.
+        """
+        request: Wire = {"do": "connect", "key": key, "wiring": codec.encode(wiring)}
+        try:
+            return (await self._ask_fully(request))[1]
+        except _Lost:
+            raise Unavailable("the supervisor was replaced while a network was connected") from None
+
+    async def disconnect(self, key: str, interface: str) -> None:
+        """Remove an interface of a running container; raise NotFound for one that is not there."""
+        await self._ask({"do": "disconnect", "key": key, "interface": interface})
+
+    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
+        """Make `ways`, (interface, way) each, a running container's only default routes.
+
+        Raises NotFound, Conflict, StartFailed, Unavailable.
+        """
+        await self._ask({"do": "ways", "key": key, "ways": ways_to_wire(ways)})
+
+    async def name_sockets(self, key: str) -> tuple[int, ...]:
+        """Return new sockets (udp, tcp) for 127.0.0.11 of a running container, which the caller owns.
+
+        Queries go there from now on. Raises NotFound, Conflict, Unavailable.
+        """
+        try:
+            return (await self._ask_fully({"do": "names", "key": key}))[1]
+        except _Lost:
+            raise Unavailable("the supervisor was replaced meanwhile") from None
 
     async def forget(self, key: str) -> None:
         """Tell that the exit of `key` is stored: everything is released and clients see their end.
@@ -208,6 +245,15 @@ class SupervisorClient:
 
     async def _ask_once(self, request: Wire, *descriptors: int) -> Wire:
         """Send a request and return the answer; raise what it says, or _Lost. Closes the descriptors."""
+        answer, fds = await self._ask_fully(request, *descriptors)
+        _close(list(fds))
+        return answer
+
+    async def _ask_fully(self, request: Wire, *descriptors: int) -> tuple[Wire, tuple[int, ...]]:
+        """Send a request and return the answer and what came with it; raise what it says, or _Lost.
+
+        Closes the descriptors.
+        """
         fds = [fd for fd in descriptors if fd >= 0]
         try:
             if self._closing:
@@ -229,6 +275,10 @@ class SupervisorClient:
             self._unsent.append((protocol.encode({"id": number} | request), fds))
             self._flush()
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _close(list(future.result()[1]))
+            raise
         finally:
             self._answers.pop(number, None)
 
@@ -254,8 +304,10 @@ class SupervisorClient:
         try:
             while channel is not None and channel is self._channel:
                 message, fds = protocol.receive(channel)
-                _close(fds)
-                self._handle(message)
+                try:
+                    self._handle(message, fds)
+                finally:
+                    _close(fds)
         except BlockingIOError:
             return
         except (protocol.Closed, OSError):
@@ -264,7 +316,8 @@ class SupervisorClient:
             _log.error("the supervisor talks nonsense: %s", error)
             self._dropped()
 
-    def _handle(self, message: Wire) -> None:
+    def _handle(self, message: Wire, fds: list[int]) -> None:
+        """Give the answer to whoever waits for it; takes the descriptors out of `fds` then."""
         if message.get("event") == "exit":
             self._exits.put_nowait(Exit.from_wire(message.get("exit")))
             return
@@ -274,7 +327,8 @@ class SupervisorClient:
         if "error" in message:
             future.set_exception(error_from_wire(message["error"]))
         else:
-            future.set_result(Fields(message).table("ok"))
+            future.set_result((Fields(message).table("ok"), tuple(fds)))
+            fds.clear()
 
     async def _deliver(self) -> None:
         """Hand exits to `on_exit`, one after the other."""

@@ -8,6 +8,7 @@ import sys
 import termios
 from collections.abc import Callable
 
+from wherry.kernel.reactor import READ
 from wherry.supervisor import stdio
 from wherry.supervisor.attach import Client
 from wherry.supervisor.logs.segment import ERR, OUT
@@ -15,7 +16,6 @@ from wherry.supervisor.logs.writer import LogWriter, ReaderBehind
 from wherry.supervisor.messages import Attachment, LogSettings
 from wherry.supervisor.output import LogOutput
 from wherry.supervisor.process import House, Meta, Process
-from wherry.supervisor.reactor import READ
 
 _BURST = 1 << 20
 

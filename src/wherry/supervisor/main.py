@@ -13,13 +13,15 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from wherry.kernel.linux import LINUX
+from wherry.kernel.reactor import READ, Reactor
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.keeping import HandedBack, Keeping
 from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.messages import Exit
-from wherry.supervisor.reactor import READ, Reactor
 from wherry.supervisor.server import Server
 from wherry.supervisor.table import Table
+from wherry.supervisor.wiring import Wirer
 
 MakeLauncher = Callable[[int], Launcher]
 """Makes the launcher; the argument is the descriptor of the id locks."""
@@ -35,7 +37,10 @@ class Supervisor:
         self._announcer = Announcer(self._keeping.watch)
         listening = socket.socket(fileno=listener)
         self._server = Server(self._reactor, listening, self._shut_down, self._change_program)
-        self._table = Table(self._reactor, self._keeping, self._announcer, launcher, self._report)
+        self._wirer = Wirer(LINUX)
+        self._table = Table(
+            self._reactor, self._keeping, self._announcer, launcher, self._report, self._wirer
+        )
         self._leaving: list[Callable[[bool], None]] = []
 
     def run(self) -> None:
@@ -58,6 +63,7 @@ class Supervisor:
             self._reactor.run()
         finally:
             self._launcher.close()
+            self._wirer.close()
 
     def _idle(self) -> bool:
         """A quiet moment: another warm slot, or the garbage of those that ended."""

@@ -7,11 +7,13 @@ wrong shape raises Invalid, and whoever sent it loses its connection.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from wherry.model import errors, oci
 from wherry.model.errors import Invalid, WherryError
+from wherry.model.networks import Way, Wiring
 from wherry.runtime import wire as codec
 from wherry.runtime.plan import Plan
 
@@ -108,7 +110,8 @@ class LogSettings:
 class Launch:
     """Start the process of container `id`; rows and columns 0 leave the terminal's size alone.
 
-    `held` names the volumes whose mounts are sent along, in order.
+    `wiring` is what its network namespace gets before that, `held` names the volumes whose mounts are
+    sent along, in order.
     """
 
     id: str
@@ -119,6 +122,7 @@ class Launch:
     log: LogSettings
     rows: int = 0
     columns: int = 0
+    wiring: Wiring = Wiring()
     joins: tuple[tuple[str, int], ...] = ()
     """The containers whose namespaces the plan names by pid: a pid alone may be another's by now."""
     held: tuple[str, ...] = ()
@@ -129,6 +133,7 @@ class Launch:
         return wire | {
             "plan": self.plan.to_wire(),
             "log": self.log.to_wire(),
+            "wiring": codec.encode(self.wiring),
             "joins": dict(self.joins),
         }
 
@@ -145,6 +150,7 @@ class Launch:
             log=LogSettings.from_wire(f.table("log")),
             rows=f.number("rows"),
             columns=f.number("columns"),
+            wiring=wiring_from_wire(f.table("wiring")),
             joins=_joins(f),
             held=f.texts("held") if "held" in f.wire else (),
         )
@@ -153,6 +159,31 @@ class Launch:
 def _joins(f: Fields) -> tuple[tuple[str, int], ...]:
     table = Fields(f.table("joins")) if "joins" in f.wire else None
     return () if table is None else tuple((key, table.number(key)) for key in table.wire)
+
+
+def wiring_from_wire(wire: Wire) -> Wiring:
+    """Return the wiring; raise Invalid."""
+    wiring = codec.decode(wire)
+    if not isinstance(wiring, Wiring):
+        raise Invalid(f"malformed message: wiring is {wiring!r:.80}")
+    return wiring
+
+
+def ways_to_wire(ways: Sequence[tuple[str, Way]]) -> Wire:
+    """Return the wire form of default routes, (interface, way) each."""
+    return {"ways": [[interface, way.to, way.via] for interface, way in ways]}
+
+
+def ways_from_wire(wire: Wire) -> list[tuple[str, Way]]:
+    """Return the default routes; raise Invalid."""
+    found: list[tuple[str, Way]] = []
+    for item in wire.get("ways") or ():
+        match item:
+            case [str(interface), str(to), str(via)]:
+                found.append((interface, Way(to, via)))
+            case _:
+                raise Invalid(f"malformed message: a way is {item!r:.80}")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +256,21 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process runs: its pid on the host, and when it was started (ns since the epoch)."""
+    """A process runs: its pid on the host, and when it was started (ns since the epoch).
+
+    `descriptors` are the name service's (udp, tcp, pidfd) where the wiring wanted one; whoever has the
+    answer owns them.
+    """
 
     pid: int
     started_at: int
+    descriptors: tuple[int, ...] = ()
 
     @classmethod
-    def from_wire(cls, wire: object) -> Started:
+    def from_wire(cls, wire: object, descriptors: tuple[int, ...] = ()) -> Started:
         """Return the answer; raise Invalid."""
         f = Fields(wire)
-        return cls(f.number("pid"), f.number("started_at"))
+        return cls(f.number("pid"), f.number("started_at"), descriptors)
 
 
 @dataclass(frozen=True, slots=True)

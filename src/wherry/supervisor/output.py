@@ -13,9 +13,9 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from wherry.kernel.reactor import READ, Reactor
 from wherry.supervisor.announcer import PipeUse
 from wherry.supervisor.logs.cursor import Cursor, Piece
-from wherry.supervisor.reactor import READ, Reactor
 
 LONGEST_FRAME = 256 << 10
 _SMALL = 64 << 10

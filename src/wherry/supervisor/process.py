@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from wherry.kernel.reactor import Reactor, Timer
 from wherry.model.errors import NotFound
 from wherry.supervisor import stdio
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
 from wherry.supervisor.keeping import Ended, Keeping
 from wherry.supervisor.messages import Exit
-from wherry.supervisor.reactor import Reactor, Timer
 from wherry.supervisor.sink import InputSink
 
 _GRACE = 2.0

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wherry.kernel.reactor import Reactor
 from wherry.model.errors import WherryError
 from wherry.supervisor.launcher import Launcher
-from wherry.supervisor.reactor import Reactor
 
 _FIRST = 0.001
 _LONGEST = 5.0

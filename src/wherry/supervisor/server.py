@@ -11,7 +11,9 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
+from wherry.kernel.reactor import READ, WRITE, Reactor
 from wherry.model.errors import Internal, Invalid, WherryError
 from wherry.supervisor import protocol
 from wherry.supervisor.attach import Client
@@ -24,11 +26,18 @@ from wherry.supervisor.messages import (
     Started,
     Wire,
     error_to_wire,
+    ways_from_wire,
+    wiring_from_wire,
 )
-from wherry.supervisor.reactor import READ, WRITE, Reactor
 from wherry.supervisor.table import Table
 
 _MOST_UNSENT = 10_000
+
+
+class _Answer(Protocol):
+    """Sends the answer of a request, and with it descriptors that are closed then."""
+
+    def __call__(self, result: Wire | WherryError, fds: tuple[int, ...] = (), /) -> None: ...
 
 
 class Connection:
@@ -38,15 +47,16 @@ class Connection:
         self._reactor = reactor
         self._channel = channel
         self._server = server
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
         channel.setblocking(False)
         reactor.watch(channel.fileno(), READ, self._ready)
 
-    def send(self, message: Wire) -> None:
-        """Send or queue a message."""
+    def send(self, message: Wire, fds: tuple[int, ...] = ()) -> None:
+        """Send or queue a message; `fds` go with it and are closed here."""
         if self._channel.fileno() < 0:
+            _close(list(fds))
             return
-        self._unsent.append(protocol.encode(message))
+        self._unsent.append((protocol.encode(message), list(fds)))
         if len(self._unsent) > _MOST_UNSENT:
             self.close()
         elif len(self._unsent) == 1:
@@ -57,14 +67,18 @@ class Connection:
         if self._channel.fileno() >= 0:
             self._reactor.unwatch(self._channel.fileno())
             self._channel.close()
+            for _, fds in self._unsent:
+                _close(fds)
             self._unsent.clear()
             self._server.connections.discard(self)
 
     def _flush(self) -> None:
         try:
             while self._unsent:
-                protocol.send(self._channel, self._unsent[0], [])
+                text, fds = self._unsent[0]
+                protocol.send(self._channel, text, fds)
                 self._unsent.popleft()
+                _close(fds)
         except BlockingIOError:
             self._reactor.watch(self._channel.fileno(), READ | WRITE, self._ready)
         except (protocol.Closed, OSError):
@@ -91,8 +105,12 @@ class Connection:
             print(f"supervisor: connection closed: {error}", file=sys.stderr, flush=True)
             self.close()
         finally:
-            for fd in fds:
-                os.close(fd)
+            _close(fds)
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
 
 
 class Server:
@@ -145,10 +163,10 @@ class Server:
         """
         number = request.number("id")
 
-        def answer(result: Wire | WherryError) -> None:
+        def answer(result: Wire | WherryError, fds: tuple[int, ...] = ()) -> None:
             failed = isinstance(result, WherryError)
             body = {"error": error_to_wire(result)} if failed else {"ok": result}
-            connection.send({"id": number} | body)
+            connection.send({"id": number} | body, fds)
 
         try:
             result = self._perform(request, fds, answer)
@@ -163,16 +181,17 @@ class Server:
             if result is not None:
                 answer(result)
 
-    def _perform(
-        self, request: Fields, fds: list[int], answer: Callable[[Wire | WherryError], None]
-    ) -> Wire | None:
+    def _perform(self, request: Fields, fds: list[int], answer: _Answer) -> Wire | None:
         """Return the answer, or None when it comes later through `answer`."""
         table = self._table
         assert table is not None
 
         def decided(result: Started | WherryError) -> None:
-            done = isinstance(result, Started)
-            answer({"pid": result.pid, "started_at": result.started_at} if done else result)
+            if isinstance(result, Started):
+                told: Wire = {"pid": result.pid, "started_at": result.started_at}
+                answer(told, result.descriptors)
+            else:
+                answer(result)
 
         match request.text("do"):
             case "start":
@@ -202,6 +221,17 @@ class Server:
             case "resize":
                 size = request.number("rows"), request.number("columns")
                 table.resize(request.key("key"), *size)
+            case "connect":
+                wiring = wiring_from_wire(request.table("wiring"))
+                answer({}, table.connect(request.key("key"), wiring))
+                return None
+            case "disconnect":
+                table.disconnect(request.key("key"), request.text("interface"))
+            case "ways":
+                table.set_ways(request.key("key"), ways_from_wire(request.table("ways")))
+            case "names":
+                answer({}, table.name_sockets(request.key("key")))
+                return None
             case "forget":
                 table.forget(request.key("key"))
             case "survivors":

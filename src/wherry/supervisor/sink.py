@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from wherry.kernel.reactor import WRITE, Reactor
 from wherry.supervisor.announcer import PipeUse
-from wherry.supervisor.reactor import WRITE, Reactor
 
 _STEP = 1 << 20
 _NONBLOCK = 2  # SPLICE_F_NONBLOCK, linux/splice.h

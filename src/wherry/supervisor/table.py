@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import runs_program, wait_readable
+from wherry.kernel.reactor import READ, Reactor, Timer
 from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
+from wherry.model.networks import Way, Wiring
 from wherry.runtime.slots import Slot
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client
@@ -31,9 +33,9 @@ from wherry.supervisor.launcher import Launcher
 from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
 from wherry.supervisor.process import PIDFD, SOCKET, VOLUME, House, Meta, Process
-from wherry.supervisor.reactor import READ, Reactor, Timer
 from wherry.supervisor.releases import Releases
 from wherry.supervisor.waiting import Waiting
+from wherry.supervisor.wiring import Wirer
 
 _PATIENCE = 3.0
 LONGEST_START = 60.0
@@ -63,10 +65,12 @@ class Table:
         announcer: Announcer,
         launcher: Launcher,
         on_exit: Callable[[Exit], None],
+        wirer: Wirer,
     ) -> None:
         self._reactor = reactor
         self._keeping = keeping
         self._launcher = launcher
+        self._wirer = wirer
         self._on_exit = on_exit
         self._house = House(reactor, keeping, announcer, self._finished)
         self._processes: dict[str, Process] = {}
@@ -103,7 +107,8 @@ class Table:
     def _start(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         try:
             joined = self._joined(launch)
-            self._begin(ContainerStart(launch, self._waiting, joined, held), answer)
+            start = ContainerStart(launch, self._waiting, self._wirer, joined, held)
+            self._begin(start, answer)
         except BaseException:
             if launch.id not in self._processes:
                 for fd in held.values():
@@ -156,6 +161,29 @@ class Table:
     def resize(self, key: str, rows: int, columns: int) -> None:
         """Set the size of a running process's terminal; raise NotFound."""
         self._running(key).resize(rows, columns)
+
+    def connect(self, key: str, wiring: Wiring) -> tuple[int, ...]:
+        """Give a running container's network namespace more links, and a name service where it is wanted.
+
+        Returns its sockets (udp, tcp). Raises NotFound, Conflict, StartFailed.
+        """
+        process = self._running(key)
+        return self._wirer.wire(process.pid, process.fds[PIDFD], wiring, fresh=False)
+
+    def disconnect(self, key: str, interface: str) -> None:
+        """Remove an interface of a running container; raise NotFound, Conflict."""
+        process = self._running(key)
+        self._wirer.unwire(process.pid, process.fds[PIDFD], interface)
+
+    def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
+        """Change where a running container's default routes lead; raise NotFound, Conflict, StartFailed."""
+        process = self._running(key)
+        self._wirer.set_ways(process.pid, process.fds[PIDFD], ways)
+
+    def name_sockets(self, key: str) -> tuple[int, ...]:
+        """Return new name service sockets (udp, tcp) of a running container; raise NotFound, Conflict."""
+        process = self._running(key)
+        return self._wirer.name_sockets(process.pid, process.fds[PIDFD])
 
     def forget(self, key: str) -> None:
         """The exit is stored: release everything. Without a process: close the clients that wait for it.
@@ -272,7 +300,8 @@ class Table:
         self._now_runs(process)
         failpoint("supervisor.before-answer")
         beginning.start.connect()
-        beginning.answer(Started(process.pid, process.meta.started_at))
+        started_at, descriptors = process.meta.started_at, beginning.start.descriptors
+        beginning.answer(Started(process.pid, started_at, descriptors))
 
     def _now_runs(self, process: Process) -> None:
         process.meta.running = True

@@ -33,11 +33,13 @@ class ContainerRoutes:
     def routes(self) -> list[Route]:
         """Return the table."""
         one = "/containers/{id}"
+        # A legacy link's name has a slash: web/db.
+        linked = "/containers/{id:all}"
         return [
             Route("GET", "/containers/json", self.list),
             Route("POST", "/containers/create", self.create),
             Route("POST", "/containers/prune", self.prune),
-            Route("GET", f"{one}/json", self.inspect),
+            Route("GET", f"{linked}/json", self.inspect),
             Route("POST", f"{one}/start", self.start),
             Route("POST", f"{one}/stop", self.stop),
             Route("POST", f"{one}/restart", self.restart),
@@ -49,7 +51,7 @@ class ContainerRoutes:
             Route("POST", f"{one}/resize", self.resize),
             Route("GET", f"{one}/top", self.top),
             Route("GET", f"{one}/changes", self.changes),
-            Route("DELETE", one, self.remove),
+            Route("DELETE", linked, self.remove),
             Route("GET", "/wherry/containers/{id}/plan", self.plan),
         ]
 

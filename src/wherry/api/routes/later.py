@@ -6,21 +6,16 @@ turn and stops at any other answer. An engine that is in no swarm answers 503 to
 
 from __future__ import annotations
 
-import hashlib
-
 from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import json_answer
-from wherry.model.errors import Forbidden, NotFound, Unavailable, Unsupported
+from wherry.model.errors import NotFound, Unavailable, Unsupported
 
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
     "building by the BuildKit API": "POST /session",
     "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
     "registries": "POST /auth; GET /distribution/{name:all}/json",
-    "networks": (
-        "POST /networks/create; POST /networks/{id}/connect; POST /networks/{id}/disconnect"
-    ),
     "plugins": (
         "GET /plugins/privileges; POST /plugins/pull; DELETE /plugins/{name:all}; "
         "POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "
@@ -62,51 +57,6 @@ def _refusal(noun: str) -> Handler:
     return refuse
 
 
-def _network(name: str, driver: str) -> dict[str, object]:
-    return {
-        "Name": name,
-        "Id": hashlib.sha256(f"wherry network {name}".encode()).hexdigest(),
-        "Created": "0001-01-01T00:00:00Z",
-        "Scope": "local",
-        "Driver": driver,
-        "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": None},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }
-
-
-_NETWORKS = (_network("host", "host"), _network("none", "null"))
-
-
-async def _networks(_: Request) -> Response:
-    return json_answer(_NETWORKS)
-
-
-def _find_network(ref: str) -> dict[str, object]:
-    for match in (str.__eq__, str.startswith):
-        for network in _NETWORKS:
-            if ref == network["Name"] or match(str(network["Id"]), ref):
-                return network
-    raise _Missing("network", ref, f"network {ref} not found")
-
-
-async def _one_network(request: Request) -> Response:
-    return json_answer(_find_network(request.parameters["id"]))
-
-
-async def _remove_network(request: Request) -> Response:
-    name = _find_network(request.parameters["id"])["Name"]
-    raise Forbidden(f"{name} is a pre-defined network and cannot be removed")
-
-
 async def _no_plugin(request: Request) -> Response:
     name = request.parameters["name"]
     raise _Missing("plugin", name, f'plugin "{name}" not found')
@@ -129,10 +79,6 @@ def _constant(value: object) -> Handler:
 def later_routes() -> list[Route]:
     """Return the table. The lists and prunes are what `docker system prune` and Compose ask in passing."""
     routes = [
-        Route("GET", "/networks", _networks),
-        Route("GET", "/networks/{id}", _one_network),
-        Route("DELETE", "/networks/{id}", _remove_network),
-        Route("POST", "/networks/prune", _constant({"NetworksDeleted": None})),
         Route("GET", "/plugins", _constant([])),
         Route("GET", "/plugins/{name:all}/json", _no_plugin),
     ]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from wherry.api.wire.network import EndpointBody
+
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """Go's int64; more does not fit SQLite either."""
 Words = list[str] | str | None
@@ -228,7 +230,7 @@ class HostConfig(Resources):
 class Networking(msgspec.Struct):
     """NetworkingConfig."""
 
-    EndpointsConfig: dict[str, dict[str, object] | None] | None = None
+    EndpointsConfig: dict[str, EndpointBody | None] | None = None
 
 
 class Config(msgspec.Struct):

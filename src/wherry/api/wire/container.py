@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from wherry.api.wire.codec import render_time
 from wherry.api.wire.human import render_command, render_duration
+from wherry.api.wire.network import render_endpoints, render_port_list, render_settings
 from wherry.api.wire.resources import DevicePath
 from wherry.api.wire.spec import render_config, render_host_config
 from wherry.model.containers import (
@@ -101,12 +102,17 @@ def merged_spec(container: Container, image: ImageConfig | None) -> ContainerSpe
         working_dir=container.working_dir,
         user=container.user,
         labels=container.labels,
+        mac_address=spec.mac_address or _main_mac(spec),
         hostname=container.hostname,
         stop_signal=spec.stop_signal or ("" if signal in ("TERM", "SIGTERM", "15") else signal),
         health=spec.health or (image.health if image is not None else None),
         exposed_ports=_together(spec.exposed_ports, image.exposed_ports if image else ()),
         image_volumes=_together(spec.image_volumes, image.volumes if image else ()),
     )
+
+
+def _main_mac(spec: ContainerSpec) -> str:
+    return next((w.mac for w in spec.endpoints if w.network == spec.namespaces.network), "")
 
 
 def _together(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
@@ -137,7 +143,9 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
         "AppArmorProfile": "",
         "ExecIDs": list(view.exec_ids) or None,
         "HostConfig": render_host_config(
-            spec, around.path_of, default_log_driver=around.default_log_driver
+            replace(spec, links=_links(view)),
+            around.path_of,
+            default_log_driver=around.default_log_driver,
         ),
         "GraphDriver": _graph(view),
     }
@@ -146,8 +154,13 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
         answer["SizeRootFs"] = view.size_root_fs
     answer["Mounts"] = [_mount_point(mount) for mount in view.mounts]
     answer["Config"] = render_config(merged_spec(container, around.image))
-    answer["NetworkSettings"] = _network_settings(spec)
+    answer["NetworkSettings"] = render_settings(container)
     return answer
+
+
+def _links(view: ContainerView) -> tuple[str, ...]:
+    """Legacy links in Docker's form, `/db:/web/alias`."""
+    return tuple(f"/{name}:/{view.container.name}/{alias}" for name, alias in view.links)
 
 
 def _graph(view: ContainerView) -> dict[str, object]:
@@ -176,55 +189,6 @@ def _mount_point(mount: MountPoint) -> dict[str, object]:
         "Mode": mount.mode,
         "RW": mount.read_write,
         "Propagation": mount.propagation,
-    }
-
-
-def _endpoints(spec: ContainerSpec) -> dict[str, object]:
-    mode = spec.namespaces.network
-    if mode.startswith("container:") or spec.network_disabled:
-        return {}
-    name = "bridge" if mode in ("", "default") else mode
-    return {
-        name: {
-            "IPAMConfig": None,
-            "Links": None,
-            "Aliases": None,
-            "MacAddress": "",
-            "DriverOpts": None,
-            "GwPriority": 0,
-            "NetworkID": "",
-            "EndpointID": "",
-            "Gateway": "",
-            "IPAddress": "",
-            "IPPrefixLen": 0,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DNSNames": None,
-        }
-    }
-
-
-def _network_settings(spec: ContainerSpec) -> dict[str, object]:
-    return {
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "HairpinMode": False,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": _endpoints(spec),
     }
 
 
@@ -257,12 +221,12 @@ def render_item(view: ContainerView, now: int) -> dict[str, object]:
     container = view.container
     answer: dict[str, object] = {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *(f"/{name}" for name in view.linked_as)],
         "Image": container.image_name or str(view.image_id),
         "ImageID": str(view.image_id),
         "Command": render_command(container.argv),
         "Created": container.created // _SECOND,
-        "Ports": [],
+        "Ports": render_port_list(container),
     }
     if view.size_rw > 0:
         answer["SizeRw"] = view.size_rw
@@ -277,7 +241,7 @@ def render_item(view: ContainerView, now: int) -> dict[str, object]:
         "State": str(container.state.status),
         "Status": render_status(container.state, now),
         "HostConfig": host,
-        "NetworkSettings": {"Networks": _endpoints(container.spec)},
+        "NetworkSettings": {"Networks": render_endpoints(container, listed=True)},
         "Mounts": [_mount_point(mount) for mount in view.mounts],
     }
     return answer

@@ -6,11 +6,10 @@ makes sense is for `containers` to say.
 
 from __future__ import annotations
 
-import msgspec
-
 from wherry.api.wire.bodies import Config, CreateBody, Health, HostConfig, Restart, Words
 from wherry.api.wire.codec import decode, pairs_of, texts
 from wherry.api.wire.mounts import parse_mounts
+from wherry.api.wire.network import mapped_endpoints
 from wherry.api.wire.resources import DeviceNumber, parse_devices, parse_limits, parse_ulimits
 from wherry.model.containers import (
     ContainerSpec,
@@ -31,7 +30,9 @@ def parse_create(body: bytes, number_of: DeviceNumber) -> ContainerSpec:
     return ContainerSpec(
         **_config_fields(wanted),  # pyright: ignore[reportArgumentType]
         **_host_fields(host, number_of),  # pyright: ignore[reportArgumentType]
-        networks=_networks(wanted),
+        endpoints=mapped_endpoints(
+            wanted.NetworkingConfig and wanted.NetworkingConfig.EndpointsConfig
+        ),
     )
 
 
@@ -50,10 +51,6 @@ def _refuse(wanted: CreateBody, host: HostConfig) -> None:
         raise Unsupported("OnBuild belongs to images: a container cannot have it")
     if wanted.ArgsEscaped:
         raise Unsupported("ArgsEscaped is for Windows containers")
-    if host.Links:
-        raise Unsupported(
-            "Links (--link) are not in this version of wherry", hint="networks come later"
-        )
     if host.Cgroup:
         raise Unsupported("HostConfig.Cgroup: a container cannot join another's cgroup")
     if host.Isolation not in (None, "", "default"):
@@ -137,6 +134,7 @@ def _host_fields(host: HostConfig, number_of: DeviceNumber) -> dict[str, object]
             for binding in bindings or ()
         ),
         "publish_all": bool(host.PublishAllPorts),
+        "links": texts(host.Links),
         "runtime": host.Runtime or "",
         "storage_options": pairs_of(host.StorageOpt),
         "volume_driver": host.VolumeDriver or "",
@@ -157,7 +155,7 @@ def _port(text: str) -> str:
     bounds = number.split("-")
     fine = len(bounds) <= 2 and all(part.isdecimal() and int(part) < 65536 for part in bounds)
     if not fine or (slash and protocol not in ("tcp", "udp", "sctp")):
-        raise Invalid(f"invalid port specification: {text!r}")
+        raise Invalid(f'invalid port specification: "{number}"')
     return text if slash else f"{text}/tcp"
 
 
@@ -180,17 +178,3 @@ def parse_health(health: Health | None) -> HealthSpec | None:
         start_interval=health.StartInterval or 0,
         retries=health.Retries or 0,
     )
-
-
-def _networks(wanted: CreateBody) -> tuple[tuple[str, str], ...]:
-    config = wanted.NetworkingConfig
-    found: list[tuple[str, str]] = []
-    for name, endpoint in ((config and config.EndpointsConfig) or {}).items():
-        said = {key: value for key, value in (endpoint or {}).items() if value}
-        if said:
-            raise Unsupported(
-                f"{', '.join(sorted(said))} of network {name}: not in this version of wherry",
-                hint="networks come with a later version",
-            )
-        found.append((name, msgspec.json.encode(said).decode()))
-    return tuple(found)

@@ -19,6 +19,8 @@ IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
 BUILD_PRUNE = frozenset(
     "until id parent type description inuse shared private label unused-for".split()
 )
+NETWORKS = frozenset("dangling driver id label name scope type".split())
+NETWORKS_PRUNE = frozenset(("until", "label", "label!"))
 VOLUMES = frozenset(("dangling", "driver", "label", "name"))
 VOLUMES_PRUNE = frozenset(("all", "label", "label!"))
 EVENTS = frozenset(
@@ -52,11 +54,11 @@ def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
             raise Invalid(f"invalid filter '{name}'")
         found[name] = cast(tuple[str, ...], items)
     if known is not VOLUMES:
-        _check_values(found)
+        _check_values(found, known)
     return found
 
 
-def _check_values(found: Mapping[str, tuple[str, ...]]) -> None:
+def _check_values(found: Mapping[str, tuple[str, ...]], known: Set[str]) -> None:
     for state in found.get("status", ()):
         if state not in _STATES:
             raise Invalid(
@@ -65,5 +67,5 @@ def _check_values(found: Mapping[str, tuple[str, ...]]) -> None:
             )
     for name in ("dangling", "is-task"):
         for value in found.get(name, ()):
-            if value.lower() not in ("1", "0", "true", "false", "t", "f"):
+            if known is not NETWORKS and value.lower() not in ("1", "0", "true", "false", "t", "f"):
                 raise Invalid(f"invalid filter '{name}=[{' '.join(found[name])}]'")

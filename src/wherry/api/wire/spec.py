@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from wherry.api.wire.codec import listed, mapped
 from wherry.api.wire.mounts import render_mounts
+from wherry.api.wire.network import render_wish
 from wherry.api.wire.resources import DevicePath, render_limits
 from wherry.model.containers import ContainerSpec, HealthSpec, Namespaces
 from wherry.model.oci import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
@@ -122,7 +123,7 @@ def render_host_config(
         "GroupAdd": listed(spec.group_add),
         "IpcMode": spec.namespaces.ipc or ("private" if shown else ""),
         "Cgroup": "",
-        "Links": None,
+        "Links": listed(spec.links),
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": spec.namespaces.pid,
         "Privileged": security.privileged,
@@ -177,15 +178,14 @@ def render_host_config(
 
 def _network_mode(modes: Namespaces, *, shown: bool) -> str:
     # Docker shows the network that `default` stands for.
-    if shown and modes.network in ("", "default"):
-        return "bridge"
-    return modes.network
+    return "bridge" if shown and modes.network in ("", "default") else modes.network
 
 
 def render_create(spec: ContainerSpec, path_of: DevicePath) -> dict[str, object]:
     """Return the create body that asks for `spec`."""
     body = render_config(spec)
     body["HostConfig"] = render_host_config(spec, path_of, shown=False)
-    if spec.networks:
-        body["NetworkingConfig"] = {"EndpointsConfig": {name: {} for name, _ in spec.networks}}
+    if spec.endpoints:
+        wishes = {wish.network: render_wish(wish) for wish in spec.endpoints}
+        body["NetworkingConfig"] = {"EndpointsConfig": wishes}
     return body

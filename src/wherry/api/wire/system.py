@@ -78,7 +78,7 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
         "DriverStatus": [["Backing Filesystem", facts.backing_fs], ["Supports d_type", "true"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": ["json-file", "local", "none"],
         },

@@ -35,7 +35,9 @@ _ROUTES = {
 def _finder(session: Session, kind: str, query: dict[str, str]) -> Find:
     def find(name: str) -> Object:
         route = _ROUTES[kind].format(segment(name))
-        return session.engine.get(route, query if kind in ("container", "image") else None)
+        return session.engine.get(
+            route, query if kind in ("container", "image", "network") else None
+        )
 
     return find
 
@@ -152,7 +154,10 @@ def _inspect_image(session: Session, options: Options, arguments: list[str]) -> 
 
 
 def _inspect_network(session: Session, options: Options, arguments: list[str]) -> int:
-    return show_found(session, arguments, _finder(session, "network", {}), options.text("format"))
+    query = {"verbose": "true"} if options.on("verbose") else {}
+    return show_found(
+        session, arguments, _finder(session, "network", query), options.text("format")
+    )
 
 
 def _inspect_volume(session: Session, options: Options, arguments: list[str]) -> int:
@@ -190,7 +195,7 @@ INSPECT_NETWORK = Command(
     _inspect_network,
     "[OPTIONS] NETWORK [NETWORK...]",
     "Display detailed information on one or more networks",
-    (_FORMAT,),
+    (_FORMAT, Flag("verbose", "bool", "Verbose output for diagnostics", short="v")),
     least=1,
 )
 INSPECT_VOLUME = Command(

@@ -212,7 +212,8 @@ class TarReader:
         if self._stored or self._padding:
             for _ in self.chunks():
                 pass
-            # The docker client (28.2, `build -f -`) pads its last entry as little as it ends the archive.
+            # docker's client stops with the last content where it puts a Dockerfile into a context
+            # (28.2, `build -f -`): what fills its block up is missing with the end mark.
             if len(self._take(self._padding)) != self._padding and self._strict_end:
                 raise self._error("the archive is truncated")
             self._padding = 0

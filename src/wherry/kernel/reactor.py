@@ -1,8 +1,8 @@
 """An event loop in a page: epoll, timers, and something to do when there is nothing to do.
 
-Level-triggered. A callback gets the epoll mask. One that raises is reported on standard error and its
-descriptor is no longer watched: one broken stream does not end the others. An idle loop sleeps in
-epoll_wait without a timeout.
+For processes of one thread: the supervisor and wherry-names. Level-triggered. A callback gets the epoll
+mask. One that raises is reported on standard error and its descriptor is no longer watched: one broken
+stream does not end the others. An idle loop sleeps in epoll_wait without a timeout.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Timer:
 class Reactor:
     """Watches descriptors and calls back. `on_idle` returns whether it wants to be called again."""
 
-    def __init__(self, on_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self, on_idle: Callable[[], bool] = lambda: False, name: str = "supervisor"
+    ) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, Callback] = {}
         self._masks: dict[int, int] = {}
@@ -47,6 +49,7 @@ class Reactor:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._on_idle = on_idle
+        self._name = name
         self._idle_wanted = True
         self._running = True
 
@@ -111,25 +114,24 @@ class Reactor:
                 try:
                     callback()
                 except Exception:
-                    _report("a timer failed")
+                    self._report("a timer failed")
 
     def _idle(self) -> None:
         try:
             self._idle_wanted = self._on_idle()
         except Exception:
             self._idle_wanted = False
-            _report("the idle work failed")
+            self._report("the idle work failed")
 
     def _call(self, fd: int, callback: Callback, mask: int) -> None:
         try:
             callback(mask)
         except Exception:
-            _report(f"the callback of descriptor {fd} failed")
+            self._report(f"the callback of descriptor {fd} failed")
             if self._watched.get(fd) is callback:
                 self.unwatch(fd)
 
-
-def _report(what: str) -> None:
-    print(f"supervisor: {what}", file=sys.stderr)
-    traceback.print_exc()
-    sys.stderr.flush()
+    def _report(self, what: str) -> None:
+        print(f"{self._name}: {what}", file=sys.stderr)
+        traceback.print_exc()
+        sys.stderr.flush()

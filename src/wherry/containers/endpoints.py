@@ -1,0 +1,228 @@
+"""What a container asks of networks, held against the networks: endpoints, their order, names and ports. Pure.
+
+Messages are those of Docker Engine 28.5. Source: Engine API v1.51, EndpointSettings; docker-run(1), "--network".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from wherry.model.containers import Container, ContainerSpec
+from wherry.model.errors import Invalid
+from wherry.model.networks import (
+    DEFAULT_BRIDGE,
+    Driver,
+    EndpointSpec,
+    Network,
+    Pool,
+    PortWish,
+)
+
+HOST, NONE = "host", "none"
+BUILT_IN = frozenset({DEFAULT_BRIDGE, HOST, NONE})
+DEFAULT_MODES = frozenset({"", "default"})
+IFNAME_OPTION = "com.docker.network.endpoint.ifname"
+PREFIX_OPTION = "com.docker.network.container_iface_prefix"
+PREFIX = "eth"
+_SHORT = 12
+_LONGEST_LINK = 15  # IFNAMSIZ less its NUL
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+_NAME = re.compile(r"[^\s\0/]{1,253}")
+
+
+def is_user_defined(name: str) -> bool:
+    """Return whether a network mode names a network that a user made."""
+    return bool(name) and name not in BUILT_IN | {"default"} and not name.startswith("container:")
+
+
+def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
+    """Return an endpoint for each network that `spec` names, its network mode's first.
+
+    Raises Invalid where one network is named twice.
+    """
+    mode = spec.namespaces.network
+    if mode.startswith("container:") or spec.network_disabled:
+        return ()
+    by_name: dict[str, EndpointSpec] = {}
+    for wish in spec.endpoints:
+        name = DEFAULT_BRIDGE if wish.network in DEFAULT_MODES else wish.network
+        if name in by_name:
+            raise Invalid(f"network {name} is named twice")
+        by_name[name] = replace(wish, network=name)
+    first = by_name.pop(mode, EndpointSpec(mode))
+    if spec.mac_address and not first.mac:
+        first = replace(first, mac=spec.mac_address)
+    elif spec.mac_address and spec.mac_address.lower() != first.mac.lower():
+        raise Invalid(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main "
+            "network, or be left empty"
+        )
+    return (first, *by_name.values())
+
+
+def check_endpoint(wish: EndpointSpec, network: Network) -> None:
+    """Raise Invalid, naming all that is wrong, where `wish` cannot be had of `network`."""
+    found: list[str] = []
+    static = [text for text in (wish.ipv4, wish.ipv6) if text]
+    if network.name in BUILT_IN:
+        if wish.aliases:
+            found.append(
+                "network-scoped alias is supported only for containers in user defined networks"
+            )
+        if static:
+            found.append("user specified IP address is supported on user defined networks only")
+    if wish.ipv4 and not is_address(wish.ipv4, 4):
+        found.append(f"invalid IPv4 address: {wish.ipv4}")
+    if wish.ipv6 and not is_address(wish.ipv6, 6):
+        found.append(f"invalid IPv6 address: {wish.ipv6}")
+    for text in wish.link_local:
+        if not is_address(text):
+            found.append(f"invalid link-local IP address: {text}")
+    for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
+        pools = [pool for pool in network.asked if _version(pool) == version]
+        if not text:
+            continue
+        if not pools:
+            found.append(
+                "user specified IP address is supported only when connecting to networks with user "
+                "configured subnets"
+            )
+        elif not any(_within(text, pool) for pool in pools):
+            found.append(f"no configured subnet or ip-range contain the IP address {text}")
+    for alias in wish.aliases:
+        if not _NAME.fullmatch(alias):
+            found.append(f"invalid alias: {alias!r}")
+    found = list(dict.fromkeys(found))
+    if len(found) == 1:
+        raise Invalid(f"invalid endpoint settings:\n{found[0]}")
+    if found:
+        raise Invalid("invalid endpoint settings:\n" + "\n".join(f"* {text}" for text in found))
+    if wish.mac and not _MAC.fullmatch(wish.mac):
+        raise Invalid(f"invalid MAC address {wish.mac}")
+    name = dict(wish.options).get(IFNAME_OPTION, "")
+    if name and not _is_link_name(name):
+        raise Invalid(f"invalid interface name: {name!r}", hint="1 to 15 bytes without / or space")
+
+
+def is_address(text: str, version: int = 0) -> bool:
+    """Return whether `text` is an address of that version (0: any)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return version in (0, address.version)
+
+
+def _version(pool: Pool) -> int:
+    return 6 if ":" in pool.subnet else 4
+
+
+def _within(text: str, pool: Pool) -> bool:
+    try:
+        return ipaddress.ip_address(text) in ipaddress.ip_network(pool.subnet, strict=False)
+    except ValueError:
+        return False
+
+
+def _is_link_name(name: str) -> bool:
+    plain = name not in (".", "..") and not any(c.isspace() or c in "/:\0" for c in name)
+    return plain and 0 < len(name.encode()) <= _LONGEST_LINK
+
+
+def connect_order(endpoints: Iterable[EndpointSpec], mode: str) -> list[EndpointSpec]:
+    """Return endpoints in the order in which they are made: by priority, the network mode's, by name."""
+    return sorted(
+        endpoints, key=lambda wish: (-wish.gateway_priority, wish.network != mode, wish.network)
+    )
+
+
+def gateway_order(endpoints: Iterable[EndpointSpec]) -> list[str]:
+    """Return the names of networks in the order in which they are asked for the way out."""
+    return [w.network for w in sorted(endpoints, key=lambda w: (-w.gateway_priority, w.network))]
+
+
+def interface_name(wish: EndpointSpec, network: Network, taken: Iterable[str]) -> str:
+    """Return the name of the new interface inside: as asked, or the first free eth0, eth1, …"""
+    if name := dict(wish.options).get(IFNAME_OPTION, ""):
+        return name
+    prefix = dict(network.spec.options).get(PREFIX_OPTION) or PREFIX
+    used = frozenset(taken)
+    number = 0
+    while f"{prefix}{number}" in used:
+        number += 1
+    return f"{prefix}{number}"
+
+
+def dns_names(container: Container, wish: EndpointSpec) -> tuple[str, ...]:
+    """Return what others in a user-defined network call the container."""
+    short = container.id[:_SHORT]
+    hostname = container.hostname if container.hostname != short else ""
+    names = (container.name, *wish.aliases, short, hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def has_names(network: Network) -> bool:
+    """Return whether containers in `network` find each other by name: those that users make."""
+    return network.name not in BUILT_IN
+
+
+def is_plain(network: Network) -> bool:
+    """Return whether nothing is made for an endpoint: the host's own namespace, or none."""
+    return network.spec.driver in (Driver.HOST, Driver.NONE)
+
+
+def check_published(spec: ContainerSpec) -> None:
+    """Raise Invalid for host ports and addresses that are none."""
+    for port, address, host in spec.published:
+        if host and _span(host) is None:
+            raise Invalid(f'invalid port specification: "{host}"')
+        if address and not is_address(address.strip("[]")):
+            raise Invalid(f"invalid IP address: {address}", hint=f"publishing {port}")
+        if "-" in port.partition("/")[0]:
+            raise Invalid(f'invalid port specification: "{port.partition("/")[0]}"')
+
+
+def _span(text: str) -> tuple[int, int] | None:
+    first, dash, last = text.partition("-")
+    words = (first, last if dash else first)
+    if not all(word.isascii() and word.isdecimal() and int(word) < 65536 for word in words):
+        return None
+    start, end = int(words[0]), int(words[1])
+    return (start, end) if start <= end else None
+
+
+def exposed(ports: Sequence[str]) -> list[tuple[str, int]]:
+    """Return (protocol, port) of `80/tcp`, `8000-8002/udp`, sorted."""
+    found: set[tuple[str, int]] = set()
+    for text in ports:
+        numbers, _, proto = text.partition("/")
+        span = _span(numbers)
+        if span is not None:
+            found |= {(proto or "tcp", port) for port in range(span[0], span[1] + 1)}
+    return sorted(found, key=lambda item: (item[1], item[0]))
+
+
+def port_wishes(spec: ContainerSpec) -> tuple[PortWish, ...]:
+    """Return what is to be published: `-p` as asked, and with `-P` every exposed port that no `-p` names."""
+    wishes: list[PortWish] = []
+    named: set[tuple[str, int]] = set()
+    for port, address, host in spec.published:
+        number, _, proto = port.partition("/")
+        span = _span(host) if host else (0, 0)
+        start, end = span or (0, 0)
+        named.add((proto or "tcp", int(number)))
+        wishes.append(
+            PortWish(
+                proto or "tcp",
+                int(number),
+                address.strip("[]"),
+                start,
+                end if end != start else 0,
+            )
+        )
+    if spec.publish_all:
+        wishes += [PortWish(p, n) for p, n in exposed(spec.exposed_ports) if (p, n) not in named]
+    return tuple(wishes)

@@ -1,0 +1,453 @@
+"""A container's part in networks while it runs: addresses and ports taken, told to all who ask, given back.
+
+    start    reserve addresses > publish ports > the row says so > launch (links are made) > names
+    exit     names, ports and addresses are given back > the row says so
+
+What is reserved is in the row before anything uses it, so that a daemon that dies finds all of it again.
+The caller holds the container's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from wherry.containers import hostfiles, legacy_links
+from wherry.containers.endpoints import (
+    check_endpoint,
+    connect_order,
+    dns_names,
+    gateway_order,
+    has_names,
+    interface_name,
+    is_plain,
+    port_wishes,
+)
+from wherry.containers.events import Recorder, network_event
+from wherry.containers.namefeed import Feed
+from wherry.containers.network_store import NetworkStore, NoSuchNetwork
+from wherry.containers.store import ContainerStore
+from wherry.containers.transitions import ALIVE
+from wherry.containers.undo import Undo
+from wherry.model.containers import Container, ContainerSpec
+from wherry.model.errors import Conflict, Forbidden, Invalid, WherryError
+from wherry.model.ids import new_id
+from wherry.model.networks import (
+    Attachments,
+    Endpoint,
+    EndpointSpec,
+    Link,
+    Network,
+    PortWish,
+    PublishedPort,
+    Way,
+    Wiring,
+)
+
+_DEFAULT_WAY = "default"
+_FAILED = "failed to set up container networking: "
+
+
+class Fabric(Protocol):
+    """What is used of the host's part: `network.service.Networks`."""
+
+    def attach(
+        self,
+        container_id: str,
+        name: str,
+        network: Network,
+        wish: EndpointSpec,
+        interface: str,
+        *,
+        default_way: bool,
+    ) -> tuple[Endpoint, Link]: ...
+    def detach(self, endpoint: Endpoint) -> None: ...
+    async def publish(
+        self,
+        container_id: str,
+        name: str,
+        wishes: Sequence[PortWish],
+        endpoints: Sequence[Endpoint],
+    ) -> tuple[PublishedPort, ...]: ...
+    async def unpublish(self, container_id: str) -> None: ...
+
+
+class Supervisor(Protocol):
+    """What is used of the supervisor's client."""
+
+    async def connect_networks(self, key: str, wiring: Wiring) -> tuple[int, ...]: ...
+    async def disconnect(self, key: str, interface: str) -> None: ...
+    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a start has of networks: the container as it is to be kept, and what is to be made."""
+
+    container: Container
+    wiring: Wiring
+
+
+class Networking:
+    """Attaches containers to networks and detaches them."""
+
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        networks: NetworkStore,
+        fabric: Fabric,
+        feed: Feed,
+        supervisor: Supervisor,
+        events: Recorder,
+        folder: Callable[[str], Path],
+        dns: hostfiles.DnsDefaults,
+    ) -> None:
+        self._store = store
+        self._networks = networks
+        self._fabric = fabric
+        self._feed = feed
+        self._supervisor = supervisor
+        self._events = events
+        self._folder = folder
+        self._dns = dns
+
+    # -- start and exit ----------------------------------------------------------------------
+
+    async def attach(self, container: Container) -> Prepared:
+        """Reserve all that a start needs; `release` gives it back. Nothing is kept of it here.
+
+        Raises NotFound for a network that is gone, Conflict for addresses and ports that are taken,
+        Full where a network has no address left.
+        """
+        if not container.spec.endpoints:
+            return Prepared(container, Wiring())
+        try:
+            async with Undo() as undo:
+                prepared = await self._attach(container, undo)
+                undo.keep()
+        except WherryError as error:
+            error.message = _FAILED + error.message
+            raise
+        return prepared
+
+    async def _attach(self, container: Container, undo: Undo) -> Prepared:
+        spec = container.spec
+        self._check_links(container)
+        found = {wish.network: self._find(container, wish) for wish in spec.endpoints}
+        endpoints: list[Endpoint] = []
+        links: list[Link] = []
+        kept: dict[str, EndpointSpec] = {}
+        for wish in connect_order(spec.endpoints, spec.namespaces.network):
+            network = found[wish.network]
+            endpoint, link = self._reserve(container, network, wish, endpoints)
+            if link is not None:
+                undo.push(self._fabric.detach, endpoint)
+                links.append(link)
+            endpoints.append(endpoint)
+            kept[wish.network] = replace(wish, network=network.name, network_id=network.id)
+        links = one_way_out(links, endpoints, gateway_order(kept.values()))
+        ports: tuple[PublishedPort, ...] = ()
+        wishes = port_wishes(spec)
+        if wishes and links:
+            undo.push(self._fabric.unpublish, container.id)
+            ports = await self._fabric.publish(
+                container.id, container.name, wishes, self._in_gateway_order(kept, endpoints)
+            )
+        spec = replace(spec, endpoints=tuple(kept[wish.network] for wish in spec.endpoints))
+        state = replace(container.state, attachments=Attachments(tuple(endpoints), ports))
+        served = any(has_names(found_one) for found_one in found.values())
+        return Prepared(
+            replace(container, spec=spec, state=state), Wiring(tuple(links), name_service=served)
+        )
+
+    def _check_links(self, container: Container) -> None:
+        for link in container.spec.links:
+            ref, _, alias = link.partition(":")
+            other = self._store.find(ref)
+            if other is not None and other.state.status not in ALIVE:
+                raise Conflict(
+                    f"Cannot link to a non running container: /{other.name} AS "
+                    f"/{container.name}/{alias}"
+                )
+
+    def _find(self, container: Container, wish: EndpointSpec) -> Network:
+        if wish.network_id:
+            network = self._networks.find(wish.network_id)
+            if network is not None:
+                return network
+            if container.state.started_at:
+                raise NoSuchNetwork(wish.network_id)
+        return self._networks.resolve(wish.network)
+
+    def _reserve(
+        self,
+        container: Container,
+        network: Network,
+        wish: EndpointSpec,
+        others: Iterable[Endpoint],
+    ) -> tuple[Endpoint, Link | None]:
+        if is_plain(network):
+            return Endpoint(new_id(), network.id, network.name, ""), None
+        if network.spec.config_only:
+            raise Forbidden(f"network {network.name} is only a configuration for other networks")
+        check_endpoint(wish, network)
+        interface = interface_name(wish, network, (other.interface for other in others))
+        if any(other.interface == interface for other in others):
+            raise Conflict(f"two interfaces of {container.name} would be called {interface}")
+        endpoint, link = self._fabric.attach(
+            container.id, container.name, network, wish, interface, default_way=True
+        )
+        names = dns_names(container, wish) if has_names(network) else ()
+        return replace(endpoint, names=names), link
+
+    def attached(self, container: Container) -> None:
+        """Tell that `container` is in its networks, before its start is told."""
+        for endpoint in container.state.attachments.endpoints:
+            self._tell(container, endpoint, "connect")
+
+    def started(self, container: Container, descriptors: Sequence[int]) -> None:
+        """A container runs: whoever asks for its names finds it. Takes the descriptors."""
+        self._feed.started(container, descriptors)
+        self._update_linked(container)
+
+    async def release(self, container: Container) -> None:
+        """Give back everything that the container's row says it has; again is fine."""
+        attachments = container.state.attachments
+        if not attachments.endpoints:
+            return
+        self._feed.ended(container)
+        if attachments.ports:
+            await self._fabric.unpublish(container.id)
+        for endpoint in attachments.endpoints:
+            if endpoint.interface:
+                self._fabric.detach(endpoint)
+
+    def ended(self, container: Container) -> None:
+        """Tell that `container` has left its networks."""
+        for endpoint in container.state.attachments.endpoints:
+            self._tell(container, endpoint, "disconnect")
+
+    def _tell(self, container: Container, endpoint: Endpoint, action: str) -> None:
+        network = self._networks.find(endpoint.network_id)
+        if network is not None:
+            self._events.record(network_event(network, action, container=container.id))
+
+    # -- while it runs -----------------------------------------------------------------------
+
+    async def connect(self, container: Container, network: Network, wish: EndpointSpec) -> None:
+        """Add a running container to a network. Raises Conflict, Full, StartFailed, Unavailable."""
+        before = container.state.attachments
+        endpoint, link = self._reserve(container, network, wish, before.endpoints)
+        if link is None:
+            raise Invalid(f"network {network.name} has nothing to connect to")
+        kept = replace(wish, network=network.name, network_id=network.id)
+        spec = replace(container.spec, endpoints=(*container.spec.endpoints, kept))
+        attachments = replace(before, endpoints=(*before.endpoints, endpoint))
+        after = replace(
+            container, spec=spec, state=replace(container.state, attachments=attachments)
+        )
+        async with Undo() as undo:
+            undo.push(self._fabric.detach, endpoint)
+            served = has_names(network) and not self._feed.is_served(container)
+            self._store.save(after)
+            undo.push(self._store.save, container)
+            # The ways out are set below, for all links together.
+            bare = replace(link, ways=tuple(w for w in link.ways if not is_way_out(w)))
+            descriptors = await self._supervisor.connect_networks(
+                container.id, Wiring((bare,), name_service=served)
+            )
+            undo.keep()
+        self._feed.started(after, descriptors)
+        if not served:
+            self._feed.seen(after)
+        self._write_files(after, added=endpoint)
+        await self._set_ways(container, after)
+        self._tell(after, endpoint, "connect")
+
+    async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
+        """Take a running container out of a network. Raises Unavailable."""
+        before = container.state.attachments
+        await self._supervisor.disconnect(container.id, endpoint.interface)
+        wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
+        attachments = replace(
+            before, endpoints=tuple(e for e in before.endpoints if e.id != endpoint.id)
+        )
+        after = replace(
+            container,
+            spec=replace(container.spec, endpoints=wishes),
+            state=replace(container.state, attachments=attachments),
+        )
+        self._store.save(after)
+        self._fabric.detach(endpoint)
+        self._feed.left(container, endpoint)
+        self._feed.seen(after)
+        self._write_files(after, removed=endpoint)
+        await self._set_ways(container, after)
+        self._tell(container, endpoint, "disconnect")
+
+    async def _set_ways(self, before: Container, after: Container) -> None:
+        """Let the way out, and the published ports with it, follow the networks that there are now."""
+        wishes = {wish.network: wish for wish in after.spec.endpoints}
+        endpoints = after.state.attachments.endpoints
+        new = ways_out(endpoints, gateway_order(wishes.values()))
+        held = before.state.attachments
+        if new != ways_out(held.endpoints, gateway_order(before.spec.endpoints)):
+            ways = [(interface, way) for interface, some in new.items() for way in some]
+            await self._supervisor.set_ways(after.id, ways)
+        if not held.ports and not port_wishes(after.spec):
+            return
+        # Each port keeps the number that it has.
+        again = rewished(held.ports) or port_wishes(after.spec)
+        await self._fabric.unpublish(after.id)
+        ports: tuple[PublishedPort, ...] = ()
+        if any(endpoint.interface for endpoint in endpoints):
+            ports = await self._fabric.publish(
+                after.id, after.name, again, self._in_gateway_order(wishes, endpoints)
+            )
+        state = replace(after.state, attachments=Attachments(endpoints, ports))
+        self._store.save_state(after.id, state)
+
+    def _in_gateway_order(
+        self, wishes: dict[str, EndpointSpec], endpoints: Iterable[Endpoint]
+    ) -> list[Endpoint]:
+        by_name = {e.network: e for e in endpoints if e.interface}
+        return [by_name[name] for name in gateway_order(wishes.values()) if name in by_name]
+
+    def renamed(self, container: Container) -> Container:
+        """Return `container`, which has another name now, with the names that others find it by."""
+        wishes = {wish.network: wish for wish in container.spec.endpoints}
+        attachments = container.state.attachments
+        endpoints = tuple(
+            replace(e, names=dns_names(container, wishes[e.network]))
+            if e.names and e.network in wishes
+            else e
+            for e in attachments.endpoints
+        )
+        state = replace(container.state, attachments=replace(attachments, endpoints=endpoints))
+        container = replace(container, state=state)
+        self._feed.changed(container)
+        return container
+
+    # -- files inside ------------------------------------------------------------------------
+
+    def links_of(self, spec: ContainerSpec) -> list[legacy_links.Linked]:
+        """Return the running containers that legacy links lead to, by alias."""
+        found: list[legacy_links.Linked] = []
+        for link in spec.links:
+            ref, _, alias = link.partition(":")
+            other = self._store.find(ref)
+            if other is not None and other.state.status in ALIVE:
+                found.append(legacy_links.Linked(alias, other))
+        return found
+
+    def _write_files(
+        self,
+        container: Container,
+        *,
+        added: Endpoint | None = None,
+        removed: Endpoint | None = None,
+    ) -> None:
+        hostfiles.change_hosts(
+            self._folder(container.id),
+            add=hostfiles.own_lines(container, (added,)) if added else (),
+            remove=(removed.ipv4, removed.ipv6) if removed else (),
+        )
+        if added is not None and added.names:
+            hostfiles.write_resolv_conf(
+                self._folder(container.id),
+                self._dns.applied(container.spec),
+                hostfiles.Resolving.SERVICE,
+            )
+
+    def _update_linked(self, container: Container) -> None:
+        """A linked container may have another address than when those that link to it were started."""
+        for other in self._store:
+            if other.state.status not in ALIVE or other.id == container.id:
+                continue
+            for linked in self.links_of(other.spec):
+                if linked.container.id == container.id:
+                    hostfiles.change_hosts(
+                        self._folder(other.id),
+                        add=legacy_links.host_lines([linked]),
+                        remove_names=(linked.alias,),
+                    )
+
+    def checked(self, spec: ContainerSpec) -> ContainerSpec:
+        """Return `spec` with the networks that it names and that exist looked up. Raises Invalid."""
+        wishes: list[EndpointSpec] = []
+        for wish in spec.endpoints:
+            try:
+                network = self._networks.resolve(wish.network)
+            except NoSuchNetwork:
+                # Said when it is started: until then the network may come.
+                wishes.append(wish)
+                continue
+            try:
+                check_endpoint(wish, network)
+            except Invalid as error:
+                raise Invalid(
+                    f"invalid config for network {wish.network}: {error.message}", hint=error.hint
+                ) from None
+            wishes.append(replace(wish, network=network.name, network_id=network.id))
+        return replace(spec, endpoints=tuple(wishes))
+
+
+def is_way_out(way: Way) -> bool:
+    """Return whether it is a default route."""
+    return way.to == _DEFAULT_WAY
+
+
+def one_way_out(
+    links: Sequence[Link], endpoints: Sequence[Endpoint], order: Sequence[str]
+) -> list[Link]:
+    """Return `links` with default routes only where the first network that has one gives it, by family."""
+    by_interface = {endpoint.interface: endpoint.network for endpoint in endpoints}
+    chosen: dict[bool, str] = {}
+    ranked = sorted(links, key=lambda link: order.index(by_interface[link.name]))
+    for link in ranked:
+        for way in link.ways:
+            if is_way_out(way):
+                chosen.setdefault(_is_v6(way, link), link.name)
+    return [
+        replace(
+            link,
+            ways=tuple(
+                way
+                for way in link.ways
+                if not is_way_out(way) or chosen[_is_v6(way, link)] == link.name
+            ),
+        )
+        for link in links
+    ]
+
+
+def _is_v6(way: Way, link: Link) -> bool:
+    if way.via:
+        return ":" in way.via
+    return all(":" in address for address in link.addresses)
+
+
+def ways_out(endpoints: Collection[Endpoint], order: Sequence[str]) -> dict[str, tuple[Way, ...]]:
+    """Return the default routes of a container by interface: each family's first gateway in `order`."""
+    by_name = {endpoint.network: endpoint for endpoint in endpoints}
+    found: dict[str, tuple[Way, ...]] = {}
+    for field in ("gateway4", "gateway6"):
+        for name in order:
+            endpoint = by_name.get(name)
+            gateway: str = getattr(endpoint, field) if endpoint is not None else ""
+            if endpoint is not None and gateway:
+                way = Way(_DEFAULT_WAY, gateway)
+                found[endpoint.interface] = (*found.get(endpoint.interface, ()), way)
+                break
+    return found
+
+
+def rewished(ports: Iterable[PublishedPort]) -> tuple[PortWish, ...]:
+    """Return wishes for just these ports."""
+    return tuple(
+        PortWish(port.proto, port.container_port, port.host_address, port.host_port)
+        for port in ports
+    )

@@ -1,0 +1,77 @@
+"""The process: lock, listen, detach, serve until there is nothing left to serve.
+
+    wherryd runs it (-I -S) > it locks and listens > forks > the child serves
+                                                   > the parent ends with 0 (also when another has the lock)
+
+So wherryd can connect as soon as what it started has ended, and is not its parent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import resource
+import signal
+import sys
+
+from wherry.kernel.reactor import Reactor
+from wherry.network.dns import channel
+from wherry.network.dns.service import Service
+
+_MAIN = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.network.dns.process import main; main(sys.argv[2:])"
+)
+
+
+def plan_process(source: str, exec_root: str) -> list[str]:
+    """Return the argument vector of a name service whose code is below `source`."""
+    return [sys.executable, "-I", "-S", "-c", _MAIN, source, exec_root]
+
+
+def _lock(root: int) -> int:
+    """Return the locked descriptor of the lock file, or -1 when another process has it."""
+    while True:
+        fd = os.open(channel.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=root)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One that leaves unlinks the file: the lock must be on the one that has the name.
+            if os.stat(channel.LOCK, dir_fd=root).st_ino == os.fstat(fd).st_ino:
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        except FileNotFoundError:
+            pass
+        os.close(fd)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve below the exec root given as the only argument; returns in the parent, never in the child."""
+    os.chdir("/")
+    root = os.open(arguments[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if _lock(root) < 0:
+        return
+    listener = channel.listen(root)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    with open("/proc/self/comm", "wb") as comm:
+        comm.write(b"wherry-names")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    reactor = Reactor(name="wherry-names")
+    service = Service(reactor, listener)
+    gc.collect()
+    gc.freeze()
+    reactor.run()
+    # Nobody may find the socket between the last look and the end: who comes now starts another one.
+    for name in (channel.SOCKET, channel.LOCK):
+        try:
+            os.unlink(name, dir_fd=root)
+        except FileNotFoundError:
+            pass
+    service.close()
+    os._exit(0)

@@ -1,0 +1,142 @@
+"""Docker's options of a bridge network (`-o com.docker.network.…`), read into a plan. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from wherry.model.errors import Invalid
+from wherry.model.networks import BridgePlan, Network, NetworkSpec, Pairs
+from wherry.network.addresses import parse_address
+from wherry.network.naming import Naming, check_link_name, network_link
+
+_BRIDGE = "com.docker.network.bridge."
+NAME = _BRIDGE + "name"
+ICC = _BRIDGE + "enable_icc"
+MASQUERADE = _BRIDGE + "enable_ip_masquerade"
+HOST_ADDRESS = _BRIDGE + "host_binding_ipv4"
+MODE4 = _BRIDGE + "gateway_mode_ipv4"
+MODE6 = _BRIDGE + "gateway_mode_ipv6"
+INHIBIT = _BRIDGE + "inhibit_ipv4"
+DEFAULT = _BRIDGE + "default_bridge"
+MTU = "com.docker.network.driver.mtu"
+PREFIX = "com.docker.network.container_iface_prefix"
+PREFIX_OLD = _BRIDGE + "container_iface_prefix"
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+MODES = ("nat", "nat-unprotected", "routed", "isolated")
+_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False", ""))
+_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
+_SMALLEST_MTU6 = 1280
+
+
+def flag(options: Pairs, name: str, default: bool) -> bool:
+    """Return a switch among options; raise Invalid (Go's strconv.ParseBool is the measure)."""
+    value = dict(options).get(name)
+    if value is None:
+        return default
+    if value not in _TRUE | _FALSE:
+        raise Invalid(f"invalid value for {name}: {value!r}", hint="true or false")
+    return value in _TRUE
+
+
+def mode(options: Pairs, name: str) -> str:
+    """Return a gateway mode; raise Invalid."""
+    value = dict(options).get(name) or "nat"
+    if value not in MODES:
+        raise Invalid(f"invalid value for {name}: {value!r}", hint=" ".join(MODES))
+    return value
+
+
+def mtu(options: Pairs, *, ipv6: bool) -> int:
+    """Return the wanted size of packets, 0 where none is; raise Invalid."""
+    value = dict(options).get(MTU, "")
+    if not value or value == "0":
+        return 0
+    smallest = _SMALLEST_MTU6 if ipv6 else _SMALLEST_MTU
+    if not value.isdecimal() or not smallest <= int(value) <= _LARGEST_MTU:
+        raise Invalid(f"invalid value for {MTU}: {value!r}", hint=f"{smallest} to {_LARGEST_MTU}")
+    return int(value)
+
+
+def interface_prefix(network: Network) -> str:
+    """Return what interfaces inside are called but for their number: `eth`."""
+    options = dict(network.spec.options)
+    return options.get(PREFIX) or options.get(PREFIX_OLD) or "eth"
+
+
+def host_address(options: Pairs) -> str:
+    """Return the host's address that ports are published on by default; empty where none is said."""
+    return dict(options).get(HOST_ADDRESS, "")
+
+
+def link_of(spec: NetworkSpec, network_id: str) -> str:
+    """Return the name of a bridge network's link; raise Invalid."""
+    wanted = dict(spec.options).get(NAME, "")
+    return check_link_name(wanted, "bridge name") if wanted else network_link(network_id)
+
+
+def sysctls(options: Pairs) -> Pairs:
+    """Return the sysctls among an endpoint's options: `net.ipv4.conf.IFNAME.log_martians=1,…`."""
+    found: list[tuple[str, str]] = []
+    for item in filter(None, (part.strip() for part in dict(options).get(SYSCTLS, "").split(","))):
+        name, sign, value = item.partition("=")
+        words = name.split(".")
+        sound = len(words) == 5 and words[0] == "net" and words[3].upper() == "IFNAME"
+        if not sign or not sound or not all(w.replace("_", "").isalnum() for w in words):
+            raise Invalid(
+                f"unrecognised sysctl: {item!r}", hint="net.ipv4.conf.IFNAME.NAME=VALUE is expected"
+            )
+        # Docker's client sends it in lower case.
+        found.append((".".join((*words[:3], "IFNAME", words[4])), value))
+    return tuple(found)
+
+
+def check_options(spec: NetworkSpec) -> None:
+    """Raise Invalid for what a bridge network cannot be."""
+    ipv6 = any(":" in pool.subnet for pool in spec.pools) or bool(spec.ipv6)
+    mtu(spec.options, ipv6=ipv6)
+    for name in (ICC, MASQUERADE, INHIBIT):
+        flag(spec.options, name, True)
+    if address := host_address(spec.options):
+        if parse_address(address).version != 4:
+            raise Invalid(f"invalid value for {HOST_ADDRESS}: {address!r}", hint="an IPv4 address")
+    for name in (MODE4, MODE6):
+        if mode(spec.options, name) == "isolated" and not spec.internal:
+            raise Invalid(f"{name}=isolated is for --internal networks only")
+    prefix = dict(spec.options).get(PREFIX) or dict(spec.options).get(PREFIX_OLD) or ""
+    if prefix:
+        check_link_name(f"{prefix}10", "interface prefix")
+
+
+def plan_bridge(network: Network, naming: Naming, *, adopted: bool = False) -> BridgePlan:
+    """Return what the host has of a bridge network."""
+    options = network.spec.options
+    modes = {4: mode(options, MODE4), 6: mode(options, MODE6)}
+    inhibited = flag(options, INHIBIT, False)
+    gateways: list[str] = []
+    for pool in network.spec.pools:
+        subnet = ipaddress.ip_network(pool.subnet)
+        if pool.gateway and modes[subnet.version] != "isolated":
+            if not (inhibited and subnet.version == 4):
+                gateways.append(f"{pool.gateway}/{subnet.prefixlen}")
+    return BridgePlan(
+        network_id=network.id,
+        link=network.link,
+        alias=naming.alias(network.id, network.name),
+        gateways=tuple(gateways),
+        subnets=tuple(pool.subnet for pool in network.spec.pools),
+        mtu=mtu(options, ipv6=False),
+        internal=network.spec.internal,
+        icc=flag(options, ICC, True),
+        masquerade=flag(options, MASQUERADE, True),
+        mode4=modes[4],
+        mode6=modes[6],
+        adopted=adopted,
+        options=options,
+    )
+
+
+def has_version(subnets: Sequence[str], version: int) -> bool:
+    """Whether one of the subnets is of IPv4 or IPv6."""
+    return any((":" in subnet) == (version == 6) for subnet in subnets)

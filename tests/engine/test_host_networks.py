@@ -1,0 +1,124 @@
+"""What an engine does to its host's network, as one host sees it from a start to `wherryd stop`."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.engine.tars import busybox_tar
+from tests.harness.clients import Client
+from tests.harness.engine import Engine
+from tests.harness.hosts import Site
+
+IMAGE = "bb:1"
+
+
+def links(site: Site) -> set[str]:
+    """The names of the host's links that were not there before."""
+    lines = site.host.ip("-o", "link").splitlines()
+    return {line.split(":")[1].strip().partition("@")[0] for line in lines} - {"lo", "up0"}
+
+
+def rules(site: Site) -> str:
+    """The host's rules."""
+    return site.host.run("nft", "list", "ruleset")
+
+
+def fetch(site: Site, port: int, path: str) -> str:
+    """What an outsider is answered at a port of the host, once somebody answers."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with site.outside.connect(site.HOST, port) as client:
+                client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                return b"".join(iter(lambda: client.recv(4096), b"")).decode()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A host with an uplink, and an outsider."""
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def made(
+    site: Site, new_engine: Callable[..., Engine], docker_for: Callable[[Engine], Client]
+) -> Callable[[], tuple[Engine, Client]]:
+    """A function that starts an engine with an image on the site's host."""
+
+    def make() -> tuple[Engine, Client]:
+        engine = new_engine(host=site.host)
+        docker = docker_for(engine)
+        docker.raw("import", "-c", "CMD sh", "-", IMAGE, stdin=busybox_tar())
+        return engine, docker
+
+    return make
+
+
+def test_from_start_to_stop(site: Site, made: Callable[[], tuple[Engine, Client]]) -> None:
+    engine, docker = made()
+    docker("network", "create", "net")
+    docker("run", "-d", "--name", "web", "--network", "net", "-p", "8080:80", IMAGE, "sleep", "60")
+    assert len(links(site)) == 3 and "dnat" in rules(site)
+    docker("rm", "-f", "web")
+    # The end of a namespace is the kernel's business, and not waited for.
+    assert len({name for name in links(site) if not name.startswith("wv")}) == 2
+    engine.close()
+    assert links(site) == set() and rules(site) == ""
+
+
+@pytest.mark.parametrize(
+    "place", ["supervisor.after-store", "supervisor.after-begin", "supervisor.before-answer"]
+)
+def test_killed_in_the_middle_of_a_start(
+    site: Site,
+    made: Callable[[], tuple[Engine, Client]],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    monkeypatch.setenv("WHERRY_FAILPOINTS", f"{place}=kill")
+    engine, docker = made()
+    words = ("run", "--rm", "-p", "8080:80", IMAGE, "true")
+    docker(*words, check=False)
+    engine.crash()
+    monkeypatch.delenv("WHERRY_FAILPOINTS")
+    engine.close()
+    assert links(site) == set() and rules(site) == ""
+
+
+def test_the_daemon_killed_with_ports_published(
+    site: Site,
+    made: Callable[[], tuple[Engine, Client]],
+) -> None:
+    engine, docker = made()
+    script = "echo hello > /tmp/i; exec /bin/busybox httpd -f -p 80 -h /tmp"
+    docker("run", "-d", "--name", "web", "-p", "8080:80", IMAGE, "sh", "-c", script)
+    docker("run", "-d", "--name", "gone", "-p", "8081:80", IMAGE, "sleep", "60")
+    pid = int(docker.line("inspect", "-f", "{{.State.Pid}}", "gone"))
+    engine.crash()
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+    site.host.run("nft", "flush", "ruleset")
+    site.host.ip("link", "del", "wherry0")
+    engine.start()
+    # The bridge was taken from under the container; its outer end is put back with a restart.
+    docker("restart", "-t", "0", "web")
+    assert fetch(site, 8080, "/i").endswith("hello\n")
+    # The dead one's port is free.
+    docker("run", "--rm", "-p", "8081:80", IMAGE, "true")
+
+
+def test_info_tells_of_firewalls_in_the_way(
+    site: Site,
+    made: Callable[[], tuple[Engine, Client]],
+) -> None:
+    chain = "type filter hook forward priority 10; policy accept; reject"
+    site.host.nft(f"table inet firewalld {{ chain filter_FORWARD {{ {chain}; }}; }}")
+    _, docker = made()
+    assert "firewall-cmd --permanent --zone=trusted" in docker("info", "-f", "{{.Warnings}}").stdout
