@@ -33,7 +33,7 @@ from wherry.model.containers import (
     Security,
     Ulimit,
 )
-from wherry.model.errors import NotFound, Unavailable
+from wherry.model.errors import Unavailable
 from wherry.model.ids import Digest
 from wherry.model.oci import Mount
 from wherry.model.resources import Limits
@@ -149,7 +149,9 @@ class BuildContainers:
             forgotten = True
             return end.code
         except asyncio.CancelledError:
-            import sys; print("CANCEL", container.id, started, file=sys.stderr, flush=True)
+            import sys
+
+            print("CANCEL", container.id, started, file=sys.stderr, flush=True)
             if started:
                 await asyncio.shield(self._kill(container.id, ended))
             raise
@@ -182,7 +184,9 @@ class BuildContainers:
             try:
                 await self._supervisor.signal(key, _KILL)
             except BaseException as e:
-                import sys; print("KILL", key, repr(e), file=sys.stderr, flush=True)
+                import sys
+
+                print("KILL", key, repr(e), file=sys.stderr, flush=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(ended), 0.2)
             if time.monotonic() > deadline:
