@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 
+from wherry.build.arguments import unused_arguments
 from wherry.build.bases import Bases, check_runnable
 from wherry.build.cache import BuildCache
 from wherry.build.dockerfile.parser import parse
@@ -37,7 +38,7 @@ from wherry.images.making import put_manifest
 from wherry.images.store import ImageStore, check_taggable
 from wherry.images.unpack import Unpacker
 from wherry.kernel.paths import sync_filesystem
-from wherry.model.build import BuildRequest, Finished, Progress, SecretSource
+from wherry.model.build import BuildRequest, BuildWarning, Finished, Progress, SecretSource
 from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
@@ -152,6 +153,10 @@ class Solver:
         if request.check_only:
             emit(Finished())
             return
+        declared = [one.args for one in dockerfile.instructions if one.keyword == "ARG"]
+        if unused := unused_arguments(request.args, declared):
+            text = f"One or more build-args [{' '.join(unused)}] were not consumed"
+            emit(BuildWarning("", text))
         with self._intakes() as intake:
             graph, found = await self._plan(request, dockerfile, intake, emit)
             await self._solve(request, graph, found, references, secrets, exporter, intake, emit)
