@@ -12,7 +12,6 @@ import select
 import socket
 import subprocess
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -216,26 +215,46 @@ def test_secrets(
     assert word not in docker.line("history", "--no-trunc", tag)
 
 
+def running(marker: str) -> list[str]:
+    """Processes that have the word in their command line."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+        except OSError:
+            continue
+    return found
+
+
 def test_agent(wherry: Client, project: Callable[..., Path], tmp_path: Path) -> None:
-    """A step that connects to its agent's socket talks to the client's."""
+    """What connects to the agent's socket in a step talks to the client's agent."""
     path = tmp_path / "agent"
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(path))
-    server.listen()
-
-    def serve() -> None:
-        peer, _ = server.accept()
-        with peer:
-            peer.sendall(b"agent-heard:" + peer.recv(100))
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    folder = project(
-        "RUN --mount=type=ssh [ -S $SSH_AUTH_SOCK ] && echo question | nc local:$SSH_AUTH_SOCK | cat || ls -l $SSH_AUTH_SOCK"
-    )
-    err = wherry("build", "--no-cache", "--ssh", f"default={path}", str(folder)).stderr
-    server.close()
-    assert "agent-heard:question" in err or "srw" in err
+    marker = f"agent-{secrets.token_hex(6)}"
+    folder = project(f"RUN --mount=type=ssh echo at=$SSH_AUTH_SOCK; sleep 60; echo {marker}")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(20)
+        process = wherry.popen("build", "--no-cache", "--ssh", f"default={path}", str(folder))
+        try:
+            assert process.stderr is not None
+            while not (found := re.search(rb"\d at=(/\S+)", line := process.stderr.readline())):
+                assert line
+            inside = f"/proc/{running(f'sleep 60; echo {marker}')[0]}/root{found[1].decode()}"
+            for _ in range(2):
+                with socket.socket(socket.AF_UNIX) as step:
+                    step.settimeout(20)
+                    step.connect(inside)
+                    step.sendall(b"question")
+                    peer, _ = server.accept()
+                    with peer:
+                        assert peer.recv(100) == b"question"
+                        peer.sendall(b"answer")
+                    assert step.recv(100) == b"answer"
+        finally:
+            process.send_signal(2)
+            process.communicate(timeout=20)
 
 
 def test_check(wherry: Client, project: Callable[..., Path]) -> None:
@@ -305,16 +324,7 @@ def test_interrupted(wherry: Client, project: Callable[..., Path]) -> None:
     process.communicate(timeout=20)
     assert process.returncode == 130
 
-    def running() -> bool:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if marker.encode() in entry.read_bytes():
-                    return True
-            except OSError:
-                continue
-        return False
-
-    eventually(lambda: not running(), 20)
+    eventually(lambda: not running(marker), 20)
 
 
 def test_builder_du_and_prune(wherry: Client, project: Callable[..., Path]) -> None:

@@ -153,7 +153,7 @@ class Solver:
         if request.check_only:
             emit(Finished())
             return
-        declared = [one.args for one in dockerfile.instructions if one.keyword == "ARG"]
+        declared = [one.arguments for one in dockerfile.instructions if one.keyword == "ARG"]
         if unused := unused_arguments(request.args, declared):
             text = f"One or more build-args [{' '.join(unused)}] were not consumed"
             emit(BuildWarning("", text))
