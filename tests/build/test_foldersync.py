@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import socket
@@ -14,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.build.copies import listing
+from wherry.build.context.manifest import FolderEntry, decode, encode
 from wherry.build.context.store import ContextStore
 from wherry.client import foldersync
 from wherry.client.foldersync import Folder
 from wherry.model import folder as codec
 from wherry.model.errors import Invalid, NotFound, WherryError
-from wherry.model.folder import FolderEntry
 
 
 @pytest.fixture
@@ -53,8 +54,9 @@ def sync(store: ContextStore, folder: Path) -> Sync:
 
     def sync(*ignore: str) -> tuple[str, list[str]]:
         client = Folder(str(folder), ignore)
+        assert client.digest() == hashlib.sha256(client.manifest()).hexdigest()
         lacking = store.begin_sync("here", client.manifest())
-        names = [os.fsdecode(client.entries[number].path) for number in lacking.numbers]
+        names = [os.fsdecode(client.paths[number]) for number in lacking.numbers]
         if lacking.tree:
             return lacking.tree, names
         content = b"".join(client.pieces(lacking.numbers))
@@ -140,7 +142,7 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     client = Folder(str(folder))
     (folder / "b").unlink()
     (folder / "b").symlink_to("/etc/passwd")
-    number = next(n for n, entry in enumerate(client.entries) if entry.path == b"b")
+    number = client.paths.index(b"b")
     with pytest.raises(OSError, match="symbolic links"):
         list(client.pieces([number]))
 
@@ -159,7 +161,7 @@ def test_folders_are_crowded_out(store: ContextStore, folder: Path) -> None:
 
 
 def entry(path: bytes, kind: int = codec.FILE, link: bytes = b"", size: int = 0) -> bytes:
-    return codec.encode([FolderEntry(path, kind, 0o644, size, link=link)])[len(codec.encode([])) :]
+    return encode([FolderEntry(path, kind, 0o644, size, link=link)])[len(encode([])) :]
 
 
 @pytest.mark.parametrize(
@@ -167,19 +169,19 @@ def entry(path: bytes, kind: int = codec.FILE, link: bytes = b"", size: int = 0)
     [
         b"",
         b"something else",
-        codec.encode([]) + b"\1",
-        codec.encode([]) + entry(b"../x"),
-        codec.encode([]) + entry(b"/x"),
-        codec.encode([]) + entry(b"a//b"),
-        codec.encode([]) + entry(b"a/b"),
-        codec.encode([]) + entry(b"x") + entry(b"x"),
-        codec.encode([]) + entry(b"x") + entry(b"x/y"),
-        codec.encode([]) + entry(b"l", codec.SYMLINK, b"/etc") + entry(b"l/y"),
-        codec.encode([]) + entry(b"x", codec.HARDLINK, b"/etc/passwd"),
-        codec.encode([]) + entry(b"x", codec.SYMLINK),
-        codec.encode([]) + entry(b"x\0y"),
-        codec.encode([]) + entry(b"x", 9),
-        codec.encode([]) + entry(b""),
+        encode([]) + b"\1",
+        encode([]) + entry(b"../x"),
+        encode([]) + entry(b"/x"),
+        encode([]) + entry(b"a//b"),
+        encode([]) + entry(b"a/b"),
+        encode([]) + entry(b"x") + entry(b"x"),
+        encode([]) + entry(b"x") + entry(b"x/y"),
+        encode([]) + entry(b"l", codec.SYMLINK, b"/etc") + entry(b"l/y"),
+        encode([]) + entry(b"x", codec.HARDLINK, b"/etc/passwd"),
+        encode([]) + entry(b"x", codec.SYMLINK),
+        encode([]) + entry(b"x\0y"),
+        encode([]) + entry(b"x", 9),
+        encode([]) + entry(b""),
     ],
 )
 def test_a_hostile_manifest_is_refused(
@@ -198,7 +200,7 @@ def test_other_contents_than_the_wanted_ones(
     store: ContextStore, tmp_path: Path, content: bytes
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    lacking = store.begin_sync("key", codec.encode([]) + entry(b"x", size=3))
+    lacking = store.begin_sync("key", encode([]) + entry(b"x", size=3))
     with pytest.raises(Invalid):
         store.finish_sync(lacking.sync, io.BytesIO(content))
     with pytest.raises(NotFound):
@@ -221,13 +223,13 @@ NAMES = st.binary(min_size=1, max_size=5).filter(
 )
 def test_decode_is_encode_backwards(made: list[tuple[bytes, int, int, int]]) -> None:
     entries = [FolderEntry(name, codec.FILE, mode, size, time) for name, mode, size, time in made]
-    assert codec.decode(codec.encode(entries)) == entries
+    assert decode(encode(entries)) == entries
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_manifest_or_invalid(data: bytes) -> None:
-    for manifest in (data, codec.encode([]) + data):
+    for manifest in (data, encode([]) + data):
         try:
-            codec.decode(manifest)
+            decode(manifest)
         except WherryError:
             pass

@@ -7,12 +7,13 @@ import stat
 import time
 
 from wherry.model import folder as codec
-from wherry.model.folder import FolderEntry
-from wherry.model.ignore import Matcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from wherry.model.ignore import Matcher
 
 _PIECE = 1 << 20
 _SETTLED = 50_000_000
@@ -36,15 +37,27 @@ class Folder:
 
     def __init__(self, path: str, ignore: Iterable[str] = ()) -> None:
         self._top = os.fsencode(os.path.realpath(path))
-        self._matcher = Matcher(ignore)
+        lines = tuple(ignore)
+        self._matcher: Matcher | None = None
+        if lines:
+            # Not at the top: `re` is a good part of what a build that is all cached takes.
+            from wherry.model.ignore import Matcher
+
+            self._matcher = Matcher(lines)
         self._links: dict[tuple[int, int], bytes] = {}
         self._now = time.time_ns()
-        self.entries: list[FolderEntry] = []
+        self.paths: list[bytes] = []
+        """Of the entries, by their numbers."""
+        self._encoded = bytearray(codec.MAGIC)
         self._scan()
 
     def manifest(self) -> bytes:
         """Return what is sent first."""
-        return codec.encode(self.entries)
+        return bytes(self._encoded)
+
+    def digest(self) -> str:
+        """Return the manifest's SHA-256, in hex."""
+        return _sha256(self._encoded).hexdigest()
 
     def pieces(self, wanted: Sequence[int]) -> Iterator[bytes]:
         """Yield the contents of the entries with these numbers, in their order.
@@ -54,7 +67,7 @@ class Folder:
         pending: list[bytes] = []
         size = 0
         for number in wanted:
-            for piece in self._content(self.entries[number]):
+            for piece in self._content(self.paths[number]):
                 pending.append(piece)
                 size += len(piece)
                 if size >= _PIECE:
@@ -63,9 +76,9 @@ class Folder:
         if pending:
             yield b"".join(pending)
 
-    def _content(self, entry: FolderEntry) -> Iterator[bytes]:
+    def _content(self, path: bytes) -> Iterator[bytes]:
         try:
-            fd = os.open(self._top + b"/" + entry.path, _FILE)
+            fd = os.open(self._top + b"/" + path, _FILE)
         except FileNotFoundError:
             yield codec.LENGTH.pack(0)
             return
@@ -80,9 +93,8 @@ class Folder:
             os.close(fd)
 
     def _scan(self) -> None:
-        top = os.stat(self._top)
-        self._add(b"", top)
-        # (path, whether what is in it is seen unless a line says otherwise)
+        self._add(b"", os.stat(self._top))
+        matcher = self._matcher
         pending = [b""]
         hidden: dict[bytes, os.stat_result] = {}
         while pending:
@@ -94,9 +106,9 @@ class Folder:
             for item in items:
                 path = above + item.name
                 status = item.stat(follow_symlinks=False)
-                is_directory = stat.S_ISDIR(status.st_mode)
-                if self._matcher and self._matcher.ignored(os.fsdecode(path)):
-                    if is_directory and self._matcher.descend(os.fsdecode(path)):
+                is_directory = status.st_mode & 0o170000 == stat.S_IFDIR
+                if matcher and matcher.ignored(os.fsdecode(path)):
+                    if is_directory and matcher.descend(os.fsdecode(path)):
                         hidden[path] = status
                         below.append(path)
                     continue
@@ -116,35 +128,48 @@ class Folder:
                 self._add(above, status)
 
     def _add(self, path: bytes, status: os.stat_result) -> None:
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        mode = status.st_mode
+        kind = _KINDS.get(mode & 0o170000)
         if kind is None:  # a socket
             return
         link = b""
+        size = device = 0
+        mark = 1
         if kind == codec.SYMLINK:
             link = os.readlink(self._top + b"/" + path)
-        elif status.st_nlink > 1 and kind != codec.DIRECTORY:
-            identity = (status.st_dev, status.st_ino)
-            first = self._links.setdefault(identity, path)
-            if first != path:
-                kind, link = codec.HARDLINK, first
-        self.entries.append(
-            FolderEntry(
-                path,
-                kind,
-                stat.S_IMODE(status.st_mode),
-                status.st_size if kind == codec.FILE else 0,
-                status.st_mtime_ns,
-                self._mark(status) if kind == codec.FILE else 1,
-                status.st_rdev if kind in (codec.CHAR, codec.BLOCK) else 0,
-                link,
-            )
+        elif kind != codec.DIRECTORY:
+            if status.st_nlink > 1:
+                first = self._links.setdefault((status.st_dev, status.st_ino), path)
+                if first != path:
+                    kind, link = codec.HARDLINK, first
+            if kind == codec.FILE:
+                size = status.st_size
+                mark = self._mark(status)
+            elif kind != codec.FIFO and kind != codec.HARDLINK:
+                device = status.st_rdev
+        self.paths.append(path)
+        self._encoded += codec.encoded(
+            path, kind, mode & 0o7777, size, status.st_mtime_ns, mark, device, link
         )
 
     def _mark(self, status: os.stat_result) -> int:
-        if abs(self._now - status.st_ctime_ns) < _SETTLED:
+        changed = status.st_ctime_ns
+        if -_SETTLED < self._now - changed < _SETTLED:
             return codec.UNSETTLED
-        mixed = status.st_ctime_ns * 0x9E3779B97F4A7C15 ^ status.st_ino * 0xC2B2AE3D27D4EB4F
+        mixed = changed * 0x9E3779B97F4A7C15 ^ status.st_ino * 0xC2B2AE3D27D4EB4F
         return (mixed ^ status.st_dev) & 0xFFFFFFFFFFFFFFFF or 1
+
+
+def _sha256(data: bytearray) -> Any:
+    # hashlib brings OpenSSL's library and its settings file: half as long as a build that is all cached.
+    try:
+        from _sha2 import sha256  # pyright: ignore  (Python 3.12)
+    except ImportError:
+        try:
+            from _sha256 import sha256  # pyright: ignore  (Python 3.11)
+        except ImportError:
+            from hashlib import sha256
+    return sha256(data)  # pyright: ignore
 
 
 def _name(item: os.DirEntry[bytes]) -> bytes:

@@ -21,6 +21,7 @@ from typing import Final
 
 from wherry.build.context.graves import Graves
 from wherry.build.context.listing import Summary, content_digest, open_file, walk
+from wherry.build.context.manifest import FolderEntry, decode
 from wherry.build.context.synced import SyncedFolder, fill
 from wherry.build.context.tarred import receive_tar
 from wherry.build.context.views import ignoring, link_tree
@@ -29,7 +30,6 @@ from wherry.kernel.paths import open_in_root, remove_path
 from wherry.model import folder as codec
 from wherry.model.build import ContextKind, ContextRef
 from wherry.model.errors import Invalid, NotFound, Unsupported
-from wherry.model.folder import FolderEntry
 from wherry.model.ignore import Matcher
 from wherry.storage.durable import full
 from wherry.storage.layers.entries import Readable
@@ -212,7 +212,7 @@ class ContextStore:
         digest = hashlib.sha256(manifest).hexdigest()
         if tree := self.known(digest):
             return Lacking(tree)
-        entries = codec.decode(manifest)
+        entries = decode(manifest)
         with self._lock:
             kept = self._kept.get(key)
             base = kept.folder if kept else SyncedFolder()

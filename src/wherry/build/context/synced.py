@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from wherry.build.context.manifest import FolderEntry
 from wherry.model import folder as codec
 from wherry.model.errors import Invalid
-from wherry.model.folder import FolderEntry
 from wherry.storage.layers.entries import Readable
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

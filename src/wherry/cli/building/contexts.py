@@ -125,14 +125,13 @@ def _packed(engine: Engine, path: str, ignore: tuple[str, ...]) -> Object:
 
 
 def _sync(engine: Engine, folder: Any, key: str) -> str:
-    from hashlib import sha256
-
-    manifest: bytes = folder.manifest()
-    digest = sha256(manifest).hexdigest()
+    digest: str = folder.digest()
     answer = _json(engine.open("POST", "/wherry/build/folder", {"digest": digest}, b"").read())
     if answer["tree"]:
         return answer["tree"]
-    answer = _json(engine.open("POST", "/wherry/build/folder", {"key": key}, manifest).read())
+    answer = _json(
+        engine.open("POST", "/wherry/build/folder", {"key": key}, folder.manifest()).read()
+    )
     if answer["tree"]:
         return answer["tree"]
     path = f"/wherry/build/folder/{answer['sync']}"
