@@ -110,6 +110,10 @@ class Unpacker:
             size, tar_size = self._one(blob, chain, chains[:position], progress, source)
             layer = Layer(blob.diff_id, chain, blob.blob, blob.media_type, blob.size, size)
             made.append(StoredLayer(layer, tar_size))
+            if position < len(blobs) - 1:
+                self._snapshots.settle_soon()
+        # Also for layers that another made, and who has not come this far.
+        self._snapshots.settle()
         return tuple(made)
 
     def _one(
@@ -156,7 +160,7 @@ class Unpacker:
                 archive = hashing = stack.enter_context(HashingReader(archive))
             elif blob.blob != blob.diff_id:
                 raise Invalid(f"its content is {blob.blob}")
-            target = stack.enter_context(self._snapshots.new_layer(chain, parents))
+            target = stack.enter_context(self._snapshots.new_layer(chain, parents, later=True))
             unpacked = unpack(archive, target, parents=parent_paths)
             source.verify(blob)
             if hashing is None:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256, sha512
 from typing import Final, TypeVar, cast
-from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from wherry.model.errors import Invalid, NotFound, Unavailable, WherryError
 from wherry.model.ids import Digest
 from wherry.registry.dialling import Unreachable, Untrusted
-from wherry.registry.endpoints import Endpoint, Origin
+from wherry.registry.endpoints import Endpoint, Origin, join_url
 from wherry.registry.faults import Refused
 from wherry.registry.media import ACCEPTED, DOCKER_SCHEMA_1, OCI_INDEX, essence
 from wherry.registry.messages import Answer, BrokenConnection
@@ -181,10 +181,10 @@ class Repository:
         stop: Stop | None = None,
     ) -> str:
         """Send `length` bytes of a blob from its byte `start` on; return the upload's next URL."""
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Range": f"{start}-{start + length - 1}",
-        }
+        headers = {"Content-Type": "application/octet-stream"}
+        if start:
+            # A whole blob in one request is a stream, as Docker sends it; some know nothing else.
+            headers["Content-Range"] = f"{start}-{start + length - 1}"
 
         def send(endpoint: Endpoint) -> str:
             request = Request(
@@ -309,7 +309,7 @@ class Repository:
             link = _NEXT.search(answer.headers.get("link", ""))
             if link is None:
                 return
-            url = urljoin(url, link[1])
+            url = join_url(url, link[1])
             if Origin.parse(url) != endpoint.origin:
                 raise Invalid(f"refused a list that goes on elsewhere: {Origin.parse(url)}")
         raise Invalid(f"{endpoint.origin} lists names without an end")
@@ -415,7 +415,7 @@ def _location(answer: Answer, url: str) -> str:
     location = answer.headers.get("location", "")
     if not location:
         return url
-    found = urljoin(url, location)
+    found = join_url(url, location)
     before, after = Origin.parse(url), Origin.parse(found)
     if before.scheme == "https" and after.scheme == "http":
         # Behind a proxy that ends TLS, a registry may not know what it is called.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from wherry.model.containers import Pairs
 from wherry.model.errors import Invalid, Unsupported
@@ -53,6 +53,16 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
+
+
+def join_url(base: str, location: str) -> str:
+    """Return what `location`, sent with the answer at `base`, means. Raises Invalid."""
+    try:
+        url = urljoin(base, location)
+    except ValueError:
+        raise Invalid(f"invalid URL {location[:200]!r}") from None
+    Origin.parse(url)
+    return url
 
 
 @dataclass(frozen=True, slots=True)

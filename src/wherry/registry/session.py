@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from wherry.model.errors import Invalid
 from wherry.registry.auth import Authorizer, TokenAnswer
@@ -22,6 +22,7 @@ from wherry.registry.endpoints import (
     Trust,
     is_insecure,
     is_loopback,
+    join_url,
 )
 from wherry.registry.faults import Refused, refusal
 from wherry.registry.messages import Answer, BrokenConnection, Connection, NotSpoken
@@ -135,7 +136,7 @@ class Session:
                 return answer
             location = answer.headers.get("location", "")
             answer.close()
-            url = urljoin(request.url, location)
+            url = join_url(request.url, location)
             before, after = Origin.parse(request.url), Origin.parse(url)
             if before.scheme == "https" and after.scheme == "http":
                 raise Invalid(f"refused a redirect from {before} to {after}: it leaves TLS")

@@ -31,7 +31,7 @@ from wherry.storage.partials import Partials
 _PIECE: Final = 256 << 10
 _REPORT_SECONDS: Final = 0.1
 # After this many bytes an attempt counts as a success: the next failure begins to count anew.
-_PROGRESS: Final = 1 << 20
+_PROGRESS: Final = 64 << 10
 _RETRY_SECONDS: Final = 5
 _LONGEST_WAIT: Final = 60
 
@@ -68,6 +68,8 @@ class Download:
         self.digest = digest
         self.size = size
         self.watchers = 0
+        self.kept = 0
+        """Bytes that an earlier transfer left."""
         self._open_at = open_at
         self._content = content
         self._partials = partials
@@ -127,6 +129,9 @@ class Download:
 
     def adopt(self) -> None:
         """Make the blob, which must be done, one of the content store."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
         self._content.adopt(self._fd, self._partials.path(self.digest), self.digest)
 
     @contextmanager
@@ -153,6 +158,8 @@ class Download:
                 self._fetch()
             finally:
                 self._slots.release()
+            # Here, beside the unpacking; `adopt` waits for it.
+            os.fsync(self._fd)
         except BaseException as error:  # handed to whoever waits, whatever it is
             with self._changed:
                 self._error = error
@@ -171,7 +178,7 @@ class Download:
     def _fetch(self) -> None:
         hasher = Hasher()
         try:
-            kept = self._hash_kept(hasher)
+            self.kept = self._hash_kept(hasher)
             failures = 0
             while self._available < self.size:
                 before = self._available
@@ -182,16 +189,15 @@ class Download:
                     if self._available - before >= _PROGRESS:
                         failures = 0
                     failures += 1
-                    if isinstance(error, RangeRefused) and kept:
+                    if isinstance(error, RangeRefused) and self.kept:
                         self._spoilt()
                     if not is_temporary(error) or failures >= self._attempts:
                         raise
                     self._pause(failures, error)
             self._tell(Progress("Verifying Checksum", self.digest.short))
-            self._verify(hasher, kept)
+            self._verify(hasher)
         finally:
             hasher.close()
-        os.fsync(self._fd)
         self._tell(Progress("Download complete", self.digest.short))
         with self._changed:
             self.done = True
@@ -261,11 +267,11 @@ class Download:
             self._reported = now
             self._tell(Progress("Downloading", self.digest.short, self._available, self.size))
 
-    def _verify(self, hasher: Hasher, kept: int) -> None:
+    def _verify(self, hasher: Hasher) -> None:
         found = hasher.digest()
         if found == self.digest:
             return
-        if kept:
+        if self.kept:
             self._spoilt()
         self._partials.discard(self.digest)
         raise WrongContent(
@@ -324,8 +330,13 @@ class Downloads:
         self._going: dict[Digest, Download] = {}
         self._ending: set[Digest] = set()
 
-    def join(self, digest: Digest, size: int, open_at: OpenAt) -> tuple[Download, bool]:
-        """Return the download of a blob, and whether it was begun by this call. `leave` it."""
+    def join(
+        self, digest: Digest, size: int, open_at: OpenAt, report: Report
+    ) -> tuple[Download, bool]:
+        """Return the download of a blob, and whether it was begun by this call. `leave` it.
+
+        `report` is called with what happens, by the download's thread.
+        """
         if digest.algorithm != "sha256":
             raise Invalid(f"blob {digest}: layers are verified by sha256")
         with self._changed:
@@ -337,6 +348,7 @@ class Downloads:
                 if going.size != size:
                     raise Invalid(f"blob {digest} is said to have {going.size} and {size} bytes")
                 going.watchers += 1
+                going.watch(report)
                 return going, False
             download = Download(
                 digest,
@@ -348,6 +360,7 @@ class Downloads:
                 attempts=self._attempts,
             )
             download.watchers = 1
+            download.watch(report)
             self._going[digest] = download
             download.start()
         return download, True

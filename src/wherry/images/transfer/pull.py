@@ -133,11 +133,12 @@ class Puller:
                     layers = self._unpacker.unpack(
                         incoming.blobs, intake, incoming.progress, incoming
                     )
-                except WherryError as error:
+                except WherryError as problem:
                     check()
+                    error = incoming.verdict(problem)
                     again = isinstance(error, KeptPartSpoilt) or incoming.others_failed()
                     if attempt == _ATTEMPTS or not again:
-                        raise
+                        raise error from problem
                     continue
                 incoming.adopt()
                 failpoint("pull.before-register")
@@ -197,11 +198,22 @@ class _Incoming:
         self._going: dict[Digest, Download] = {}
         self._shared: list[Download] = []
         self._present: set[Digest] = set()
+        self._read: Digest | None = None
         self._extracted: dict[Digest, int] = {}
 
     def others_failed(self) -> bool:
         """Whether a download failed that another pull began, from its registry and with its credentials."""
         return any(download.failed for download in self._shared)
+
+    def verdict(self, problem: WherryError) -> WherryError:
+        """Return what made unpacking fail: `problem`, or that what was kept of the blob was spoilt."""
+        download = self._going.get(self._read) if self._read else None
+        if download is not None and download.kept:
+            try:
+                download.wait(self._check)
+            except WherryError as error:
+                return error
+        return problem
 
     def begin(self, layers: Sequence[LayerBlob], present: dict[int, StoredLayer]) -> None:
         """Begin what is not present: downloads of blobs that are not here either."""
@@ -227,11 +239,10 @@ class _Incoming:
             self._join(blob)
 
     def _join(self, blob: LayerBlob) -> None:
-        download, own = self._downloads.join(blob.blob, blob.size, self._open_at)
+        download, own = self._downloads.join(blob.blob, blob.size, self._open_at, self._report)
         self._going[blob.blob] = download
         if not own:
             self._shared.append(download)
-        download.watch(self._report)
 
     def _open_at(self, digest: Digest, offset: int, stop: Stop) -> BlobBody:
         return self._repository.blob(digest, offset, stop)
@@ -239,6 +250,7 @@ class _Incoming:
     def open(self, blob: LayerBlob) -> AbstractContextManager[Readable]:
         """Return the blob's bytes as they come."""
         download = self._going.get(blob.blob)
+        self._read = blob.blob
         if download is None:
             return self._content.open(blob.blob)
         return download.reader(self._check)

@@ -2,7 +2,9 @@
 
     has it? > mounted from a repository that had it? > upload begun or taken up again > sent from where
     the registry is > finished under its digest
-The upload's URL is kept in the database from its beginning, so that the next push goes on from there.
+The upload's URL is kept in the database from its beginning, so that the next push goes on from there:
+from the byte that the registry names. (docker/distribution 2.8 gives an upload up whose request was
+cut in the middle; there a layer is begun anew.)
 """
 
 from __future__ import annotations
@@ -26,8 +28,6 @@ _REPORT_SECONDS: Final = 0.1
 _MOST_MOUNTS: Final = 4
 _LONGEST_WAIT: Final = 60
 _RETRY_SECONDS: Final = 5
-# Registries that lose what came of a cut request (docker/distribution does) still keep whole ones.
-_CHUNK: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,12 @@ class Uploader:
         return False
 
     def mount(self, digest: Digest, others: list[str]) -> str | None:
-        """Take the blob over from a repository of the same registry; return which, or None."""
+        """Take the blob over from a repository of the same registry; return which, or None.
+
+        Not where an upload was begun already: that goes on.
+        """
+        if self._places.upload(self._name, digest):
+            return None
         domain = self._name.partition("/")[0]
         known = [*self._places.of(digest), *others]
         sources = [
@@ -99,15 +104,14 @@ class Uploader:
         url, start = self._resume(blob)
         while True:
             try:
-                while start < blob.size:
-                    length = min(_CHUNK, blob.size - start)
+                if start < blob.size:
+                    length = blob.size - start
                     url = self._repository.upload(
-                        url, self._pieces(blob, start, length, tell), start, length, self._stop
+                        url, self._pieces(blob, start, tell), start, length, self._stop
                     )
-                    start += length
-                    failures = 0
+                    start = blob.size
                     self._places.keep_upload(self._name, blob.digest, url)
-                    failpoint("upload.after-chunk")
+                    failpoint("upload.before-finish")
                 self._repository.finish_upload(url, blob.digest)
                 break
             except WherryError as error:
@@ -141,12 +145,12 @@ class Uploader:
         return url, 0
 
     def _pieces(
-        self, blob: Outgoing, start: int, length: int, tell: Callable[[int], object]
+        self, blob: Outgoing, start: int, tell: Callable[[int], object]
     ) -> Callable[[], Iterator[bytes]]:
         def pieces() -> Iterator[bytes]:
             told = 0.0
             with blob.open() as file:
-                offset, end = start, start + length
+                offset, end = start, blob.size
                 while offset < end:
                     self._stop.check()
                     data = os.pread(file.fileno(), min(_PIECE, end - offset), offset)
