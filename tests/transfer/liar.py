@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -82,6 +83,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def setup(self) -> None:
+        super().setup()
+        # What lies in the sender's buffer was not sent: it shall be little.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 << 10)
 
     def handle(self) -> None:
         try:
@@ -186,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
         uploads = self.registry.uploads
         identifier = path.rpartition("/")[2]
         if self.command == "POST":
-            identifier = f"u{len(uploads)}"
+            identifier = f"u{len(self.registry.requests)}"
             uploads[identifier] = bytearray()
             self.answer(202, Location=f"{path}{identifier}", Range="0-0")
             return

@@ -163,8 +163,11 @@ class Session:
             try:
                 return self._exchange(connection, origin, trust, request, headers, stop)
             except BrokenConnection:
-                # It may have been closed while idle, at any time (RFC 9112, 9.3.1).
+                # It may have been closed while idle, at any time (RFC 9112, 9.3.1). A PATCH says
+                # "from there on", and may have been taken in part.
                 stop.check()
+                if request.method == "PATCH":
+                    raise
         connection = dial(origin, trust, self._proxies, stop)
         return self._exchange(connection, origin, trust, request, headers, stop)
 
