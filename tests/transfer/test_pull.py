@@ -455,7 +455,7 @@ def test_docker_s_words_for_what_is_not_there(stores: Stores, liar: Liar) -> Non
 
 def test_credentials_are_shown_where_they_are_asked_for(stores: Stores, liar: Liar) -> None:
     guard(liar, "Basic dTpw")
-    with pytest.raises(Unauthorized, match="no basic auth credentials"):
+    with pytest.raises(Unavailable, match="no basic auth credentials"):
         stores.pull(f"{liar.host}/a/b:1")
     with pytest.raises(Unauthorized):
         stores.pull(f"{liar.host}/a/b:1", credentials=Credentials("u", "wrong"))

@@ -41,7 +41,8 @@ def said(reference: Reference, *, pushing: bool = False) -> Generator[None]:
             raise
         raise Unavailable(error.message, hint=_WAY_OUT) from error
     except NoCredentials as error:
-        raise Unauthorized(
+        # Not a 401: Docker's client would ask for a password then, whoever runs it.
+        raise Unavailable(
             error.message,
             hint=f"log in to {reference.domain} first: docker login {reference.domain}",
         ) from error
