@@ -18,6 +18,7 @@ from wherry.images.transfer.pull import Pulled, Puller
 from wherry.images.transfer.push import Pusher
 from wherry.images.transfer.resolve import parse_platform
 from wherry.images.transfer.words import said
+from wherry.kernel.memory import release_free_memory
 from wherry.model.errors import Invalid, Unauthorized
 from wherry.model.events import Event
 from wherry.model.ids import Digest, Reference
@@ -32,6 +33,7 @@ from wherry.registry.session import Session
 from wherry.registry.stopping import Stop
 
 T = TypeVar("T")
+_SETTLED_SECONDS = 1.0
 _AGENT = f"wherry/{__version__}"
 
 
@@ -76,6 +78,7 @@ class TransferService:
         async with aclosing(report_from(work)) as lines:
             async for line in lines:
                 yield line
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, release_free_memory)
 
     def _pull_all(
         self,
@@ -129,6 +132,7 @@ class TransferService:
         async with aclosing(report_from(work)) as lines:
             async for line in lines:
                 yield line
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, release_free_memory)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """Ask a registry whether it takes the credentials; return an identity token or "".
