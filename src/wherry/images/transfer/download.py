@@ -29,7 +29,7 @@ from wherry.storage.layers.streams import Hasher
 from wherry.storage.partials import Partials
 
 _PIECE: Final = 256 << 10
-_REPORT_SECONDS: Final = 0.1
+_REPORT_SECONDS: Final = 0.15
 # After this many bytes an attempt counts as a success: the next failure begins to count anew.
 _PROGRESS: Final = 64 << 10
 _RETRY_SECONDS: Final = 5

@@ -6,6 +6,7 @@ first, as they come } > blobs adopted > image registered > what was kept for res
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from wherry.storage.partials import Partials
 from wherry.storage.snapshots import Snapshotter
 
 Report = Callable[[Progress], None]
-_EXTRACT_STEP: Final = 512 << 10
+_REPORT_SECONDS: Final = 0.1
 # Of a whole image: what was kept may be spoilt, what another pull fetched may fail with its registry.
 _ATTEMPTS: Final = 3
 
@@ -199,7 +200,7 @@ class _Incoming:
         self._shared: list[Download] = []
         self._present: set[Digest] = set()
         self._read: Digest | None = None
-        self._extracted: dict[Digest, int] = {}
+        self._extracted = 0.0
 
     def others_failed(self) -> bool:
         """Whether a download failed that another pull began, from its registry and with its credentials."""
@@ -274,9 +275,9 @@ class _Incoming:
         download = self._going.get(blob.blob)
         if download is not None and not download.done:
             return
-        step = max(_EXTRACT_STEP, blob.size // 20)
-        if done >= self._extracted.get(blob.diff_id, 0) + step:
-            self._extracted[blob.diff_id] = done
+        now = time.monotonic()
+        if now - self._extracted >= _REPORT_SECONDS:
+            self._extracted = now
             self._report(Progress("Extracting", blob.blob.short, done, blob.size))
 
     def adopt(self) -> None:
