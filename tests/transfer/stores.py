@@ -108,7 +108,7 @@ class Stores:
             endpoints = find_endpoints(reference.domain, self.settings)
             repository = Repository(session, endpoints, reference.path)
             wanted = parse_platform(platform) if platform else None
-            with said(reference):
+            with said(reference, anonymous=not credentials.given):
                 return self.puller.pull(
                     repository, reference, wanted, self.lines.append, stop.check
                 )

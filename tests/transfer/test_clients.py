@@ -19,6 +19,7 @@ from tests.harness.registry import (
     DockerRegistry,
     digest_of,
     fetch_digest,
+    free_port,
     index_of,
     make_image,
     put_manifest,
@@ -267,3 +268,32 @@ def test_a_daemon_killed_in_a_pull_goes_on(
         docker("pull", f"{liar.host}/a:1")
         assert liar.sent[layer] - len(image.layers[0]) < 1 << 20
         assert docker.line("inspect", "-f", "{{.Id}}", f"{liar.host}/a:1") == image.id
+
+
+def test_the_house_s_own_registry(
+    own: Client, wherry: Client, busybox: str, tmp_path: Path
+) -> None:
+    """Token authentication, push, mount, pull, search: what it serves, both clients use."""
+    passwords = tmp_path / "htpasswd"
+    passwords.write_text(HTPASSWD)
+    host = f"127.0.0.1:{free_port()}"
+    wherry("registry", "start", "--listen", host, "--htpasswd", str(passwords))
+    try:
+        who = Path(own.command[0]).name
+        name = f"{host}/{who}/box:1"
+        done = own("pull", name, check=False)
+        assert done.returncode == 1 and "pull access denied" in done.stderr
+        own("login", "-u", "user", "--password-stdin", host, stdin="secret")
+        own("tag", busybox, name)
+        own("push", name)
+        other = f"{host}/{who}/other:2"
+        own("tag", busybox, other)
+        assert f"Mounted from {who}/box" in own("push", other).stdout
+        own("rmi", name, other)
+        own("pull", name)
+        assert own.line("inspect", "-f", "{{.Id}}", name) == own.line(
+            "inspect", "-f", "{{.Id}}", busybox
+        )
+        own("rmi", name)
+    finally:
+        wherry("registry", "stop")

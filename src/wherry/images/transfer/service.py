@@ -69,7 +69,7 @@ class TransferService:
             session = self._session(credentials, stop)
             try:
                 repository = self._repository(session, reference)
-                with said(reference):
+                with said(reference, anonymous=not credentials.given):
                     for line in self._pull_all(repository, reference, wanted, report, flow, emit):
                         report(line)
             finally:

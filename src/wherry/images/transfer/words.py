@@ -18,8 +18,13 @@ _WAY_OUT = (
 
 
 @contextmanager
-def said(reference: Reference, *, pushing: bool = False) -> Generator[None]:
-    """Turn what a registry refuses inside the block into errors that name `reference`."""
+def said(
+    reference: Reference, *, pushing: bool = False, anonymous: bool = False
+) -> Generator[None]:
+    """Turn what a registry refuses inside the block into errors that name `reference`.
+
+    `anonymous`: there were no credentials to show.
+    """
     name = reference.familiar
     try:
         yield
@@ -27,10 +32,9 @@ def said(reference: Reference, *, pushing: bool = False) -> Generator[None]:
         if error.code == "DENIED" or (error.status == 403 and not pushing):
             if pushing:
                 raise Unauthorized(error.message) from error
-            raise Missing(
-                f"pull access denied for {reference.familiar_repository}, repository does not exist"
-                f" or may require 'docker login': {error.message}"
-            ) from error
+            raise _denied(reference, error.message) from error
+        if error.denied and anonymous and not pushing:
+            raise _denied(reference, error.message) from error
         if error.missing and not error.denied and not pushing:
             if error.code == "NAME_UNKNOWN" and not (reference.tag or reference.digest):
                 raise Missing(f"repository {name} not found: {error.message}") from error
@@ -46,3 +50,14 @@ def said(reference: Reference, *, pushing: bool = False) -> Generator[None]:
             error.message,
             hint=f"log in to {reference.domain} first: docker login {reference.domain}",
         ) from error
+    except Unauthorized as error:
+        if anonymous and not pushing:
+            raise _denied(reference, error.message) from error
+        raise
+
+
+def _denied(reference: Reference, message: str) -> Missing:
+    return Missing(
+        f"pull access denied for {reference.familiar_repository}, repository does not exist"
+        f" or may require 'docker login': {message}"
+    )
