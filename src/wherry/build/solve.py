@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from wherry.build.arguments import platform_text
+from wherry.build.arguments import platform_text, unused_arguments
 from wherry.build.bases import Bases, Pusher, check_runnable
 from wherry.build.cache import BuildCache
 from wherry.build.dockerfile.parser import parse
@@ -171,6 +171,10 @@ class Solver:
         if request.check_only:
             emit(Finished())
             return
+        declared = [one.arguments for one in dockerfile.instructions if one.keyword == "ARG"]
+        if unused := unused_arguments(request.args, declared):
+            text = f"One or more build-args [{' '.join(unused)}] were not consumed"
+            emit(BuildWarning("", text))
         with self._intakes() as intake:
             await self._import_caches(request, intake, emit)
             graph, found = await self._plan(request, dockerfile, intake, emit)

@@ -27,14 +27,17 @@ from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
+from wherry.daemon.build_registries import BuildRegistries
 from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.daemon.networks import network_settings
+from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
 from wherry.images.archive.save import Saver
+from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.inotify import Inotify
@@ -83,6 +86,7 @@ class _Storage:
     snapshots: OverlaySnapshotter
     leases: Leases
     images: ImageStore
+    places: Places
     containers: ContainerStore
     volumes: VolumeStore
     execs: ExecStore
@@ -136,6 +140,15 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         events = EventLog()
         collector = _open_collector(storage)
         images = _open_images(storage, collector, events, data)
+        registries = late_registries(
+            config,
+            store=storage.images,
+            content=storage.content,
+            snapshots=storage.snapshots,
+            places=storage.places,
+            images=images,
+            emit=events.record,
+        )
         running = await _open_containers(
             config, storage, images, events, cgroups, facts, userns_missing, ending=ending
         )
@@ -160,6 +173,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             containers=assembly.build_containers,
             contexts=contexts,
             tagged=images.tell_tagged,
+            registries=BuildRegistries(registries),
         )
         saver = Saver(storage.images, storage.content, storage.leases)
         clients_contexts = ClientContexts(contexts, Outputs(saver, storage.images).write)
@@ -173,6 +187,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             images=images,
             networks=assembly.networks,
             volumes=assembly.volumes,
+            registries=registries,
             events=events,
             registry=registry,
             builds=builds,
@@ -229,6 +244,7 @@ def _open_storage(data: Path) -> _Storage:
         snapshots=OverlaySnapshotter(data, marked=True),
         leases=Leases(),
         images=ImageStore(database, content),
+        places=Places(database),
         containers=ContainerStore(database),
         volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
@@ -243,7 +259,7 @@ def _open_collector(storage: _Storage) -> Collector:
         storage.snapshots,
         storage.leases,
         layer_roots=(storage.images, storage.containers, storage.build_cache),
-        blob_roots=(storage.images, storage.build_cache),
+        blob_roots=(storage.images, storage.places, storage.build_cache),
     )
 
 
