@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
 import tarfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.harness.engine import script
 from wherry.build.context.store import ContextStore
 from wherry.daemon import wiring
 from wherry.daemon.config import Config
 from wherry.images.service import ImageService
+from wherry.kernel.paths import remove_path
 from wherry.model.build import (
     BuildRequest,
     ContextKind,
@@ -150,6 +153,13 @@ def in_engine(root: Path, work: Callable[[Built], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
+def remove_engine(root: Path) -> None:
+    """Take down all that runs of the engines below `root`, and the folder."""
+    roots = ["--data-root", str(root / "data"), "--exec-root", str(root / "run")]
+    subprocess.run([script("wherryd"), *roots, "stop"], capture_output=True, timeout=30, check=True)
+    remove_path(root)
+
+
 async def until_started(events: list[Progress], title: str) -> None:
     """Wait until a step has written something."""
     async with asyncio.timeout(20):
@@ -159,4 +169,12 @@ async def until_started(events: list[Progress], title: str) -> None:
             await asyncio.sleep(0.01)
 
 
-__all__ = ["Built", "Outcome", "Secrets", "StepStarted", "in_engine", "until_started"]
+__all__ = [
+    "Built",
+    "Outcome",
+    "Secrets",
+    "StepStarted",
+    "in_engine",
+    "remove_engine",
+    "until_started",
+]

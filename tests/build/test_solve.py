@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.building import Built, Secrets, in_engine
+from tests.build.building import Built, Secrets, in_engine, remove_engine
 from wherry.build.service import BuildFailed
-from wherry.kernel.paths import remove_path
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
@@ -35,7 +34,7 @@ def root() -> Iterator[Path]:
     """A folder for engines, whose supervisor is gone when it goes."""
     path = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
     yield path
-    remove_path(path)
+    remove_engine(path)
 
 
 def test_what_a_run_writes_is_a_layer_and_what_changes_nothing_is_none(root: Path) -> None:
@@ -358,7 +357,7 @@ def test_a_cache_goes_by_folder_and_by_image_with_its_mounts(root: Path, tmp_pat
     try:
         in_engine(other, by_folder)
     finally:
-        remove_path(other)
+        remove_engine(other)
 
 
 def test_a_cache_that_lies_is_refused_and_the_build_goes_on(root: Path, tmp_path: Path) -> None:
