@@ -50,6 +50,8 @@ from wherry.model.images import HistoryEntry, Image, chain_ids
 COMMENT = "buildkit.dockerfile.v0"
 """What Docker's histories say of steps; tools look for it."""
 _BILLION = 10**9
+_EARLIEST = 315_532_800
+"""1980-01-01: archives of the zip kind know no earlier time, and tools that make them refuse one."""
 
 Emit = Callable[[Progress], None]
 
@@ -176,10 +178,10 @@ class Stages:
             return inherited
         if base is not None and base.created:
             try:
-                return max(0, parse_rfc3339(base.created) // _BILLION)
+                return max(_EARLIEST, parse_rfc3339(base.created) // _BILLION)
             except Invalid:
-                return 0
-        return 0
+                return _EARLIEST
+        return _EARLIEST
 
     # -- one stage ---------------------------------------------------------------------------
 

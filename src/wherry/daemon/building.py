@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import assert_never
 
-from wherry.build.bases import Bases, Puller
+from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
 from wherry.build.context.store import ContextStore
 from wherry.build.copying import Copying
@@ -25,6 +25,7 @@ from wherry.build.runner import (
 )
 from wherry.build.solve import Solver
 from wherry.containers.building import BuildContainers, bind, layers, memory, step_container
+from wherry.daemon.build_registries import BuildRegistries
 from wherry.images.intake import Intake
 from wherry.images.store import ImageStore
 from wherry.images.unpack import Unpacker
@@ -50,7 +51,7 @@ def open_builds(
     containers: BuildContainers,
     contexts: ContextStore,
     tagged: Callable[[Image, str], None],
-    puller: Puller | None = None,
+    registries: BuildRegistries | None = None,
 ) -> Solver:
     """Return what builds. `root` is the data root: build/ in it is this one's."""
     folder = root / "build"
@@ -77,10 +78,11 @@ def open_builds(
         unpacker=unpacker,
         intakes=intakes,
         contexts=contexts,
-        bases=Bases(images, puller),
+        bases=Bases(images, registries),
         keeper=keeper,
         root=root,
         tagged=tagged,
+        pusher=registries,
     )
 
 
