@@ -162,7 +162,9 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             tagged=images.tell_tagged,
         )
         saver = Saver(storage.images, storage.content, storage.leases)
-        clients_contexts = ClientContexts(contexts, Outputs(saver, storage.images).write)
+        clients_contexts = ClientContexts(
+            contexts, Outputs(saver, storage.images).write, load=images.load_one
+        )
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
