@@ -133,7 +133,10 @@ def in_engine(root: Path, work: Callable[[Built], Awaitable[T]]) -> T:
 
     async def run() -> T:
         wired = await wiring.build(
-            Config(data_root=root / "data", exec_root=root / "run", pidfile=root / "pid")
+            # No default network: nothing of the machine is touched.
+            Config(
+                data_root=root / "data", exec_root=root / "run", pidfile=root / "pid", bridge="none"
+            )
         )
         try:
             built = Built(wired, root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +28,10 @@ from wherry.model.images import ImageConfig, Platform
 HOST = Platform("linux", "amd64")
 
 
-def graph(text: str, *, base: ImageConfig | None = None, **wanted: object) -> Graph:
+def graph(text: str, *, base: ImageConfig | None = None, **wanted: Any) -> Graph:
     """Plan, every image being `base`."""
     images: dict[FromImage, ImageConfig] = {}
-    request = BuildRequest(text.encode(), **wanted)  # type: ignore[arg-type]
+    request = BuildRequest(text.encode(), **wanted)
     while True:
         try:
             return plan_graph(parse(text.encode()), request, images, HOST)
@@ -37,13 +39,13 @@ def graph(text: str, *, base: ImageConfig | None = None, **wanted: object) -> Gr
             images |= {image: base or ImageConfig(env=(DEFAULT_PATH,)) for image in needed.images}
 
 
-def created(text: str, **wanted: object) -> list[str]:
+def created(text: str, **wanted: Any) -> list[str]:
     """The history of the target."""
     planned = graph(text, **wanted)
     return [step.common.created_by for step in planned.stage(planned.target).steps]
 
 
-def run(text: str, **wanted: object) -> RunStep:
+def run(text: str, **wanted: Any) -> RunStep:
     """The last step, a RUN."""
     planned = graph(text, **wanted)
     step = planned.stage(planned.target).steps[-1]

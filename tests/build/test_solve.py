@@ -17,7 +17,16 @@ import pytest
 from tests.build.building import Built, Secrets, in_engine
 from wherry.build.service import BuildFailed
 from wherry.kernel.paths import remove_path
-from wherry.model.build import BuildRequest, Progress, StepCached, StepDone, StepFailed, StepOutput
+from wherry.model.build import (
+    BuildRequest,
+    BuildWarning,
+    CacheRef,
+    Progress,
+    StepCached,
+    StepDone,
+    StepFailed,
+    StepOutput,
+)
 from wherry.model.errors import NotFound
 
 
@@ -310,5 +319,67 @@ def test_check_only_tells_and_builds_nothing(root: Path) -> None:
         failing = await engine.build("# check=error=true\nFROM busybox\nMAINTAINER x\n")
         assert failing.error is not None
         assert "MaintainerDeprecated" in str(failing.error)
+
+    in_engine(root, work)
+
+
+def test_a_cache_goes_by_folder_and_by_image_with_its_mounts(root: Path, tmp_path: Path) -> None:
+    text = (
+        "FROM busybox AS a\nRUN --mount=type=cache,id=given,target=/c echo kept > /c/f; echo 1 > /one\n"
+        "FROM busybox\nCOPY --from=a /one /one\nRUN echo 2 > /two\nRUN true\n"
+    )
+    folder = str(tmp_path / "cache")
+    to = CacheRef("local", (("dest", folder), ("mode", "max"), ("mounts", "true")))
+
+    async def give(engine: Built) -> str:
+        outcome = await engine.build(
+            text, no_cache=True, cache_to=(to, CacheRef("inline")), tags=("given:x",)
+        )
+        return outcome.finished.image_id
+
+    async def by_image(engine: Built) -> None:
+        await engine.builds.prune(filters={}, everything=True)
+        outcome = await engine.build(text, cache_from=(CacheRef("inline", (("ref", "given:x"),)),))
+        # The stage that is not in the image is made again, and comes to the same.
+        assert len(outcome.titles(StepDone)) == 1
+        assert outcome.titles(StepCached)[-2:] == ["RUN echo 2 > /two", "RUN true"]
+
+    async def by_folder(engine: Built) -> None:
+        outcome = await engine.build(
+            text + "RUN --mount=type=cache,id=given,target=/c cat /c/f\n",
+            cache_from=(CacheRef("local", (("src", folder),)),),
+        )
+        assert outcome.titles(StepDone) == ["RUN --mount=type=cache,id=given,target=/c cat /c/f"]
+        assert outcome.output == b"kept\n"
+
+    in_engine(root, give)
+    in_engine(root, by_image)
+    other = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
+    try:
+        in_engine(other, by_folder)
+    finally:
+        remove_path(other)
+
+
+def test_a_cache_that_lies_is_refused_and_the_build_goes_on(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+
+    async def work(engine: Built) -> None:
+        to = CacheRef("local", (("dest", str(folder)),))
+        await engine.build("FROM busybox\nRUN echo lie > /lie\n", cache_to=(to,), no_cache=True)
+        await engine.builds.prune(filters={}, everything=True)
+        await engine.images.prune({"dangling": ["false"], "until": ["0s"]})
+        for blob in (folder / "blobs/sha256").iterdir():
+            blob.write_bytes(blob.read_bytes().replace(b"lie", b"eil"))
+        outcome = await engine.build(
+            "FROM busybox\nRUN echo lie > /lie\n",
+            cache_from=(
+                CacheRef("local", (("src", str(folder)),)),
+                CacheRef("local", (("src", "/nowhere"),)),
+            ),
+        )
+        assert outcome.finished
+        warnings = [event for event in outcome.events if isinstance(event, BuildWarning)]
+        assert len(warnings) == 2
 
     in_engine(root, work)

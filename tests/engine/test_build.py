@@ -28,6 +28,7 @@ from tests.engine.conftest import Either
 from tests.engine.raw import Answer, Api
 from tests.engine.tars import file, tar_of
 from tests.harness.clients import Client
+from tests.harness.engine import Engine
 
 Lines = list[dict[str, Any]]
 
@@ -306,8 +307,8 @@ def test_dockerignore_hides_the_dockerfile(build: Builder) -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A web server on the loopback of the engine's own network."""
+def serving(folder: Path, engine: Engine) -> Iterator[str]:
+    """A web server on the loopback of the engine's own host."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -316,7 +317,9 @@ def serving(folder: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    assert engine.network is not None
+    with engine.network.inside():
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -327,19 +330,23 @@ def serving(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_remote_archive_and_dockerfile(build: Builder, is_wherry: bool, tmp_path: Path) -> None:
+def test_remote_archive_and_dockerfile(
+    build: Builder, is_wherry: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if not is_wherry:
         pytest.skip("Docker under test has a network of its own")
     (tmp_path / "c.tar").write_bytes(
         context(f"FROM {build.base}\nENV R=archive\nCOPY f /\n", f="1")
     )
     (tmp_path / "alone").write_text(f"FROM {build.base}\nENV R=alone\n")
-    with serving(tmp_path) as url:
+    with serving(tmp_path, request.getfixturevalue("engine")) as url:
         assert "R=archive" in build.image("", b"", remote=f"{url}/c.tar")["Config"]["Env"]
         assert "R=alone" in build.image("", b"", remote=f"{url}/alone")["Config"]["Env"]
 
 
-def test_remote_git(build: Builder, is_wherry: bool, tmp_path: Path) -> None:
+def test_remote_git(
+    build: Builder, is_wherry: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if not is_wherry:
         pytest.skip("Docker under test has a network of its own")
     work = tmp_path / "work"
@@ -350,7 +357,7 @@ def test_remote_git(build: Builder, is_wherry: bool, tmp_path: Path) -> None:
         subprocess.run([*git, *words], check=True, timeout=30)
     subprocess.run(["git", "clone", "-q", "--bare", str(work), str(tmp_path / "r.git")], check=True)
     subprocess.run(["git", "-C", str(tmp_path / "r.git"), "update-server-info"], check=True)
-    with serving(tmp_path) as url:
+    with serving(tmp_path, request.getfixturevalue("engine")) as url:
         image = build.image("", b"", remote=f"{url}/r.git#side:sub")
     assert "R=git" in image["Config"]["Env"]
 

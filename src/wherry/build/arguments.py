@@ -5,7 +5,7 @@ Source: Dockerfile reference, "ARG", "Automatic platform ARGs in the global scop
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wherry.model.images import Platform
 
@@ -72,3 +72,14 @@ class Arguments:
             for name, value in self._given.items()
             if name in PREDEFINED and name not in self.declared
         }
+
+
+def unused_arguments(given: Iterable[str], declared: Iterable[Iterable[str]]) -> list[str]:
+    """Return the names of given arguments that no ARG (its `NAME[=value]` texts) takes, sorted."""
+    taken = {text.partition("=")[0] for texts in declared for text in texts}
+    quiet = {*PREDEFINED, "SOURCE_DATE_EPOCH"}
+    return sorted(
+        name
+        for name in given
+        if name not in taken and name not in quiet and not name.startswith("BUILDKIT_")
+    )

@@ -36,6 +36,16 @@ class Puller(Protocol):
         ...
 
 
+class Pusher(Protocol):
+    """What gives images away."""
+
+    async def push(
+        self, reference: str, request: BuildRequest, report: Callable[[Progress], None]
+    ) -> None:
+        """Push an image of the store. Raises Unauthorized kinds, Unavailable and the like."""
+        ...
+
+
 class Bases:
     """Finds images by the references that FROM and --from write."""
 

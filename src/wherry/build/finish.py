@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wherry.build.exchange import with_records
 from wherry.build.stages import StageResult
 from wherry.build.steps import Stage
 from wherry.images.config import Configuration, encode_config
@@ -22,7 +23,7 @@ def image_config(request: BuildRequest, stage: Stage) -> ImageConfig:
 
 def encode_image(request: BuildRequest, stage: Stage, result: StageResult) -> bytes:
     """Return the configuration of the image, whose digest is its id."""
-    return encode_config(
+    config = encode_config(
         Configuration(
             config=image_config(request, stage),
             diff_ids=tuple(stored.layer.diff_id for stored in result.layers),
@@ -33,3 +34,13 @@ def encode_image(request: BuildRequest, stage: Stage, result: StageResult) -> by
             history=result.history,
         )
     )
+    if not any(ref.kind == "inline" for ref in request.cache_to):
+        return config
+    # Only what is in the image: a squashed one has none of its steps' layers.
+    there = {stored.layer.diff_id for stored in result.layers}
+    records = [
+        record
+        for record in result.records
+        if record.layer is None or record.layer.layer.diff_id in there
+    ]
+    return with_records(config, records, result.layers)

@@ -187,7 +187,7 @@ class _Planner:
                 return draft.index
         if wanted.isdecimal() and int(wanted) < len(drafts):
             return int(wanted)
-        raise Invalid(f"target stage \"{self._request.target}\" could not be found")
+        raise Invalid(f'target stage "{self._request.target}" could not be found')
 
     # -- stages ------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from wherry.build.cache import BuildCache
 from wherry.build.steps import RunMount, Sharing
 from wherry.images.bridge import in_thread
 from wherry.kernel.paths import remove_path
+from wherry.storage.layers import extract
 
 _MODE = 0o755
 Fill = Callable[[Path], None]
@@ -57,6 +59,29 @@ class MountCache:
         """Return where a cache mount's directory is."""
         return self._root / folder
 
+    def directories(self) -> list[tuple[str, Path]]:
+        """Return all cache mounts and where they are."""
+        found = [(row.id, self.path(row.folder)) for row in self._cache.mounts()]
+        return [(identifier, path) for identifier, path in sorted(found) if path.is_dir()]
+
+    def restore(self, identifier: str, archive: Callable[[], BinaryIO]) -> None:
+        """Make a cache mount of an archive, unless there is one. Blocks. Raises Invalid, Full."""
+        folder = folder_of(identifier)
+        path = self._root / folder
+        if path.is_dir():
+            return
+
+        def fill(directory: Path) -> None:
+            target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with archive() as stream:
+                    extract(stream, target, ".")
+            finally:
+                os.close(target)
+
+        self._make(path, None, fill)
+        self._cache.use_mount(identifier, folder)
+
     def remove(self, identifier: str, folder: str) -> None:
         """Take a cache mount away; the row first. Blocks."""
         self._cache.remove_mount(identifier)
@@ -76,7 +101,7 @@ class MountCache:
     ) -> AsyncGenerator[Path]:
         self._in_use[identifier] = self._in_use.get(identifier, 0) + 1
         try:
-            folder = sha256(identifier.encode()).hexdigest()[:32]
+            folder = folder_of(identifier)
             making = self._locks.setdefault(f"making {identifier}", asyncio.Lock())
             async with making:
                 path = self._root / folder
@@ -87,16 +112,22 @@ class MountCache:
         finally:
             self._in_use[identifier] -= 1
 
-    def _make(self, path: Path, mount: RunMount, fill: Fill | None) -> None:
+    def _make(self, path: Path, mount: RunMount | None, fill: Fill | None) -> None:
         temporary = path.with_name(path.name + ".new")
         remove_path(temporary)
         temporary.mkdir()
         try:
             if fill is not None:
                 fill(temporary)
-            os.chown(temporary, mount.uid, mount.gid)
-            os.chmod(temporary, _MODE if mount.mode is None else mount.mode)
+            if mount is not None:
+                os.chown(temporary, mount.uid, mount.gid)
+                os.chmod(temporary, _MODE if mount.mode is None else mount.mode)
             temporary.rename(path)
         except BaseException:
             remove_path(temporary)
             raise
+
+
+def folder_of(identifier: str) -> str:
+    """Return the name of a cache mount's directory."""
+    return sha256(identifier.encode()).hexdigest()[:32]

@@ -11,13 +11,23 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from wherry.build.bases import Bases, check_runnable
+from wherry.build.arguments import platform_text, unused_arguments
+from wherry.build.bases import Bases, Pusher, check_runnable
 from wherry.build.cache import BuildCache
 from wherry.build.dockerfile.parser import parse
 from wherry.build.dockerfile.syntax import Dockerfile
+from wherry.build.exchange import (
+    absolute,
+    cache_image,
+    export_folder,
+    import_folder,
+    import_records,
+    records_of,
+)
 from wherry.build.files import Contexts, Exporter
 from wherry.build.finish import encode_image
 from wherry.build.graph import ImagesNeeded, plan_graph, sources_of
@@ -34,11 +44,18 @@ from wherry.images.bridge import in_thread
 from wherry.images.config import host_platform
 from wherry.images.intake import Intake, Intakes
 from wherry.images.making import put_manifest
-from wherry.images.store import ImageStore, check_taggable
+from wherry.images.store import ImageStore, StoredLayer, check_taggable
 from wherry.images.unpack import Unpacker
 from wherry.kernel.paths import sync_filesystem
-from wherry.model.build import BuildRequest, Finished, Progress, SecretSource
-from wherry.model.errors import Unsupported
+from wherry.model.build import (
+    BuildRequest,
+    BuildWarning,
+    CacheRef,
+    Finished,
+    Progress,
+    SecretSource,
+)
+from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
@@ -61,6 +78,7 @@ class Solver:
         keeper: Keeper,
         root: Path,
         tagged: Callable[[Image, str], None],
+        pusher: Pusher | None = None,
     ) -> None:
         """`root` is on the file system that layers lie on; `tagged` is told of names given."""
         self._tools = tools
@@ -73,6 +91,7 @@ class Solver:
         self._keeper = keeper
         self._root = root
         self._tagged = tagged
+        self._pusher = pusher
         self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
@@ -152,7 +171,12 @@ class Solver:
         if request.check_only:
             emit(Finished())
             return
+        declared = [one.arguments for one in dockerfile.instructions if one.keyword == "ARG"]
+        if unused := unused_arguments(request.args, declared):
+            text = f"One or more build-args [{' '.join(unused)}] were not consumed"
+            emit(BuildWarning("", text))
         with self._intakes() as intake:
+            await self._import_caches(request, intake, emit)
             graph, found = await self._plan(request, dockerfile, intake, emit)
             await self._solve(request, graph, found, references, secrets, exporter, intake, emit)
 
@@ -246,6 +270,7 @@ class Solver:
         for reference in references:
             self._tagged(image, reference.familiar)
         await self._export(request, image, exporter, emit)
+        await self._export_caches(request, result, stages.used, intake, emit)
         emit(
             Finished(
                 image_id=str(image.id),
@@ -259,6 +284,106 @@ class Solver:
                 },
             )
         )
+
+    # -- caches of others --------------------------------------------------------------------
+
+    async def _import_caches(
+        self, request: BuildRequest, intake: Intake, emit: Callable[[Progress], None]
+    ) -> None:
+        """Take in what `--cache-from` names; what cannot be had is told, and the build goes on."""
+        for ref in request.cache_from:
+            try:
+                await self._import_cache(ref, request, intake, emit)
+            except (NotFound, Invalid, Unavailable, Unsupported) as error:
+                emit(BuildWarning("", f"cache {ref.kind} could not be imported: {error}"))
+
+    async def _import_cache(
+        self,
+        ref: CacheRef,
+        request: BuildRequest,
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        mounts = self._tools.mounts
+        if ref.kind == "local":
+            folder = absolute(ref.get("src"))
+            await in_thread(lambda: import_folder(folder, self._cache, intake, mounts))
+            return
+        if ref.kind not in ("registry", "inline"):
+            raise Unsupported(f"a cache of type {ref.kind} is not known")
+        name = ref.get("ref")
+        fresh = replace(request, pull=ref.kind == "registry")
+        image = await self._bases.find(name, platform_text(host_platform()), fresh, emit)
+        intake.hold(*image.chain, *(layer.blob for layer in image.layers))
+        config = self._store.config_json(image.id)
+        await in_thread(
+            lambda: import_records(
+                config, image.layers, self._cache, intake, mounts, lambda layer: None
+            )
+        )
+
+    async def _export_caches(
+        self,
+        request: BuildRequest,
+        result: StageResult,
+        used: set[str],
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        for ref in request.cache_to:
+            if ref.kind == "inline":
+                continue
+            everything = ref.get("mode", "min") == "max"
+            wanted = used if everything else {record.key for record in result.records}
+            mounts = self._tools.mounts if ref.get("mounts") in ("true", "1") else None
+            records = await in_thread(lambda wanted=wanted: records_of(self._cache, wanted))
+            config, layers = await in_thread(
+                lambda records=records, mounts=mounts: cache_image(records, intake, mounts)
+            )
+            if ref.kind == "local":
+                folder = absolute(ref.get("dest"))
+                await in_thread(
+                    lambda folder=folder, config=config, layers=layers: export_folder(
+                        folder, config, layers, intake
+                    )
+                )
+            elif ref.kind == "registry":
+                await self._push_cache(ref.get("ref"), config, layers, request, intake, emit)
+            else:
+                raise Unsupported(f"a cache of type {ref.kind} is not known")
+
+    async def _push_cache(
+        self,
+        name: str,
+        config: bytes,
+        layers: list[StoredLayer],
+        request: BuildRequest,
+        intake: Intake,
+        emit: Callable[[Progress], None],
+    ) -> None:
+        """Push a cache as an image of its own, which is in the store only meanwhile."""
+        if self._pusher is None:
+            raise Unsupported("this engine cannot push yet", hint="--cache-to type=local")
+        reference = _reference(name)
+
+        def register() -> Image:
+            identifier = intake.put(config)
+            manifest = put_manifest(
+                intake, identifier, len(config), [stored.layer for stored in layers]
+            )
+            image, _ = self._store.register(identifier, manifest, layers, references=(reference,))
+            return image
+
+        image = await in_thread(register)
+        try:
+            await self._pusher.push(reference.familiar, request, emit)
+        finally:
+            await in_thread(lambda: self._forget(image, reference))
+
+    def _forget(self, image: Image, reference: Reference) -> None:
+        self._store.untag(reference)
+        if not self._store.references(image.id):
+            self._store.forget(image.id)
 
     def _settle(self, used: set[str], made: set[str]) -> None:
         """Sync what was made, and note what was used."""

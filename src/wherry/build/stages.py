@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wherry.build.cache import BuildCache, StepResult
+from wherry.build.exchange import Record
 from wherry.build.files import Contexts, Tree
 from wherry.build.keys import step_key
 from wherry.build.layers import LayersTree
@@ -62,6 +63,8 @@ class StageResult:
     base: Image | None
     author: str
     epoch: int
+    records: tuple[Record, ...] = ()
+    """What its own steps came to, and those of the stages below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +190,13 @@ class Stages:
         history: tuple[HistoryEntry, ...] = ()
         layers: tuple[StoredLayer, ...] = ()
         author = stage.author
+        records: tuple[Record, ...] = ()
         match stage.base:
             case FromStage(index):
                 below = await asyncio.shield(self._tasks[index])
                 layers, history, base = below.layers, below.history, below.base
                 author, inherited = stage.author or below.author, below.epoch
+                records = below.records
             case FromImage() as image:
                 base = self._found.images[image]
                 layers, history = self._found.layers[image], base.history
@@ -203,7 +208,7 @@ class Stages:
         now = time.time_ns()
         self._emit(StepStarted(ref, now))
         epoch = await self._epoch(base, inherited)
-        result = StageResult(layers, history, base, author, epoch)
+        result = StageResult(layers, history, base, author, epoch, records)
         shown = base.id.short if base is not None and isinstance(stage.base, FromImage) else ""
         self._emit(StepDone(ref, time.time_ns(), shown))
         for number, step in enumerate(stage.steps):
@@ -239,7 +244,7 @@ class Stages:
         self.used.add(key)
         wanted = not self._request.no_cache and stage.name not in self._request.no_cache_filter
         if wanted and (hit := await self._hit(key, place)) is not None:
-            after = _with_layer(before, step, hit)
+            after = _with_layer(before, step, hit, key)
             at = time.time_ns()
             self._emit(StepCached(ref, at, self._result_id(stage, after, step)))
             return after
@@ -262,7 +267,7 @@ class Stages:
             self._intake.hold(layer.chain_id, layer.blob)
         if joined and (again := await self._hit(key, place)) is not None:
             outcome = again
-        after = _with_layer(before, step, outcome)
+        after = _with_layer(before, step, outcome, key)
         done = StepDone(ref, time.time_ns(), self._result_id(stage, after, step), ran_in)
         self._emit(done)
         return after
@@ -322,8 +327,11 @@ def _with_history(before: StageResult, step: Step, *, empty: bool) -> StageResul
     return replace(before, history=(*before.history, entry))
 
 
-def _with_layer(before: StageResult, step: Step, result: StepResult) -> StageResult:
+def _with_layer(before: StageResult, step: Step, result: StepResult, key: str) -> StageResult:
     after = _with_history(before, step, empty=result.layer is None)
+    top = str(before.layers[-1].layer.chain_id) if before.layers else ""
+    record = Record(key, step.common.title, top, result.layer)
+    after = replace(after, records=(*after.records, record))
     if result.layer is None:
         return after
     return replace(after, layers=(*after.layers, result.layer))

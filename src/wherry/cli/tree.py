@@ -114,11 +114,16 @@ REGISTRY: dict[str, Entry] = {
     "status": ("registry:STATUS", "Say whether the engine's own registry runs"),
     "stop": ("registry:STOP", "Stop the engine's own registry"),
 }
+MANIFEST: dict[str, Entry] = {
+    "inspect": ("manifest:INSPECT", "Display an image manifest, or manifest list"),
+    "referrers": ("manifest:REFERRERS", "List what refers to an image in its registry"),
+}
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "builder": ("Manage builds", BUILDER),
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
+    "manifest": ("Look at manifests in registries", MANIFEST),
     "network": ("Manage networks", NETWORK),
     "registry": ("Serve images to others", REGISTRY),
     "system": ("Manage wherry", SYSTEM),
@@ -128,7 +133,9 @@ GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
 ALONE: dict[str, Entry] = {
     "completion": ("completion:COMPLETION", "Print a completion script for a shell"),
     "inspect": ("inspect:INSPECT", "Return low-level information on objects"),
-    "search": ("elsewhere:SEARCH", "Search a registry for images"),
+    "login": ("login:LOGIN", "Authenticate to a registry"),
+    "logout": ("login:LOGOUT", "Log out from a registry"),
+    "search": ("search:SEARCH", "Search Docker Hub or a registry for images"),
     "version": ("version:VERSION", "Show the wherry version information"),
 }
 COMMON = ("run", "exec", "ps", "images", "logs", "pull", "version", "info")
@@ -159,8 +166,8 @@ _SYNONYMS = {
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "buildx", "checkpoint", "compose"),
-    *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
+    *("buildx", "checkpoint", "compose"),
+    *("plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 
 

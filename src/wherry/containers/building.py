@@ -142,14 +142,15 @@ class BuildContainers:
             started = True
             begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
             self._networking.started(container, begun.descriptors)
-            end = await ended
+            # Shielded: a task that is cancelled cancels the future that it waits for, and the kill below
+            # would take that for the exit.
+            end = await asyncio.shield(ended)
             # The supervisor ends the stream when it may forget the process.
             await self._supervisor.forget(container.id)
             await copying
             forgotten = True
             return end.code
         except asyncio.CancelledError:
-            import sys; print("CANCEL", container.id, started, file=sys.stderr, flush=True)
             if started:
                 await asyncio.shield(self._kill(container.id, ended))
             raise
@@ -179,10 +180,8 @@ class BuildContainers:
         deadline = time.monotonic() + _KILL_SECONDS
         # A start that is under way is not to be found yet.
         while not ended.done():
-            try:
+            with contextlib.suppress(NotFound):
                 await self._supervisor.signal(key, _KILL)
-            except BaseException as e:
-                import sys; print("KILL", key, repr(e), file=sys.stderr, flush=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(ended), 0.2)
             if time.monotonic() > deadline:

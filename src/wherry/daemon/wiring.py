@@ -33,8 +33,10 @@ from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.daemon.networks import network_settings
+from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
 from wherry.images.archive.save import Saver
+from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.inotify import Inotify
@@ -83,6 +85,7 @@ class _Storage:
     snapshots: OverlaySnapshotter
     leases: Leases
     images: ImageStore
+    places: Places
     containers: ContainerStore
     volumes: VolumeStore
     execs: ExecStore
@@ -136,6 +139,15 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         events = EventLog()
         collector = _open_collector(storage)
         images = _open_images(storage, collector, events, data)
+        registries = late_registries(
+            config,
+            store=storage.images,
+            content=storage.content,
+            snapshots=storage.snapshots,
+            places=storage.places,
+            images=images,
+            emit=events.record,
+        )
         running = await _open_containers(
             config, storage, images, events, cgroups, facts, userns_missing, ending=ending
         )
@@ -175,6 +187,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             images=images,
             networks=assembly.networks,
             volumes=assembly.volumes,
+            registries=registries,
             events=events,
             registry=registry,
             builds=builds,
@@ -231,6 +244,7 @@ def _open_storage(data: Path) -> _Storage:
         snapshots=OverlaySnapshotter(data, marked=True),
         leases=Leases(),
         images=ImageStore(database, content),
+        places=Places(database),
         containers=ContainerStore(database),
         volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
@@ -245,7 +259,7 @@ def _open_collector(storage: _Storage) -> Collector:
         storage.snapshots,
         storage.leases,
         layer_roots=(storage.images, storage.containers, storage.build_cache),
-        blob_roots=(storage.images, storage.build_cache),
+        blob_roots=(storage.images, storage.places, storage.build_cache),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
@@ -25,8 +26,10 @@ from wherry.model.build import (
     NoSecrets,
     Progress,
 )
-from wherry.model.errors import Invalid, NotFound, WherryError
+from wherry.model.errors import Internal, Invalid, NotFound, WherryError
 from wherry.model.ignore import Matcher
+
+log = logging.getLogger(__name__)
 
 _BODY_LIMIT = 32 << 20
 """Bytes of a request with its Dockerfile, and of a folder's manifest (some 200,000 files)."""
@@ -115,6 +118,10 @@ class BuildRoutes:
             if not begun:
                 raise
             yield render_build_failure(error)
+        except Exception as error:
+            if not begun:
+                raise
+            yield render_build_failure(_defect(error))
         finally:
             await self._contexts.release(ref)
 
@@ -190,6 +197,10 @@ class BuildRoutes:
             if not begun:
                 raise
             yield render_build_failure(error)
+        except Exception as error:
+            if not begun:
+                raise
+            yield render_build_failure(_defect(error))
         finally:
             for ref in wanted.contexts.values():
                 await self._contexts.release(ref)
@@ -223,6 +234,11 @@ class BuildRoutes:
     async def cache(self, request: Request) -> Response:
         """GET /wherry/build/cache: what the cache has."""
         return json_answer(render_cache(await self._builds.disk_usage()))
+
+
+def _defect(error: Exception) -> Internal:
+    log.exception("a build broke off")
+    return Internal(f"internal error of wherry: {type(error).__name__}: {error}")
 
 
 def _resolve(answer: asyncio.Future[object], value: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -114,7 +115,7 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
     except ValueError as error:
         raise Invalid(f"invalid build request: {error}") from None
     limits = Limits(**{name: getattr(said.limits, name) for name in _Limits.__struct_fields__})
-    same = {
+    same: dict[str, Any] = {
         name: getattr(said, name)
         for name in (
             *("dockerfile_name", "build_id", "args", "target", "platform", "no_cache", "network"),
@@ -122,7 +123,7 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
             *("sbom", "check_only"),
         )
     }
-    tuples = {
+    tuples: dict[str, Any] = {
         name: tuple(getattr(said, name))
         for name in (
             *("tags", "no_cache_filter", "extra_hosts", "security_opts", "secrets", "ssh"),

@@ -53,6 +53,7 @@ class Classic:
         self._keep = keep_containers
         self._steps: dict[int, _Lines] = {}
         self._next = 1
+        self._notices = b""
 
     def feed(self, event: Progress) -> bytes:
         """Take in one event."""
@@ -85,7 +86,7 @@ class Classic:
             case BuildWarning():
                 # The classic builder has notices and no checks.
                 if not event.rule:
-                    return self._ready() + stream(f"[Warning] {event.message}\n")
+                    self._notices += stream(f"[Warning] {event.message}\n")
         return self._ready()
 
     def _of(self, step: StepRef) -> _Lines:
@@ -151,7 +152,7 @@ class Classic:
             return stream(f"{event.image_id}\n") if event.image_id else b""
         if not event.image_id:
             return b""
-        out = encode({"aux": {"ID": event.image_id}})
+        out = encode({"aux": {"ID": event.image_id}}) + self._notices
         out += stream(f"Successfully built {short(event.image_id)}\n")
         return out + b"".join(stream(f"Successfully tagged {name}\n") for name in event.names)
 

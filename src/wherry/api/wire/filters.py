@@ -15,6 +15,7 @@ CONTAINERS = frozenset(
 )
 CONTAINERS_PRUNE = frozenset(("label", "label!", "until"))
 IMAGES = frozenset("dangling label label! before since reference until".split())
+SEARCH = frozenset(("is-official", "is-automated", "stars"))
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
 BUILD_PRUNE = frozenset(
     "until id parent type description inuse shared private label unused-for".split()

@@ -84,10 +84,11 @@ def _build(session: Session, options: Options, arguments: list[str]) -> int:
 
 def _headers() -> dict[str, str]:
     """The credentials of every registry that is logged in to: the engine takes what it needs."""
-    try:
-        from wherry.cli.credentials import all_headers
-    except ImportError:
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    if not os.path.exists(f"{folder}/config.json"):
         return _JSON
+    from wherry.cli.credentials import all_headers
+
     return {**_JSON, **all_headers()}
 
 

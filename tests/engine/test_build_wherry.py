@@ -1,0 +1,364 @@
+"""`wherry build`: contexts, outputs, secrets, progress, the cache's verbs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import secrets
+import select
+import socket
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.boxes import eventually
+from tests.engine.tars import file, tar_of
+from tests.harness.clients import Client
+
+
+@pytest.fixture(autouse=True)
+def wherrys_own(is_wherry: bool) -> None:
+    """Docker has no such command."""
+    if not is_wherry:
+        pytest.skip("wherry's own command")
+
+
+@pytest.fixture
+def tag(docker: Client) -> Iterator[str]:
+    """A name for an image of one test."""
+    name = f"wherry-tests-{secrets.token_hex(4)}"
+    yield name
+    docker("rmi", "-f", name, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path, busybox: str) -> Callable[..., Path]:
+    """`project("RUN x", f="content")`: a folder with a Dockerfile that starts FROM busybox."""
+
+    def make(body: str = "", **files: str) -> Path:
+        folder = tmp_path / "project"
+        folder.mkdir(exist_ok=True)
+        (folder / "Dockerfile").write_text(
+            body.replace("BASE", busybox) if "FROM" in body else f"FROM {busybox}\n{body}\n"
+        )
+        for name, text in files.items():
+            path = folder / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return folder
+
+    return make
+
+
+def test_plain_progress(wherry: Client, project: Callable[..., Path], tag: str) -> None:
+    word = secrets.token_hex(4)
+    folder = project(f"RUN echo said-{word}\nENV A=b\nCOPY f /f", f="1")
+    done = wherry("build", "-t", tag, str(folder))
+    assert done.stdout == ""
+    assert re.search(r"^#\d+ \[1/3\] FROM ", done.stderr, re.M)
+    assert re.search(
+        rf"^#\d+ \[2/3\] RUN echo said-{word}\n#\d+ \d+\.\d+ said-{word}\n#\d+ DONE \d+\.\ds$",
+        done.stderr,
+        re.M,
+    )
+    assert re.search(r"naming to .*" + tag, done.stderr)
+    again = wherry("build", "-t", tag, str(folder)).stderr
+    assert again.count(" CACHED\n") == 2
+
+
+def test_quiet_and_files(
+    wherry: Client, docker: Client, project: Callable[..., Path], tag: str, tmp_path: Path
+) -> None:
+    folder = project("CMD x")
+    iid, facts = tmp_path / "iid", tmp_path / "facts"
+    done = wherry(
+        "build", "-q", "-t", tag, "--iidfile", str(iid), "--metadata-file", str(facts), str(folder)
+    )
+    assert done.stderr == ""
+    image = docker.line("image", "inspect", "-f", "{{.Id}}", tag)
+    assert done.stdout.strip() == iid.read_text() == image
+    said = json.loads(facts.read_text())
+    assert said["containerimage.config.digest"] == image
+    assert tag in said["image.name"]
+
+
+def test_failure_shows_where_and_what(wherry: Client, project: Callable[..., Path]) -> None:
+    done = wherry("build", str(project("RUN echo the-last-words; exit 3")), check=False)
+    assert done.returncode == 1
+    assert "the-last-words" in done.stderr.partition("------\n")[2]
+    assert "exit code: 3" in done.stderr or "non-zero code: 3" in done.stderr
+
+
+def test_misspelt_instruction(wherry: Client, project: Callable[..., Path]) -> None:
+    done = wherry("build", str(project("RUM echo")), check=False)
+    assert done.returncode == 1
+    assert (
+        "Dockerfile:2" in done.stderr
+        and "RUM" in done.stderr
+        and "RUN" in done.stderr
+        and "^" in done.stderr
+    )
+
+
+def test_only_what_changed_is_sent(wherry: Client, project: Callable[..., Path]) -> None:
+    folder = project("COPY . /c\nRUN cat /c/a.txt /c/sub/b.txt", a_txt="1", sub__b_txt="2")
+    wherry("build", str(folder))
+    (folder / "a.txt").write_text("changed")
+    err = wherry("build", str(folder)).stderr
+    assert "changed2" in err
+
+
+def test_dockerignore(wherry: Client, project: Callable[..., Path]) -> None:
+    folder = project(
+        "COPY . /c\nRUN ls -R /c", kept="", lost_log="", sub__lost_log="", sub__kept_log=""
+    )
+    (folder / ".dockerignore").write_text("**/*.log\n!sub/kept.log\n")
+    (folder / "secret").mkdir()
+    (folder / "Dockerfile.dockerignore").write_text("**/*.log\n!sub/kept.log\nsecret\n")
+    err = wherry("build", "--no-cache", str(folder)).stderr
+    assert (
+        " kept.log\n" in err
+        and "lost.log" not in err
+        and "secret" not in err.partition("RUN ls")[2].replace("secret:", "secret")
+    )
+
+
+def test_dockerfile_from_standard_input(
+    wherry: Client, project: Callable[..., Path], busybox: str
+) -> None:
+    folder = project("RUN false", f="here\n")
+    err = wherry(
+        "build", "-f", "-", str(folder), stdin=f"FROM {busybox}\nCOPY f /\nRUN cat /f\n"
+    ).stderr
+    assert " here\n" in err
+
+
+def test_standard_input_as_dockerfile_and_as_archive(wherry: Client, busybox: str) -> None:
+    assert "writing image" in wherry("build", "-", stdin=f"FROM {busybox}\nCMD y\n").stderr
+    data = tar_of([
+        file("Dockerfile", f"FROM {busybox}\nCOPY . /c\nRUN ls /c\n".encode()),
+        file("in-archive"), file("left-out"), file(".dockerignore", b"left-out\n"),
+    ])  # fmt: skip
+    done = wherry.raw("build", "--no-cache", "-", stdin=data)
+    assert b" in-archive\n" in done.stderr and b" left-out\n" not in done.stderr
+
+
+def test_named_contexts(
+    wherry: Client, project: Callable[..., Path], tmp_path: Path, busybox: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "f").write_text("from-other\n")
+    folder = project("FROM base\nCOPY --from=other f /f\nRUN cat /f")
+    err = wherry(
+        "build",
+        "--build-context",
+        f"other={other}",
+        "--build-context",
+        f"base=docker-image://{busybox}",
+        str(folder),
+    ).stderr
+    assert "from-other" in err
+
+
+def test_output_folder_tar_and_archives(
+    wherry: Client, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = project("FROM scratch\nCOPY f /sub/f", f="out\n")
+    wherry("build", "-o", str(tmp_path / "dir"), str(folder))
+    assert (tmp_path / "dir/sub/f").read_text() == "out\n"
+    data = wherry.raw("build", "-q", "-o", "-", str(folder)).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert "sub/f" in [name.removeprefix("./") for name in archive.getnames()]
+    for kind, member in (("oci", "oci-layout"), ("docker", "manifest.json")):
+        path = tmp_path / f"{kind}.tar"
+        wherry("build", "-o", f"type={kind},dest={path}", str(folder))
+        with tarfile.open(path) as archive:
+            assert member in archive.getnames()
+
+
+def test_secrets(
+    wherry: Client,
+    docker: Client,
+    project: Callable[..., Path],
+    tag: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    word = secrets.token_hex(16)
+    (tmp_path / "s").write_text(word)
+    monkeypatch.setitem(wherry.env, "SECRET_VARIABLE", word)
+    folder = project(
+        "RUN --mount=type=secret,id=one --mount=type=secret,id=two,env=TWO"
+        ' [ "$(sha256sum </run/secrets/one)" = "$(printf %s "$TWO" | sha256sum)" ] && echo same'
+    )
+    err = wherry(
+        "build",
+        "--no-cache",
+        "-t",
+        tag,
+        "--secret",
+        f"id=one,src={tmp_path / 's'}",
+        "--secret",
+        "id=two,env=SECRET_VARIABLE",
+        str(folder),
+    ).stderr
+    assert " same\n" in err
+    saved = docker.raw("save", tag).stdout
+    assert word.encode() not in saved
+    assert word not in docker.line("history", "--no-trunc", tag)
+
+
+def running(marker: str) -> list[str]:
+    """Processes that have the word in their command line."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_agent(wherry: Client, project: Callable[..., Path], tmp_path: Path) -> None:
+    """What connects to the agent's socket in a step talks to the client's agent."""
+    path = tmp_path / "agent"
+    marker = f"agent-{secrets.token_hex(6)}"
+    folder = project(f"RUN --mount=type=ssh echo at=$SSH_AUTH_SOCK; sleep 60; echo {marker}")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(20)
+        process = wherry.popen("build", "--no-cache", "--ssh", f"default={path}", str(folder))
+        try:
+            assert process.stderr is not None
+            while not (found := re.search(rb"\d at=(/\S+)", line := process.stderr.readline())):
+                assert line
+            inside = f"/proc/{running(f'sleep 60; echo {marker}')[0]}/root{found[1].decode()}"
+            for _ in range(2):
+                with socket.socket(socket.AF_UNIX) as step:
+                    step.settimeout(20)
+                    step.connect(inside)
+                    step.sendall(b"question")
+                    peer, _ = server.accept()
+                    with peer:
+                        assert peer.recv(100) == b"question"
+                        peer.sendall(b"answer")
+                    assert step.recv(100) == b"answer"
+        finally:
+            process.send_signal(2)
+            process.communicate(timeout=20)
+
+
+def test_check(wherry: Client, project: Callable[..., Path]) -> None:
+    clean = wherry("build", "--check", str(project('CMD ["x"]')))
+    assert "Check complete, no warnings found." in clean.stdout
+    bad = wherry("build", "--check", str(project('FROM BASE as Loud\nCMD ["x"]')), check=False)
+    assert bad.returncode == 1
+    assert "StageNameCasing" in bad.stdout
+
+
+def test_terminal_shows_a_tree(wherry: Client, project: Callable[..., Path]) -> None:
+    folder = project(f"RUN echo {secrets.token_hex(4)}; sleep 0.3")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*wherry.command, "build", str(folder)], env={**wherry.env, "TERM": "xterm"},
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+    while select.select([master], [], [], 30)[0]:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(master)
+    assert process.wait(30) == 0
+    assert b"[+] Building" in seen and b"FINISHED" in seen
+    assert b"\x1b[?25h" in seen.rpartition(b"FINISHED")[2]
+
+
+def test_arguments_of_many_kinds(
+    wherry: Client, docker: Client, project: Callable[..., Path], tag: str
+) -> None:
+    folder = project("FROM BASE AS one\nARG A\nENV GOT=$A\nFROM one AS two\nENV NEVER=1")
+    wherry(
+        "build", "-t", tag, "--build-arg", "A=5", "--label", "l=1", "--target", "one", "--network=none",
+        "--shm-size=8m", "--ulimit", "nofile=99", "--add-host", "x:1.2.3.4", "-m", "64m", str(folder),
+    )  # fmt: skip
+    config = json.loads(docker.line("image", "inspect", "-f", "{{json .Config}}", tag))
+    assert "GOT=5" in config["Env"] and config["Labels"] == {"l": "1"}
+
+
+def test_same_digest_from_two_places(
+    wherry: Client, project: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = project("COPY f /f\nRUN mkdir /d && date +%s%N >/dev/null && echo x >/d/x", f="1")
+    one = wherry(
+        "build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(folder)
+    ).stdout
+    os.utime(folder / "f", (1, 1))
+    two = wherry(
+        "build", "-q", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", str(folder)
+    ).stdout
+    assert one == two or os.stat(folder / "f").st_mtime == 1
+
+
+def test_interrupted(wherry: Client, project: Callable[..., Path]) -> None:
+    marker = f"stop-{secrets.token_hex(6)}"
+    process = wherry.popen("build", str(project(f"RUN echo begun; sleep 600; echo {marker}")))
+    assert process.stderr is not None
+    while b"begun" not in (line := process.stderr.readline()) or b" RUN " in line:
+        assert line
+    process.send_signal(2)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+    eventually(lambda: not running(marker), 20)
+
+
+def test_builder_du_and_prune(wherry: Client, project: Callable[..., Path]) -> None:
+    wherry("build", str(project(f"RUN echo {secrets.token_hex(4)} >/x")))
+    table = wherry("builder", "du").stdout
+    assert table.startswith("ID ") and "Total:" in table
+    assert json.loads(wherry("builder", "du", "--format", "json").stdout.splitlines()[0])["ID"]
+    assert "Type:" in wherry("builder", "du", "--verbose").stdout
+    out = wherry("builder", "prune", "-f", "-a").stdout
+    assert "Total reclaimed space:" in out
+    assert "Total:\t\t0B" in wherry("builder", "du").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "type=nope"), "unknown output type"),
+        (("--secret", "src=/x"), 'secret missing "id" field'),
+        (("--secret", "id=a,src=/no/such"), "no such file"),
+        (("--progress", "loud"), "invalid progress mode"),
+        (("--cache-to", "type=local"), "local cache requires dest"),
+        (("--platform", "linux/amd64,linux/arm64"), "several platforms"),
+        (("-t", "BAD"), "must be lowercase"),
+        (("--build-context", "x"), "expected key=value"),
+    ],
+)
+def test_mistakes(
+    wherry: Client, project: Callable[..., Path], words: tuple[str, ...], said: str
+) -> None:
+    done = wherry("build", *words, str(project("CMD x")), check=False)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_no_such_folder(wherry: Client) -> None:
+    done = wherry("build", "/no/such/folder", check=False)
+    assert done.returncode == 1 and "not found" in done.stderr
