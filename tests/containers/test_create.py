@@ -183,7 +183,6 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
         Invalid,
         "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
     ),
-    ({"log": log("json-file", tag="x")}, Unsupported, "log-opt tag is not in this version"),
     (
         {"oom_score_adj": 5000},
         Invalid,

@@ -75,7 +75,7 @@ def _log(driver: str = "", **options: str) -> LogConfig:
         ),
         (_log("json-file", max_size="-1"), _log(), LogPolicy("json-file", 0, 1)),
         (_log("json-file", max_file="7"), _log(), LogPolicy("json-file", 10 << 20, 7)),
-        (_log("none"), _log("local", max_size="1m"), LogPolicy("none")),
+        (_log("none"), _log("local", max_size="1m"), LogPolicy("none", readable=False)),
     ],
 )
 def test_log_policies(asked: LogConfig, default: LogConfig, policy: LogPolicy) -> None:

@@ -147,6 +147,7 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     [
         ("", {"registry-mirrors": ["https://x"]}),
         ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
+        ("", {"experimental": True}),
         ("--log-driver syslog", None),
         ("--userns-remap me", None),
         ("-s btrfs", None),

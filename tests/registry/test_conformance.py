@@ -346,7 +346,10 @@ class TestManifests:
         for blob in (empty, file):
             client.push(name, blob)
         config = descriptor(empty, "application/vnd.oci.empty.v1+json")
-        layer = descriptor(file, "text/plain", annotations={"org.opencontainers.image.title": "f"})
+        # podman writes the type of a text file with its parameter.
+        layer = descriptor(
+            file, "text/plain; charset=utf-8", annotations={"org.opencontainers.image.title": "f"}
+        )
         data = manifest(empty, config=config, layers=[layer], artifactType="application/x.notes")
         assert client.put(name, "notes", data).status == 201
         assert client("GET", f"/v2/{name}/manifests/notes").body == data

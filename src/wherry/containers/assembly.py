@@ -52,6 +52,7 @@ from wherry.containers.restart import Restarts
 from wherry.containers.running import Runner
 from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.service import ContainerService, Rooms
+from wherry.containers.shipping.shipper import Shipping
 from wherry.containers.signalling import Signals
 from wherry.containers.stats import Meter
 from wherry.containers.stop import Stopper
@@ -206,6 +207,15 @@ class Assembly:
             layers=needs.snapshots,
             kernel=needs.kernel,
         )
+        self._shipping = Shipping(
+            store=store,
+            lives=lives,
+            tasks=self._tasks,
+            folder=folder,
+            log_default=settings.log_default,
+            watch=needs.watch,
+        )
+        events.on_event(self._shipping.heard)
         remover = removing.Remover(
             store=store,
             lives=lives,
@@ -231,6 +241,7 @@ class Assembly:
             networking=cabling,
             host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
             dns=settings.dns,
+            check_logs=self._shipping.check,
             furnisher=furnisher,
             volumes=self.volumes,
         )
@@ -263,6 +274,7 @@ class Assembly:
             networking=cabling,
             volumes=self.volumes,
             events=events,
+            drain=self._shipping.drain,
         )
         self._reconciler = reconciling.Reconciler(
             store=store,
@@ -379,6 +391,7 @@ class Assembly:
         """Bring rows and processes together, and start what policies want, in the background."""
         wanted = await self._reconciler.run()
         self._monitors.open()
+        self._shipping.open()
         if wanted:
             self._tasks.spawn(self._runner.start_all(wanted))
 
@@ -386,6 +399,7 @@ class Assembly:
         """Finish what is under way; containers go on."""
         self._restarts.close(self._lives.all())
         self._monitors.close()
+        self._shipping.close()
         await self._tasks.close()
         await asyncio.to_thread(self._trash.close)
 

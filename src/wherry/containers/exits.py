@@ -8,6 +8,7 @@ An exit may be told more than once (the supervisor or wherryd was started anew i
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from wherry.containers.events import Recorder, container_event
@@ -63,7 +64,9 @@ class Exits:
         networking: Networking,
         volumes: Volumes,
         events: Recorder,
+        drain: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`drain(container_id)` returns when what a removal would lose is in safety."""
         self._store = store
         self._lives = lives
         self._execs = execs
@@ -73,6 +76,7 @@ class Exits:
         self._networking = networking
         self._volumes = volumes
         self._events = events
+        self._drain = drain
 
     async def __call__(self, end: Exit, *, started_at: int = 0) -> None:
         """Take note of `end`; `started_at` where the row may not know of the start yet."""
@@ -124,6 +128,7 @@ class Exits:
         if live.removing or (spec.auto_remove and not live.kept):
             container = self._store.save_volatile(container.id, state)
             self._tell(container, ran)
+            await self._drain(container.id)
             await self._remover.delete(
                 container, live, Exited(end.code), volumes=live.removing_volumes
             )

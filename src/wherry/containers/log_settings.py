@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from wherry.containers.shipping import options as shipping
 from wherry.model.containers import LogConfig, Pairs
 from wherry.model.errors import Invalid, Unsupported
 
-DRIVERS = ("json-file", "local", "none")
+KEPT_HERE = ("json-file", "local", "none")
+DRIVERS = (*KEPT_HERE, *shipping.DRIVERS)
+_CACHE_SIZE, _CACHE_FILES = 20 << 20, 5
+"""Docker's "dual logging": what is kept here of logs that are sent elsewhere."""
 DEFAULT_SIZE = 10 << 20
 DEFAULT_FILES = 10
 _KNOWN = frozenset(
@@ -26,6 +30,8 @@ class LogPolicy:
     driver: str
     max_size: int = DEFAULT_SIZE
     max_files: int = DEFAULT_FILES
+    readable: bool = True
+    """Whether `docker logs` may read it."""
 
 
 def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
@@ -42,26 +48,44 @@ def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
             f'error looking up logging plugin {driver}: plugin "{driver}" not found',
             hint=f"the drivers are {', '.join(DRIVERS)}",
         )
+    _check_mode(options)
+    if driver in shipping.DRIVERS:
+        shipping.check(driver, options)
+        size = _size_of(options, "cache-max-size", _CACHE_SIZE)
+        files = _count_of(options, "cache-max-file", _CACHE_FILES)
+        return LogPolicy("local", size, files, not shipping.truth(options, "cache-disabled"))
     _check_options(driver, options)
     if driver == "none":
-        return LogPolicy(driver)
-    size = DEFAULT_SIZE
-    if text := options.get("max-size"):
-        size = 0 if text == "-1" else parse_size(text, "max-size")
-        if size == 0 and text != "-1":
-            raise Invalid("max-size must be a positive number")
-    files = DEFAULT_FILES
-    if text := options.get("max-file"):
-        if not text.isdecimal() or int(text) < 1:
-            raise Invalid(f"max-file must be a number of 1 or more: {text!r}")
-        files = int(text)
-    elif "max-size" in options:
+        return LogPolicy(driver, readable=False)
+    size = _size_of(options, "max-size", DEFAULT_SIZE)
+    files = _count_of(options, "max-file", DEFAULT_FILES)
+    if "max-size" in options and not options.get("max-file"):
         # Docker's: a size without a number is one file, started anew when full.
         files = 1 if driver == "json-file" else 5
     return LogPolicy(driver, size, files)
 
 
-def _check_options(driver: str, options: dict[str, str]) -> None:
+def _size_of(options: dict[str, str], name: str, default: int) -> int:
+    """Return bytes, 0 for no cap (-1)."""
+    text = options.get(name)
+    if not text:
+        return default
+    size = 0 if text == "-1" else parse_size(text, name)
+    if size == 0 and text != "-1":
+        raise Invalid(f"{name} must be a positive number")
+    return size
+
+
+def _count_of(options: dict[str, str], name: str, default: int) -> int:
+    text = options.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise Invalid(f"{name} must be a number of 1 or more: {text!r}")
+    return int(text)
+
+
+def _check_mode(options: dict[str, str]) -> None:
     mode = options.get("mode", "blocking")
     if mode not in ("", "blocking", "non-blocking"):
         raise Invalid(f"logger: logging mode not supported: {mode}")
@@ -71,6 +95,9 @@ def _check_options(driver: str, options: dict[str, str]) -> None:
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
             )
         parse_size(buffer, "max-buffer-size")
+
+
+def _check_options(driver: str, options: dict[str, str]) -> None:
     known = _LOCAL if driver == "local" else _KNOWN
     for name, value in options.items():
         if driver == "none":
@@ -86,10 +113,11 @@ def _check_options(driver: str, options: dict[str, str]) -> None:
                     "log-opt compress=true is not in this version",
                     hint="a container's logs are capped by max-size and max-file",
                 )
-        elif name in ("labels", "labels-regex", "env", "env-regex", "tag"):
-            raise Unsupported(
-                f"log-opt {name} is not in this version", hint="docker inspect shows labels and env"
-            )
+        elif name.endswith("-regex"):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise Invalid(f"invalid log opt {name}: {error}") from None
 
 
 def parse_size(text: str, name: str) -> int:

@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote_plus as quote
 
 from wherry.containers.live import Lives
 from wherry.containers.log_settings import parse_log_config
+from wherry.containers.shipping.entries import details_of
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.images.bridge import bytes_from
@@ -60,10 +62,11 @@ class Logs:
         container = self._store.resolve(ref)
         if not options.stdout and not options.stderr:
             raise Invalid("Bad parameters: you must choose at least one stream")
-        if parse_log_config(container.spec.log, self._log_default).driver == "none":
+        if not parse_log_config(container.spec.log, self._log_default).readable:
             raise Unsupported("configured logging driver does not support reading")
         raw = container.spec.tty
-        reader = LogReader(self._folder(container.id) / "logs", raw=raw)
+        details = _details(container) if options.details else b""
+        reader = LogReader(self._folder(container.id) / "logs", raw=raw, details=details)
         if options.follow and container.state.status in ALIVE:
             return raw, self._follow(container, reader, options)
         return raw, bytes_from(lambda write: _read_all(reader, options, write))
@@ -88,6 +91,12 @@ class Logs:
                         yield piece
                     return
                 await _changed(watch, ended, deadline)
+
+
+def _details(container: Container) -> bytes:
+    """Return what `--details` puts before each line: the labels, variables and tag that were asked for."""
+    found = details_of(container, dict(container.spec.log.options))
+    return ",".join(f"{quote(key)}={quote(value)}" for key, value in found).encode() + b" "
 
 
 def _open(reader: LogReader, options: LogOptions) -> LogTail:

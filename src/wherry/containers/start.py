@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -99,6 +99,7 @@ class Starter:
         networking: Networking,
         host_gateways: Callable[[], Sequence[str]],
         dns: hostfiles.DnsDefaults,
+        check_logs: Callable[[Container], Awaitable[None]],
         furnisher: Furnisher,
         volumes: Volumes,
     ) -> None:
@@ -119,6 +120,7 @@ class Starter:
         self._host_gateways = host_gateways
         self._dns = dns
         self._furnisher = furnisher
+        self._check_logs = check_logs
         self._volumes = volumes
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
@@ -128,6 +130,7 @@ class Starter:
         """
         before = container
         try:
+            await self._check_logs(container)
             async with Undo() as undo:
                 prepared = await self._networking.attach(container)
                 container = self._keep(before, prepared.container)

@@ -35,6 +35,8 @@ class Config:
     group: str = ""
     """Empty: the group called `wherry` where there is one."""
     log_level: str = "info"
+    log_format: str = "text"
+    metrics_addr: str = ""
     log_driver: str = "json-file"
     log_options: Pairs = ()
     debug: bool = False
@@ -301,6 +303,8 @@ def _build(values: Mapping[str, Value], path: Path | None) -> Config:
 
 
 def _check_level(config: Config, _: Mapping[str, Value]) -> None:
+    if config.log_format not in ("text", "json"):
+        raise Invalid(f"invalid log format: {config.log_format}", hint="text or json")
     if config.log_level not in LOG_LEVELS:
         raise Invalid(
             f"invalid logging level: {config.log_level}", hint=f"one of {', '.join(LOG_LEVELS)}"

@@ -107,7 +107,7 @@ def open_listeners(
                 case "unix":
                     opened.append(_open_unix(host, group))
                 case "tcp":
-                    opened.extend(_open_tcp(host))
+                    opened.extend(open_tcp(host))
                 case _:
                     opened.extend(_choose(host, inherited))
     except BaseException:
@@ -187,7 +187,8 @@ def _clear_stale(path: str) -> None:
     )
 
 
-def _open_tcp(host: Host) -> list[Listener]:
+def open_tcp(host: Host) -> list[Listener]:
+    """Bind a TCP address, each of its families. Raises Conflict, Forbidden, Unavailable."""
     try:
         found = socket.getaddrinfo(
             host.place, host.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

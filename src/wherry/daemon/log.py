@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -37,10 +38,27 @@ class Line(logging.Formatter):
         return line
 
 
-def set_up_log() -> None:
-    """Send everything to standard error."""
+class Json(logging.Formatter):
+    """Renders one record as one JSON object, for `--log-format json`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `{"time":…,"level":…,"msg":…,"module":…}`."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields = {
+            "level": _NAMES.get(record.levelname, record.levelname.lower()),
+            "module": record.name.removeprefix("wherry."),
+            "msg": record.getMessage(),
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+        }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up_log(form: str = "text") -> None:
+    """Send everything to standard error, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Line())
+    handler.setFormatter(Json() if form == "json" else Line())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # These cost time for each record and are shown nowhere.

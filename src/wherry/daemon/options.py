@@ -50,6 +50,8 @@ OPTIONS = (
     Option("log-level", Kind.TEXT, "debug, info, warn, error, fatal", "log-level", "l", True),
     Option("log-driver", Kind.TEXT, "Containers' default: json-file, local, none", "log-driver"),
     Option("log-opt", Kind.PAIRS, "Containers' default log options", "log-opts"),
+    Option("log-format", Kind.TEXT, "The daemon's own log: text or json", "log-format"),
+    Option("metrics-addr", Kind.TEXT, "HOST:PORT for Prometheus to ask", "metrics-addr"),
     Option("debug", Kind.SWITCH, "Same as --log-level debug", "debug", "D", True),
     Option("bridge", Kind.TEXT, "Link to use as the default bridge, or none", "bridge", "b"),
     Option("bip", Kind.TEXT, "IPv4 address of the default bridge, 172.30.0.1/16", "bip"),
@@ -110,9 +112,9 @@ NOT_YET = frozenset(
     "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
     "cri-containerd default-cgroupns-mode default-ipc-mode default-network-opts default-runtime "
     "exec-opts experimental features firewall-backend host-gateway-ip http-proxy https-proxy "
-    "init-path insecure-registries log-format max-concurrent-downloads max-concurrent-uploads "
-    "max-download-attempts metrics-addr network-control-plane-mtu no-new-privileges no-proxy "
+    "init-path insecure-registries max-concurrent-downloads max-concurrent-uploads "
+    "max-download-attempts network-control-plane-mtu no-new-privileges no-proxy "
     "node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors runtimes "
     "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
-    " userland-proxy-path validate".split()
+    "userland-proxy-path validate".split()
 )

@@ -8,6 +8,7 @@ SIGHUP: what `options` marks as reloading is read again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Protocol
 
 from wherry import __version__
 from wherry.api.application import application
+from wherry.api.messages import Handler
 from wherry.api.server import Server
 from wherry.api.services import Services
 from wherry.daemon.config import Config
@@ -28,6 +30,7 @@ from wherry.daemon.halt import end_supervisor, stop_containers
 from wherry.daemon.listeners import Listener, open_listeners
 from wherry.daemon.locks import Locks
 from wherry.daemon.log import set_level, set_up_log
+from wherry.daemon.metrics import Meters
 from wherry.daemon.notify import notify
 from wherry.daemon.options import OPTIONS
 from wherry.model.errors import WherryError
@@ -55,7 +58,7 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
     """Serve until told to stop; return the exit code. Raises what keeps the daemon from starting."""
     from wherry.daemon.wiring import build
 
-    set_up_log()
+    set_up_log(config.log_format)
     set_level(config.log_level, debug=config.debug)
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, config.pidfile)
@@ -88,8 +91,15 @@ class Daemon:
         self._warn(listeners)
         wired = await self._build(self._config)
         gate = Gate(self._config)
+        stack = contextlib.AsyncExitStack()
         try:
-            server = Server(application(wired.services))
+            handler: Handler = application(wired.services)
+            if self._config.metrics_addr:
+                meters = Meters(wired.services, self._config.metrics_addr)
+                handler = meters.counting(handler)
+                await meters.open()
+                stack.push_async_callback(meters.close)
+            server = Server(handler)
             secured = [one.socket for one in listeners if self._is_secured(one)]
             for listener in listeners:
                 if not self._is_secured(listener):
@@ -107,11 +117,13 @@ class Daemon:
             log.info("stopping")
             notify("STOPPING=1")
             await gate.close()
+            await stack.aclose()
             await server.close()
             if not self._config.live_restore:
                 timeout = self._config.shutdown_timeout
                 await stop_containers(wired.services.containers, None if timeout < 0 else timeout)
         finally:
+            await stack.aclose()
             await gate.close()
             await wired.close()
         if not self._config.live_restore:

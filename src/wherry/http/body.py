@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+from wherry.http.direct import Take
+from wherry.http.threads import in_thread
+
+_WORTH_A_THREAD = 64 << 10
+"""Below this a hand-over to a thread costs more than what is done there."""
 
 
 class BodyReader:
@@ -27,6 +33,8 @@ class BodyReader:
         self._error: Exception | None = None
         self.complete = False
         self.on_first_read: Callable[[], None] | None = None
+        self.direct: Callable[[Take], Awaitable[int]] | None = None
+        """What `pour` asks once nothing waits here: the way around the event loop."""
 
     def expected(self) -> int | None:
         """Return Content-Length, None for a chunked body."""
@@ -73,11 +81,29 @@ class BodyReader:
         self._taken(self._size)
         return pieces
 
-    async def _wait(self) -> bool:
-        """Return whether a piece is there; False at the end."""
+    async def pour(self, take: Take) -> int:
+        """Hand the next bytes to `take`, in a thread; return how many, 0 at the end. Raises as `read`."""
+        if self.direct is not None and not self._pieces and not self.complete:
+            self._begin()
+            if self._error is not None:
+                raise self._error
+            return await self.direct(take)
+        pieces = await self.read_pieces()
+        size = sum(map(len, pieces))
+        if size < _WORTH_A_THREAD:
+            _take_all(take, pieces)
+        else:
+            await in_thread(lambda: _take_all(take, pieces))
+        return size
+
+    def _begin(self) -> None:
         if self.on_first_read is not None:
             self.on_first_read()
             self.on_first_read = None
+
+    async def _wait(self) -> bool:
+        """Return whether a piece is there; False at the end."""
+        self._begin()
         while not self._pieces:
             if self.complete:
                 return False
@@ -97,3 +123,8 @@ class BodyReader:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _take_all(take: Take, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        take(memoryview(piece))

@@ -15,9 +15,10 @@ from enum import Enum
 from typing import Protocol, cast
 
 from wherry.http.body import BodyReader
+from wherry.http.direct import DirectReader, Take
 from wherry.http.framing import Chunked, Framing, Sized
 from wherry.http.head import CONTINUE, HeadReader, render_head, render_hijack_head
-from wherry.http.hijack import client_gone, take_descriptor, wait_until_read
+from wherry.http.hijack import client_gone, socket_of, take_descriptor, wait_until_read
 from wherry.http.messages import ClientGone, Handler, Hijacked, Request
 from wherry.http.outgoing import Outgoing
 from wherry.http.style import Style
@@ -78,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
+        self._direct: DirectReader | None = None
+        self._plain = True
         self._closing = False
         self._half_closed = False
         self._lingered = 0
@@ -87,6 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start."""
         self._transport = cast(asyncio.Transport, transport)
+        self._plain = transport.get_extra_info("sslcontext") is None
         self._out = Outgoing(self._transport, self._loop, self._style)
         self._owner.opened(self)
         self._wait_for_request()
@@ -203,6 +207,8 @@ class Connection(asyncio.Protocol):
             self._phase = Phase.BODY
             if expects:
                 body.on_first_read = self._continue
+            if isinstance(self._framing, Sized) and self._plain:
+                body.direct = self._pour
         request = Request(head.method, head.target, headers, body, self._hijack)
         self._task = self._loop.create_task(self._answer(request, head, body))
 
@@ -222,12 +228,36 @@ class Connection(asyncio.Protocol):
         self._pace()
         return rest
 
+    async def _pour(self, take: Take) -> int:
+        """Read the body beside the transport: see `direct`."""
+        assert isinstance(self._framing, Sized) and self._body is not None
+        if self._direct is None:
+            self._direct = DirectReader(socket_of(self._transport).fileno(), self._loop)
+            self._transport.pause_reading()
+        count = await self._direct.pour(take, self._framing.left)
+        self._framing.skip(count)
+        if self._framing.complete:
+            self._body.finish()
+            self._phase = Phase.ANSWER
+            self._end_direct()
+        return count
+
+    def _end_direct(self) -> None:
+        if self._direct is None:
+            return
+        self._direct.close()
+        self._direct = None
+        if not self._transport.is_closing() and not self._paused:
+            self._transport.resume_reading()
+
     def _continue(self) -> None:
         if self._phase is Phase.BODY:
             self._transport.write(CONTINUE)
 
     def _pace(self) -> None:
         """Stop or resume reading, by what waits here to be taken."""
+        if self._direct is not None:
+            return
         full = len(self._held) > HELD_LIMIT or (self._body is not None and self._body.full)
         if full != self._paused and not self._transport.is_closing():
             self._paused = full
@@ -269,6 +299,7 @@ class Connection(asyncio.Protocol):
             return
         finally:
             self._task = None
+            self._end_direct()
         self._next(reuse=reuse and not self._closing, complete=body.complete)
 
     def _next(self, *, reuse: bool, complete: bool) -> None:

@@ -34,6 +34,15 @@ class Sized:
     def complete(self) -> bool:
         return self._left == 0
 
+    @property
+    def left(self) -> int:
+        """Bytes of the body that are still to come."""
+        return self._left
+
+    def skip(self, count: int) -> None:
+        """Count bytes that came by another way."""
+        self._left -= count
+
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Return at most what is left of the body."""
         if len(data) <= self._left:

@@ -37,6 +37,13 @@ class Body(Protocol):
         """Return all pieces that are here, at least one, [] at the end. Raises ClientGone."""
         ...
 
+    async def pour(self, take: Callable[[memoryview], object]) -> int:
+        """Hand the next bytes to `take`, in a thread; return how many, 0 at the end.
+
+        Raises ClientGone, and what `take` raises.
+        """
+        ...
+
     def expected(self) -> int | None:
         """Return Content-Length, or None where it was not said (chunked)."""
         ...

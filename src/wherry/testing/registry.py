@@ -92,6 +92,10 @@ class MemoryUpload:
         """See the Protocol."""
         self._data += b"".join(pieces)
 
+    def sink(self) -> None:
+        """See the Protocol."""
+        return None
+
     async def cut(self, size: int) -> None:
         """See the Protocol."""
         del self._data[size:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from wherry.http.messages import Request, Response
+from wherry.http.threads import whole
 from wherry.model.errors import Full
 from wherry.model.ids import Digest
 from wherry.registry.names import is_repository
@@ -23,7 +24,6 @@ from wherry.registry.server.repositories import Repositories
 from wherry.registry.server.rights import PULL
 from wherry.registry.server.sessions import Session, Sessions
 from wherry.registry.server.targets import BlobAt, UploadAt, Uploads, parse_digest
-from wherry.registry.server.threads import whole
 
 _OCTETS: Final = "application/octet-stream"
 _MOST_SOURCES: Final = 10_000

@@ -14,26 +14,23 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from wherry.http.messages import FileSlice
+from wherry.http.threads import in_thread
 from wherry.kernel.durable import commit_file, full, sync_directory
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.registry.server.storage import Stored, Unfinished
-from wherry.registry.server.threads import in_thread
 
 ALGORITHMS: Final = ("sha256", "sha512")
 _OWNER: Final = ".owner"
 _WHERE: Final = "the registry's folder"
-# Below this a hand-over to a thread costs more than hashing and writing here.
-_WORTH_A_THREAD: Final = 64 << 10
 _READ: Final = 4 << 20
-_VECTORS: Final = 512  # IOV_MAX is 1024
 _FRESH: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -173,36 +170,33 @@ class FolderUpload:
 
     async def write(self, pieces: list[bytes]) -> None:
         """See the Protocol."""
-        if sum(map(len, pieces)) < _WORTH_A_THREAD:
-            self._write(pieces)
-        else:
-            await in_thread(lambda: self._write(pieces))
 
-    def _write(self, pieces: list[bytes]) -> None:
-        with full(_WHERE):
-            for first in range(0, len(pieces), _VECTORS):
-                self._write_all(pieces[first : first + _VECTORS])
-        failpoint("registry.after-write")
+        def take_all() -> None:
+            for piece in pieces:
+                self._take(memoryview(piece))
 
-    def _write_all(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            # OpenSSL lets go of the interpreter's lock for pieces of more than 2 KiB.
-            self._hash.update(piece)
-        wanted = sum(map(len, pieces))
+        await in_thread(take_all)
+
+    def sink(self) -> Callable[[memoryview], object]:
+        """See the Protocol."""
+        return self._take
+
+    def _take(self, piece: memoryview) -> None:
+        # Hashing and writing let go of the interpreter's lock, so uploads do not wait for each other.
+        self._hash.update(piece)
+        done = 0
         try:
-            done = os.pwritev(self._fd, pieces, self.size)
-            if done < wanted:
-                rest = memoryview(b"".join(pieces))[done:]
-                while rest:
-                    count = os.pwrite(self._fd, rest, self.size + done)
-                    done, rest = done + count, rest[count:]
+            with full(_WHERE):
+                while done < len(piece):
+                    done += os.pwrite(self._fd, piece[done:], self.size + done)
         except BaseException:
             self._hashed = None
             os.ftruncate(self._fd, self.size)
             raise
-        self.size += wanted
+        self.size += done
         if self._hashed is not None:
             self._hashed = self.size
+        failpoint("registry.after-write")
 
     async def cut(self, size: int) -> None:
         """See the Protocol."""

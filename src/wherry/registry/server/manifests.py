@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from wherry.http.messages import Request, Response, TooLarge
+from wherry.http.threads import whole
 from wherry.model.ids import Digest
 from wherry.registry.media import OCI_INDEX
 from wherry.registry.server.access import Gate, Visitor
@@ -22,7 +23,6 @@ from wherry.registry.server.repositories import Repositories, TagCondition, tag_
 from wherry.registry.server.rights import PULL
 from wherry.registry.server.sessions import STALL_SECONDS
 from wherry.registry.server.targets import ManifestAt, Referrers, Tags
-from wherry.registry.server.threads import whole
 
 _JSON: Final = "application/json"
 

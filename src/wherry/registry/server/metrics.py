@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from wherry.http.exposition import CONTENT_TYPE, Histogram, family, labelled
+
+__all__ = ["BUCKETS", "CONTENT_TYPE", "Metrics"]
 _PREFIX: Final = "wherry_registry_"
 BUCKETS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 """Seconds until an answer begins."""
@@ -25,37 +27,32 @@ class Metrics:
         """What the collector removed: manifests, links, blobs, bytes; and how often it ran."""
         self.expired = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-        self._seconds = 0.0
-        self._buckets = [0] * len(BUCKETS)
-        self._count = 0
+        self._seconds = Histogram(BUCKETS)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer that began after `seconds`."""
         self.requests[method, route, status] += 1
-        self._seconds += seconds
-        self._count += 1
-        for at, bound in enumerate(BUCKETS):
-            if seconds <= bound:
-                self._buckets[at] += 1
+        self._seconds.observe(seconds)
 
     def render(self) -> str:
         """Return all of it as text."""
         lines: list[str] = []
-        lines += _family(
-            "requests_total",
+        lines += family(
+            _PREFIX + "requests_total",
             "counter",
             "Requests answered.",
             (
-                (f'{{method="{method}",route="{route}",status="{status}"}}', count)
+                (labelled(method=method, route=route, status=str(status)), count)
                 for (method, route, status), count in sorted(self.requests.items())
             ),
         )
-        lines += self._histogram()
-        lines += _family(
-            "swept_total",
+        text = "Seconds until the answer began."
+        lines += family(_PREFIX + "request_seconds", "histogram", text, self._seconds.samples())
+        lines += family(
+            _PREFIX + "swept_total",
             "counter",
             "What garbage collection removed, and its runs.",
-            ((f'{{what="{what}"}}', count) for what, count in sorted(self.swept.items())),
+            ((labelled(what=what), count) for what, count in sorted(self.swept.items())),
         )
         for name, text, value in (
             ("received_bytes_total", "Bytes of blobs received.", self.received),
@@ -67,26 +64,7 @@ class Metrics:
             ),
             ("expired_uploads_total", "Unfinished uploads removed.", self.expired),
         ):
-            lines += _family(name, "counter", text, [("", value)])
+            lines += family(_PREFIX + name, "counter", text, [("", value)])
         for name, (text, ask) in self.gauges.items():
-            lines += _family(name, "gauge", text, [("", ask())])
+            lines += family(_PREFIX + name, "gauge", text, [("", ask())])
         return "\n".join(lines) + "\n"
-
-    def _histogram(self) -> list[str]:
-        samples: list[tuple[str, float]] = [
-            (f'_bucket{{le="{bound:g}"}}', count)
-            for bound, count in zip(BUCKETS, self._buckets, strict=True)
-        ]
-        samples += [
-            ('_bucket{le="+Inf"}', self._count),
-            ("_sum", self._seconds),
-            ("_count", self._count),
-        ]
-        return _family("request_seconds", "histogram", "Seconds until the answer began.", samples)
-
-
-def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> list[str]:
-    full = _PREFIX + name
-    lines = [f"# HELP {full} {text}", f"# TYPE {full} {kind}"]
-    lines += [f"{full}{labels} {value:.10g}" for labels, value in samples]
-    return lines

@@ -33,7 +33,7 @@ from wherry.registry.server.settings import Settings, parse_settings, render_hel
 
 log = logging.getLogger(__name__)
 
-_THREADS: Final = 16
+_THREADS: Final = 8
 _GRACE: Final = 20.0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wherry.http.threads import in_thread
 from wherry.kernel.durable import full, sync_directory, write_file
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Internal
-from wherry.registry.server.threads import in_thread
 
 
 class FolderRecords:

@@ -23,9 +23,9 @@ from wherry.kernel.failpoints import failpoint
 from wherry.model.ids import Digest
 from wherry.registry.server.documents import Document, Needed, parse_document
 from wherry.registry.server.faults import Code, Fault, Faults
+from wherry.registry.server.locks import KeyedLocks
 from wherry.registry.server.retention import Retention
 from wherry.registry.server.storage import Blobs, Records
-from wherry.registry.server.threads import KeyedLocks
 
 _MISSING_NAMED: Final = 50
 """How many missing blobs an answer lists."""

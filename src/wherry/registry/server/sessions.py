@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from wherry.http.messages import Body
+from wherry.http.threads import whole
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.registry.server.faults import Code, Fault
@@ -20,10 +21,13 @@ from wherry.registry.server.folder import new_upload
 from wherry.registry.server.ranges import Span, render_progress
 from wherry.registry.server.repositories import Repositories
 from wherry.registry.server.storage import Upload, UploadStore
-from wherry.registry.server.threads import whole
 
 STALL_SECONDS: Final = 60.0
 """How long a client may send nothing in the middle of a body."""
+
+
+class _TooMuch(Exception):
+    """More came than was said, or than there is room for."""
 
 
 class Session:
@@ -68,18 +72,45 @@ class Session:
         start = self.upload.size
         self._check(body.expected(), span, limit)
         most = limit if span is None else min(limit, start + span.count)
-        while pieces := await _pieces(body):
-            if self.upload.size + sum(map(len, pieces)) > most:
-                await self.upload.cut(start)
-                raise self._too_long(span, limit)
-            await self.upload.write(pieces)
-            self.touched = time.monotonic()
+        try:
+            while await self._take_some(body, most):
+                self.touched = time.monotonic()
+        except _TooMuch:
+            await self.upload.cut(start)
+            raise self._too_long(span, limit) from None
         if span is not None and self.upload.size != start + span.count:
             came = self.upload.size - start
             await self.upload.cut(start)
             raise Fault(
                 Code.SIZE_INVALID, f"Content-Range says {span.count} bytes, {came} were sent"
             )
+
+    async def _take_some(self, body: Body, most: int) -> int:
+        """Append what comes next; return how many bytes, 0 at the end. Raises _TooMuch, Fault."""
+        sink = self.upload.sink()
+
+        def take(piece: memoryview) -> None:
+            if self.upload.size + len(piece) > most:
+                raise _TooMuch
+            assert sink is not None
+            sink(piece)
+
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                if sink is not None:
+                    return await body.pour(take)
+                pieces = await body.read_pieces()
+        except TimeoutError:
+            raise Fault(
+                Code.BLOB_UPLOAD_INVALID,
+                f"no byte came for {STALL_SECONDS:.0f} seconds",
+                status=408,
+            ) from None
+        size = sum(map(len, pieces))
+        if self.upload.size + size > most:
+            raise _TooMuch
+        await self.upload.write(pieces)
+        return size
 
     def _check(self, expected: int | None, span: Span | None, limit: int) -> None:
         start = self.upload.size
@@ -118,16 +149,6 @@ class Session:
             ("Range", render_progress(self.upload.size)),
             ("Docker-Upload-UUID", self.name),
         )
-
-
-async def _pieces(body: Body) -> list[bytes]:
-    try:
-        async with asyncio.timeout(STALL_SECONDS):
-            return await body.read_pieces()
-    except TimeoutError:
-        raise Fault(
-            Code.BLOB_UPLOAD_INVALID, f"no byte came for {STALL_SECONDS:.0f} seconds", status=408
-        ) from None
 
 
 class Sessions:

@@ -8,7 +8,7 @@ rest; each implementation passes it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,10 @@ class Upload(Protocol):
 
     async def write(self, pieces: list[bytes]) -> None:
         """Append. Raises Full."""
+        ...
+
+    def sink(self) -> Callable[[memoryview], object] | None:
+        """Return what appends as `write` does, but in the caller's thread; None where only `write` can."""
         ...
 
     async def cut(self, size: int) -> None:

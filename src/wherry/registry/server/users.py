@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wherry.http.threads import in_thread
 from wherry.kernel.passwords import matches
 from wherry.model.errors import Invalid
-from wherry.registry.server.threads import in_thread
 
 _AT_ONCE: Final = 2
 _REMEMBERED: Final = 10_000

@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
 from wherry.supervisor.logs.find import Place, find_since, find_tail, starts_line
 from wherry.supervisor.logs.render import Renderer
@@ -35,9 +36,13 @@ _LOOK_BACK = 4096
 class LogReader:
     """The log in `directory`. `raw` is for terminals: no frames."""
 
-    def __init__(self, directory: str | os.PathLike[str], *, raw: bool = False) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], *, raw: bool = False, details: bytes = b""
+    ) -> None:
+        """`details` come before each line, after its timestamp."""
         self._directory = os.fspath(directory)
         self._raw = raw
+        self._details = details
 
     def read(
         self,
@@ -68,7 +73,7 @@ class LogReader:
         """Return the same as something that can be read on."""
         wanted = {OUT: stdout, ERR: stderr and not self._raw}
         streams = frozenset(stream for stream in STREAMS if wanted[stream])
-        renderer = Renderer(raw=self._raw, timestamps=timestamps)
+        renderer = Renderer(raw=self._raw, timestamps=timestamps, details=self._details)
         log = LogTail(self._directory, streams, renderer, until_ns)
         try:
             log.place(since_ns, tail)
@@ -78,11 +83,20 @@ class LogReader:
         return log
 
 
+class Rendering(Protocol):
+    """What becomes of the pieces; see `render.Renderer`."""
+
+    @property
+    def stamps(self) -> bool: ...
+    def render(self, stream: int, at: int, data: bytes) -> bytes: ...
+    def render_loss(self, at: int, count: int) -> bytes: ...
+
+
 class LogTail:
     """A place in a log, and how to go on from it."""
 
     def __init__(
-        self, directory: str, streams: frozenset[int], renderer: Renderer, until: int
+        self, directory: str, streams: frozenset[int], renderer: Rendering, until: int
     ) -> None:
         self._directory = directory
         self._streams = streams

@@ -32,20 +32,22 @@ class Stamp:
 class Renderer:
     """Turns pieces into frames (raw: plain bytes). Knows for each stream whether it is inside a line."""
 
-    def __init__(self, *, raw: bool, timestamps: bool) -> None:
+    def __init__(self, *, raw: bool, timestamps: bool, details: bytes = b"") -> None:
         self._raw = raw
+        self._details = details
         self._stamp = Stamp() if timestamps else None
         self._inside: dict[int, bool] = {OUT: False, ERR: False}
 
     @property
     def stamps(self) -> bool:
-        """Whether lines get timestamps."""
-        return self._stamp is not None
+        """Whether lines get something before them."""
+        return self._stamp is not None or bool(self._details)
 
     def render(self, stream: int, at: int, data: bytes) -> bytes:
         """Return what is sent for `data`, which came at time `at`."""
-        if self._stamp is not None:
-            stamp = self._stamp.render(at) + b" "
+        if self.stamps:
+            stamp = self._stamp.render(at) + b" " if self._stamp is not None else b""
+            stamp += self._details
             head = b"" if self._inside[stream] else stamp
             self._inside[stream] = not data.endswith(b"\n")
             data = head + data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable
 
 T = TypeVar("T")
 
@@ -39,25 +34,3 @@ async def _to_the_end(future: asyncio.Future[T]) -> T:
         if not future.cancelled():
             future.exception()
         raise
-
-
-class KeyedLocks:
-    """One lock for each key in use."""
-
-    def __init__(self) -> None:
-        self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Hashable) -> AsyncGenerator[None]:
-        """Hold the lock of `key` inside the block."""
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        self._locks[key] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = lock, users - 1

@@ -1,0 +1,203 @@
+"""`--log-opt` of the drivers that send elsewhere, checked and resolved. Messages are Docker's. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from wherry.containers.shipping.gelf import COMPRESSIONS
+from wherry.containers.shipping.syslog import FORMATS, facility_number
+from wherry.model.errors import Invalid
+
+DRIVERS = ("syslog", "gelf", "fluentd", "journald")
+DEFAULT_TAG = "{{.ID}}"
+_COMMON = frozenset(
+    "labels labels-regex env env-regex tag mode max-buffer-size cache-disabled cache-max-size "
+    "cache-max-file cache-compress".split()
+)
+_OWN: dict[str, frozenset[str]] = {
+    "syslog": frozenset(
+        "syslog-address syslog-facility syslog-format syslog-tls-ca-cert syslog-tls-cert "
+        "syslog-tls-key syslog-tls-skip-verify".split()
+    ),
+    "gelf": frozenset(
+        "gelf-address gelf-compression-type gelf-compression-level gelf-tcp-max-reconnect "
+        "gelf-tcp-reconnect-delay".split()
+    ),
+    "fluentd": frozenset(
+        "fluentd-address fluentd-async fluentd-async-connect fluentd-async-reconnect-interval "
+        "fluentd-buffer-limit fluentd-retry-wait fluentd-max-retries fluentd-request-ack "
+        "fluentd-sub-second-precision fluentd-write-timeout fluentd-read-timeout".split()
+    ),
+    "journald": frozenset(),
+}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|m|h))+")
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where messages go: `scheme` is udp, tcp, tcp+tls, unix or unixgram."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+def check(driver: str, options: dict[str, str]) -> None:
+    """Raise Invalid for an option that `driver` does not have, or a value that it does not take."""
+    for name in options:
+        if name not in _OWN[driver] and name not in _COMMON:
+            raise Invalid(f"unknown log opt '{name}' for {driver} log driver")
+    for name in ("labels-regex", "env-regex"):
+        try:
+            re.compile(options.get(name, ""))
+        except re.error as error:
+            raise Invalid(f"invalid log opt {name}: {error}") from None
+    match driver:
+        case "syslog":
+            _check_syslog(options)
+        case "gelf":
+            _check_gelf(options)
+        case "fluentd":
+            _check_fluentd(options)
+        case _:
+            return
+
+
+def destination(driver: str, options: dict[str, str]) -> Destination:
+    """Return where `driver` sends to; the options have been checked."""
+    match driver:
+        case "syslog":
+            return _syslog_address(options.get("syslog-address", ""))
+        case "gelf":
+            return _gelf_address(options.get("gelf-address", ""))
+        case "fluentd":
+            return _fluentd_address(options.get("fluentd-address", ""))
+        case _:
+            from wherry.containers.shipping.journald import SOCKET
+
+            return Destination("unixgram", path=SOCKET)
+
+
+def truth(options: dict[str, str], name: str) -> bool:
+    """Return a boolean option's value, False where it is not given. Raises Invalid."""
+    text = options.get(name, "")
+    if text.lower() in ("", "0", "f", "false"):
+        return False
+    if text.lower() in ("1", "t", "true"):
+        return True
+    raise Invalid(f'{name}: strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+def seconds(options: dict[str, str], name: str, default: float) -> float:
+    """Return a duration in seconds. Raises Invalid."""
+    text = options.get(name, "")
+    if not text:
+        return default
+    if not _DURATION.fullmatch(text):
+        raise Invalid(f'time: invalid duration "{text}"')
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
+
+
+def number(options: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+    """Return a whole number between bounds. Raises Invalid."""
+    text = options.get(name, "")
+    if not text:
+        return default
+    try:
+        found = int(text)
+    except ValueError:
+        found = least - 1
+    if not least <= found <= most:
+        raise Invalid(f'unknown value "{text}" for log opt "{name}"')
+    return found
+
+
+def _check_syslog(options: dict[str, str]) -> None:
+    _syslog_address(options.get("syslog-address", ""))
+    if facility_number(options.get("syslog-facility", "daemon")) is None:
+        raise Invalid("invalid syslog facility")
+    if options.get("syslog-format", "") not in FORMATS:
+        raise Invalid("Invalid syslog format", hint="rfc3164, rfc5424 or rfc5424micro")
+
+
+def _syslog_address(text: str) -> Destination:
+    if not text:
+        return Destination("unixgram", path="/dev/log")
+    scheme, _, rest = text.partition("://")
+    if not rest:
+        raise Invalid("unsupported scheme: ''")
+    if scheme in ("unix", "unixgram"):
+        return Destination(scheme, path=rest)
+    if scheme not in ("udp", "tcp", "tcp+tls"):
+        raise Invalid(f"unsupported scheme: '{scheme}'")
+    host, port = _place(text, rest, 6514 if scheme == "tcp+tls" else 514)
+    return Destination(scheme, host, port)
+
+
+def _check_gelf(options: dict[str, str]) -> None:
+    place = _gelf_address(options.get("gelf-address", ""))
+    compression = options.get("gelf-compression-type", "gzip")
+    if place.scheme == "tcp" and (
+        "gelf-compression-type" in options or "gelf-compression-level" in options
+    ):
+        raise Invalid("compression is only supported on UDP")  # fmt: skip
+    if place.scheme == "udp" and any(name.startswith("gelf-tcp-") for name in options):
+        raise Invalid("gelf-tcp-max-reconnect/reconnect-delay is only valid for TCP")
+    if compression not in COMPRESSIONS:
+        raise Invalid(
+            f'unknown value "{compression}" for log opt "gelf-compression-type" for gelf log driver'
+        )
+    number(options, "gelf-compression-level", 1, -1, 9)
+    number(options, "gelf-tcp-max-reconnect", 3, 0, 1 << 31)
+    number(options, "gelf-tcp-reconnect-delay", 1, 0, 1 << 31)
+
+
+def _gelf_address(text: str) -> Destination:
+    if not text:
+        raise Invalid("gelf-address is a required parameter")
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("udp", "tcp"):
+        raise Invalid("gelf: endpoint needs to be TCP or UDP")
+    host, port = _place(text, rest, 12201)
+    return Destination(scheme, host, port)
+
+
+def _check_fluentd(options: dict[str, str]) -> None:
+    _fluentd_address(options.get("fluentd-address", ""))
+    for name in ("fluentd-retry-wait", "fluentd-async-reconnect-interval", "fluentd-write-timeout"):
+        seconds(options, name, 0)
+    for name in ("fluentd-async", "fluentd-sub-second-precision", "fluentd-request-ack"):
+        truth(options, name)
+    number(options, "fluentd-max-retries", 1 << 30, 0, 1 << 31)
+
+
+def _fluentd_address(text: str) -> Destination:
+    text = text or "127.0.0.1:24224"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "tcp", text
+    if scheme == "unix":
+        return Destination("unix", path=rest)
+    if scheme not in ("tcp", "tls"):
+        raise Invalid(f"invalid fluentd-address ({text}): unsupported scheme: '{scheme}'")
+    host, port = _place(text, rest, 24224)
+    return Destination("tcp+tls" if scheme == "tls" else "tcp", host, port)
+
+
+def _place(text: str, rest: str, default: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise Invalid(f"invalid address {text!r}: {error}") from None
+    if not host or parts.path:
+        raise Invalid(f"invalid address {text!r}", hint="tcp://HOST:PORT")
+    return host, default if port is None else port
