@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.engine.boxes import Boxes, eventually
+from tests.engine.conftest import HOST
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
 
@@ -62,14 +63,20 @@ Listen = Callable[..., Collector]
 
 
 @pytest.fixture
-def collector() -> Iterator[Listen]:
-    """`collector("udp")`, `collector("tcp", port)`, `collector("unixgram", path)`."""
+def collector(request: pytest.FixtureRequest) -> Iterator[Listen]:
+    """`collector("udp")`, `collector("tcp", port)`, `collector("unixgram", path)`: on the engine's host.
+
+    With `here=True` it is on the machine.
+    """
+    engine: Engine | None = None if HOST else request.getfixturevalue("engine")
     made: list[Collector] = []
 
-    def listen(kind: str, place: int | str = 0) -> Collector:
+    def listen(kind: str, place: int | str = 0, *, here: bool = False) -> Collector:
         family = socket.AF_UNIX if kind == "unixgram" else socket.AF_INET
         stream = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
-        listener = socket.socket(family, stream)
+        network = engine.network if engine is not None and not here else None
+        with network.inside() if network is not None else contextlib.nullcontext():
+            listener = socket.socket(family, stream)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         address: Any = place if family == socket.AF_UNIX else ("127.0.0.1", place)
         listener.bind(address)
@@ -208,10 +215,10 @@ def test_a_killed_daemon_goes_on_where_it_was(
     wherry_for: Callable[[Engine], Client],
     collector: Listen,
 ) -> None:
-    engine = new_engine()
+    engine = new_engine(on_the_machine=True)
     docker = docker_for(engine)
     wherry_for(engine)("image", "bootstrap", "busybox")
-    tcp = collector("tcp")
+    tcp = collector("tcp", here=True)
     docker(
         *("run", "-d", "--name", "box", "--network", "none", "--log-driver", "gelf", "--log-opt"),
         *(f"gelf-address=tcp://127.0.0.1:{tcp.port}", "busybox", "sh", "-c"),

@@ -37,7 +37,9 @@ def test_metrics_tell_of_containers_requests_and_the_process(
     wherry_for: Callable[[Engine], Client],
 ) -> None:
     port = _free_port()
-    engine = new_engine("--metrics-addr", f"127.0.0.1:{port}", "--log-format", "json")
+    engine = new_engine(
+        "--metrics-addr", f"127.0.0.1:{port}", "--log-format", "json", on_the_machine=True
+    )
     wherry_for(engine)("image", "bootstrap", "busybox")
     docker = docker_for(engine)
     docker("run", "-d", "--network", "none", "busybox", "sleep", "600")

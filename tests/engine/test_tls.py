@@ -67,7 +67,7 @@ def remote(nothing_left: None, certificates: Certificates) -> Iterator[Remote]:
         *("-H", f"tcp://127.0.0.1:{port}", "--tlsverify", "--tlscacert", certificates.ca),
         *("--tlscert", cert, "--tlskey", key),
     )
-    with Engine(*options) as engine:
+    with Engine.on_the_machine(*options) as engine:
         Client([script("wherry")], engine.host, engine.root)("image", "bootstrap", "busybox")
         yield Remote(engine, port, certificates)
 
