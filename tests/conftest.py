@@ -52,14 +52,11 @@ def engine(nothing_left: None) -> Iterator[Engine]:
 def new_engine(nothing_left: None) -> Iterator[Callable[..., Engine]]:
     """A function that starts another private engine (its arguments: more options of wherryd).
 
-    `host=` is a host of the test's to start it on, `on_the_machine=True` gives it the machine's network
-    and no bridge. All of them are gone when the test ends.
+    `host=` is a host of the test's to start it on. All of them are gone when the test ends.
     """
     with ExitStack() as stack:
 
-        def make(*options: str, host: Host | None = None, on_the_machine: bool = False) -> Engine:
-            if on_the_machine:
-                return stack.enter_context(Engine.on_the_machine(*options))
+        def make(*options: str, host: Host | None = None) -> Engine:
             return stack.enter_context(Engine(*options, host=host))
 
         yield make

@@ -183,6 +183,7 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
         Invalid,
         "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
     ),
+    ({"log": log("json-file", tag="{{.No}}")}, Invalid, "log-opt tag: there is no field No"),
     (
         {"oom_score_adj": 5000},
         Invalid,

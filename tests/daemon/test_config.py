@@ -146,9 +146,9 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     ("words", "document"),
     [
         ("", {"registry-mirrors": ["https://x"]}),
-        ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
         ("", {"experimental": True}),
-        ("--log-driver syslog", None),
+        ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
+        ("--log-driver splunk", None),
         ("--userns-remap me", None),
         ("-s btrfs", None),
     ],

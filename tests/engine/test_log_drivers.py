@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from tests.engine.boxes import Boxes, eventually
-from tests.engine.conftest import HOST
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
 
@@ -62,21 +61,29 @@ class Collector:
 Listen = Callable[..., Collector]
 
 
-@pytest.fixture
-def collector(request: pytest.FixtureRequest) -> Iterator[Listen]:
-    """`collector("udp")`, `collector("tcp", port)`, `collector("unixgram", path)`: on the engine's host.
+@pytest.fixture(scope="module")
+def neighbour(nothing_left: None, wherry_for: Callable[[Engine], Client]) -> Iterator[Engine]:
+    """An engine on the machine's own network, where the collectors are."""
+    with Engine.on_the_machine() as engine:
+        wherry_for(engine)("image", "bootstrap", "busybox")
+        yield engine
 
-    With `here=True` it is on the machine.
-    """
-    engine: Engine | None = None if HOST else request.getfixturevalue("engine")
+
+@pytest.fixture
+def boxes(neighbour: Engine, docker_for: Callable[[Engine], Client]) -> Iterator[Boxes]:
+    with Boxes(docker_for(neighbour), "busybox") as boxes:
+        yield boxes
+
+
+@pytest.fixture
+def collector() -> Iterator[Listen]:
+    """`collector("udp")`, `collector("tcp", port)`, `collector("unixgram", path)`."""
     made: list[Collector] = []
 
-    def listen(kind: str, place: int | str = 0, *, here: bool = False) -> Collector:
+    def listen(kind: str, place: int | str = 0) -> Collector:
         family = socket.AF_UNIX if kind == "unixgram" else socket.AF_INET
         stream = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
-        network = engine.network if engine is not None and not here else None
-        with network.inside() if network is not None else contextlib.nullcontext():
-            listener = socket.socket(family, stream)
+        listener = socket.socket(family, stream)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         address: Any = place if family == socket.AF_UNIX else ("127.0.0.1", place)
         listener.bind(address)
@@ -210,17 +217,21 @@ def test_the_last_lines_of_a_removed_container_arrive(boxes: Boxes, collector: L
 
 
 def test_a_killed_daemon_goes_on_where_it_was(
-    new_engine: Callable[..., Engine],
-    docker_for: Callable[[Engine], Client],
-    wherry_for: Callable[[Engine], Client],
-    collector: Listen,
+    neighbour: Engine, boxes: Boxes, collector: Listen
 ) -> None:
-    engine = new_engine(on_the_machine=True)
-    docker = docker_for(engine)
-    wherry_for(engine)("image", "bootstrap", "busybox")
-    tcp = collector("tcp", here=True)
-    docker(
-        *("run", "-d", "--name", "box", "--network", "none", "--log-driver", "gelf", "--log-opt"),
+    engine, tcp = neighbour, collector("tcp")
+    boxes.docker(
+        *(
+            "run",
+            "-d",
+            "--name",
+            boxes.name(),
+            "--network",
+            "none",
+            "--log-driver",
+            "gelf",
+            "--log-opt",
+        ),
         *(f"gelf-address=tcp://127.0.0.1:{tcp.port}", "busybox", "sh", "-c"),
         "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo line $n; usleep 5000; done; sleep 600",
     )

@@ -32,14 +32,22 @@ def _read(port: int, path: str = "/metrics") -> tuple[int, str]:
 
 
 def test_metrics_tell_of_containers_requests_and_the_process(
-    new_engine: Callable[..., Engine],
+    nothing_left: None,
     docker_for: Callable[[Engine], Client],
     wherry_for: Callable[[Engine], Client],
 ) -> None:
     port = _free_port()
-    engine = new_engine(
-        "--metrics-addr", f"127.0.0.1:{port}", "--log-format", "json", on_the_machine=True
-    )
+    options = ("--metrics-addr", f"127.0.0.1:{port}", "--log-format", "json")
+    with Engine.on_the_machine(*options) as engine:
+        _check(engine, port, docker_for, wherry_for)
+
+
+def _check(
+    engine: Engine,
+    port: int,
+    docker_for: Callable[[Engine], Client],
+    wherry_for: Callable[[Engine], Client],
+) -> None:
     wherry_for(engine)("image", "bootstrap", "busybox")
     docker = docker_for(engine)
     docker("run", "-d", "--network", "none", "busybox", "sleep", "600")

@@ -238,10 +238,10 @@ class Assembly:
             facts=host,
             platform=settings.platform,
             log_default=settings.log_default,
+            check_logs=self._shipping.check,
             networking=cabling,
             host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
             dns=settings.dns,
-            check_logs=self._shipping.check,
             furnisher=furnisher,
             volumes=self.volumes,
         )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from wherry.containers.shipping import options as shipping
+from wherry.containers.shipping.entries import check_tag
 from wherry.model.containers import LogConfig, Pairs
 from wherry.model.errors import Invalid, Unsupported
 
@@ -49,6 +50,7 @@ def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
             hint=f"the drivers are {', '.join(DRIVERS)}",
         )
     _check_mode(options)
+    check_tag(options.get("tag", ""))
     if driver in shipping.DRIVERS:
         shipping.check(driver, options)
         size = _size_of(options, "cache-max-size", _CACHE_SIZE)

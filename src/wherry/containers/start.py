@@ -96,10 +96,10 @@ class Starter:
         facts: HostFacts,
         platform: Platform,
         log_default: LogConfig,
+        check_logs: Callable[[Container], Awaitable[None]],
         networking: Networking,
         host_gateways: Callable[[], Sequence[str]],
         dns: hostfiles.DnsDefaults,
-        check_logs: Callable[[Container], Awaitable[None]],
         furnisher: Furnisher,
         volumes: Volumes,
     ) -> None:

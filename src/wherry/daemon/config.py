@@ -16,6 +16,7 @@ from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
 
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
+LOG_DRIVERS = ("json-file", "local", "none", "syslog", "gelf", "fluentd", "journald")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -312,7 +313,7 @@ def _check_level(config: Config, _: Mapping[str, Value]) -> None:
 
 
 def _check_driver(config: Config, values: Mapping[str, Value]) -> None:
-    if config.log_driver not in ("json-file", "local", "none"):
+    if config.log_driver not in LOG_DRIVERS:
         raise Unsupported(
             f"log driver {config.log_driver} is not in this version of wherry",
             hint="json-file, local and none are",

@@ -48,7 +48,7 @@ OPTIONS = (
     Option("config-file", Kind.TEXT, "Configuration file (/etc/wherry/daemon.json)"),
     Option("group", Kind.TEXT, "Group that may use the unix socket", "group", "G"),
     Option("log-level", Kind.TEXT, "debug, info, warn, error, fatal", "log-level", "l", True),
-    Option("log-driver", Kind.TEXT, "Containers' default: json-file, local, none", "log-driver"),
+    Option("log-driver", Kind.TEXT, "Containers' default log driver", "log-driver"),
     Option("log-opt", Kind.PAIRS, "Containers' default log options", "log-opts"),
     Option("log-format", Kind.TEXT, "The daemon's own log: text or json", "log-format"),
     Option("metrics-addr", Kind.TEXT, "HOST:PORT for Prometheus to ask", "metrics-addr"),
@@ -116,5 +116,5 @@ NOT_YET = frozenset(
     "max-download-attempts network-control-plane-mtu no-new-privileges no-proxy "
     "node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors runtimes "
     "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
-    "userland-proxy-path validate".split()
+    " userland-proxy-path validate".split()
 )

@@ -146,13 +146,13 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             networks=assembly.networks,
             volumes=assembly.volumes,
             events=events,
+            registry=registry,
             engine=Engine(
                 facts,
                 lambda: storage.containers,
                 lambda: len(storage.images.ids()),
                 running.fabric.warnings,
             ),
-            registry=registry,
         ),
         (storage.database.close, *running.closing(), registry.close),
     )

@@ -58,11 +58,16 @@ def origin_of(container: Container, options: dict[str, str], default_tag: str) -
     )
 
 
+TAG_FIELDS = (
+    *("Command", "DaemonName", "FullID", "FullName", "ID", "ImageFullID", "ImageFullName"),
+    *("ImageID", "ImageName", "Name"),
+)
 _FIELD = re.compile(r"\{\{\s*\.?(\w+)\s*\}\}")
 
 
 def render_tag(template: str, container: Container) -> str:
     """Return a tag such as `{{.ImageName}}/{{.Name}}/{{.ID}}` filled in. Raises Invalid."""
+    check_tag(template)
     image = str(container.image_id)
     values = {
         "ID": container.id[:12],
@@ -77,19 +82,19 @@ def render_tag(template: str, container: Container) -> str:
         "DaemonName": "wherry",
     }
 
-    def fill(found: re.Match[str]) -> str:
-        try:
-            return values[found[1]]
-        except KeyError:
+    return _FIELD.sub(lambda found: values[found[1]], template)
+
+
+def check_tag(template: str) -> None:
+    """Raise Invalid for what is no template of a tag."""
+    for found in _FIELD.finditer(template):
+        if found[1] not in TAG_FIELDS:
             raise Invalid(
                 f"log-opt tag: there is no field {found[1]} in {template!r}",
-                hint=f"there are {', '.join(sorted(values))}",
-            ) from None
-
-    out = _FIELD.sub(fill, template)
-    if "{{" in out:
+                hint=f"there are {', '.join(TAG_FIELDS)}",
+            )
+    if "{{" in _FIELD.sub("", template):
         raise Invalid(f"log-opt tag: {template!r} is no template", hint="{{.Name}}/{{.ID}}")
-    return out
 
 
 def extra_attributes(container: Container, options: dict[str, str]) -> Pairs:
