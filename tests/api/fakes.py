@@ -8,12 +8,27 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.api.services import Services
+from wherry.build.files import Exporter
+from wherry.build.service import CacheRecord
+from wherry.build.service import Pruned as BuildPruned
 from wherry.containers.network_store import NoSuchNetwork
+from wherry.model.build import (
+    BuildRequest,
+    BuildWarning,
+    ContextRef,
+    Finished,
+    SecretSource,
+    StepDone,
+    StepFailed,
+    StepRef,
+    StepStarted,
+)
+from wherry.model.build import Progress as BuildProgress
 from wherry.model.containers import (
     Container,
     ContainerSpec,
@@ -21,7 +36,14 @@ from wherry.model.containers import (
     RestartPolicy,
     Status,
 )
-from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, StartFailed
+from wherry.model.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    StartFailed,
+    WherryError,
+)
 from wherry.model.events import Event
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer
@@ -684,6 +706,100 @@ class FakeRegistry:
         return running
 
 
+class FakeBuilds:
+    """Builds nothing, in three steps; what it was asked is kept."""
+
+    def __init__(self) -> None:
+        self.requests: list[BuildRequest] = []
+        self.cancelled: list[str] = []
+        self.error: WherryError | None = None
+
+    async def build(
+        self, request: BuildRequest, *, secrets: SecretSource, exporter: Exporter | None = None
+    ) -> AsyncGenerator[BuildProgress]:
+        """Tell of one step and its end."""
+        self.requests.append(request)
+        step = StepRef(1, "FROM scratch", number=1, total=1)
+        yield StepStarted(step, 1)
+        if self.error is not None:
+            yield StepFailed(step, 2, str(self.error))
+            raise self.error
+        for name in request.secrets:
+            value = await secrets.secret(name)
+            yield BuildWarning("", f"{name}={'' if value is None else value.decode()}")
+        yield StepDone(step, 2, "sha256:" + "1" * 64)
+        yield Finished("sha256:" + "2" * 64, names=request.tags)
+
+    def cancel(self, build_id: str) -> None:
+        """Note it."""
+        self.cancelled.append(build_id)
+
+    async def disk_usage(self) -> list[CacheRecord]:
+        """Return one record."""
+        return [CacheRecord("r", "regular", "RUN x", 5, 1, 2)]
+
+    async def prune(
+        self,
+        *,
+        filters: Filters,
+        everything: bool = False,
+        keep_bytes: int | None = None,
+        max_used: int | None = None,
+        min_free: int | None = None,
+    ) -> BuildPruned:
+        """Remove nothing."""
+        del filters, everything, keep_bytes, max_used, min_free
+        return BuildPruned()
+
+
+class FakeContexts:
+    """One context with one Dockerfile."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {"Dockerfile": b"FROM scratch\n"}
+        self.released: list[ContextRef] = []
+
+    async def receive(self, body: ByteSource) -> str:
+        """Swallow the body."""
+        while await body.read():
+            pass
+        return "tree"
+
+    async def known(self, digest: str) -> str:
+        """Return the tree of one digest."""
+        return "tree" if digest == "known" else ""
+
+    async def begin_sync(self, key: str, manifest: bytes) -> tuple[str, str, tuple[int, ...]]:
+        """Want the first entry."""
+        del key, manifest
+        return "", "sync", (0,)
+
+    async def finish_sync(self, sync: str, body: ByteSource) -> str:
+        """Take it."""
+        del sync
+        return await self.receive(body)
+
+    async def prepare(self, ref: ContextRef) -> ContextRef:
+        """Return it as it is."""
+        return ref
+
+    async def read(self, ref: ContextRef, path: str) -> bytes:
+        """Return a file."""
+        if path not in self.files:
+            raise NotFound("file in the build context", path)
+        return self.files[path]
+
+    async def release(self, ref: ContextRef) -> None:
+        """Note it."""
+        self.released.append(ref)
+
+    async def write_output(self, *_: object) -> None:
+        """Write nothing."""
+
+    async def push(self, *_: object) -> None:
+        """Push nothing."""
+
+
 def fake_services() -> Services:
     """Return fresh fakes."""
     return Services(
@@ -695,4 +811,6 @@ def fake_services() -> Services:
         FakeEvents(),
         FakeEngine(),
         registry=FakeRegistry(),
+        builds=FakeBuilds(),
+        contexts=FakeContexts(),
     )

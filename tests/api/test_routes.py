@@ -75,7 +75,6 @@ def test_no_two_routes_are_the_same(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/build"),
         ("POST", "/session"),
         ("POST", "/swarm/init"),
         ("POST", "/plugins/pull"),

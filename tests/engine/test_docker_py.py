@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
-from docker.types import Mount, Ulimit
+from docker.types import IPAMConfig, IPAMPool, Mount, Ulimit
 
 from tests.engine.boxes import Boxes, eventually
 from tests.engine.tars import file, tar_of
@@ -324,3 +324,47 @@ def test_df(client: Client) -> None:
     usage = client.df()
     assert usage["LayersSize"] > 0
     assert any(image["Id"].startswith("sha256:") for image in usage["Images"])
+
+
+def test_networks(client: Client, busybox: str, boxes: Boxes) -> None:
+    pool = IPAMPool(subnet="10.212.7.0/24", gateway="10.212.7.254")
+    network = client.networks.create(
+        boxes.name(),
+        driver="bridge",
+        ipam=IPAMConfig(pool_configs=[pool]),
+        labels={"mine": "1"},
+        check_duplicate=True,
+        enable_ipv6=False,
+    )
+    try:
+        assert network in client.networks.list(filters={"label": "mine"})
+        assert client.networks.get(network.id).attrs["IPAM"]["Config"] == [
+            {"Subnet": "10.212.7.0/24", "Gateway": "10.212.7.254"}
+        ]
+        box = client.containers.run(
+            busybox, ["sleep", "60"], name=boxes.name(), detach=True, network=network.name,
+            ports={"80/tcp": None, "81/udp": ("127.0.0.1", None)},
+        )  # fmt: skip
+        box.reload()
+        assert set(box.ports) == {"80/tcp", "81/udp"}
+        assert box.ports["81/udp"][0]["HostIp"] == "127.0.0.1"
+        other = client.containers.run(
+            busybox, ["sleep", "60"], name=boxes.name(), detach=True, network_mode="none"
+        )
+        client.networks.get("none").disconnect(other)
+        network.connect(other, aliases=["friend"], ipv4_address="10.212.7.77")
+        network.reload()
+        assert {one.name for one in network.containers} == {box.name, other.name}
+        assert box.exec_run("nslookup friend").output.count(b"10.212.7.77")
+        with pytest.raises(docker.errors.APIError, match="has active endpoints"):
+            network.remove()
+        network.disconnect(other, force=True)
+        box.remove(force=True)
+        network.reload()
+        assert network.containers == []
+    finally:
+        for name in [one["Name"] for one in network.attrs.get("Containers", {}).values()]:
+            client.containers.get(name).remove(force=True)
+        network.remove()
+    with pytest.raises(docker.errors.NotFound):
+        client.networks.get(network.id)

@@ -270,12 +270,17 @@ class Placement:
     def _file(self, parent: int, name: bytes, item: Found, path: bytes) -> None:
         source = open_file(item.parent, item.name)
         try:
-            target = self._fresh(parent, name, path)
+            status = item.status
+            mode = self.chmod.of(stat.S_IMODE(status.st_mode), False)
+            target = self._fresh(parent, name, path, mode & 0o777)
             try:
-                copy_content(source, target, item.status)
-                status = item.status
-                os.fchown(target, *(self.owner or (status.st_uid, status.st_gid)))
-                os.fchmod(target, self.chmod.of(stat.S_IMODE(status.st_mode), False))
+                copy_content(source, target, status)
+                owner = self.owner or (status.st_uid, status.st_gid)
+                made = os.fstat(target)
+                if (made.st_uid, made.st_gid) != owner:
+                    os.fchown(target, *owner)
+                if stat.S_IMODE(made.st_mode) != mode:
+                    os.fchmod(target, mode)
                 set_xattrs(target, to_archive(read_xattrs(source)))
                 stamp = self.stamp(status.st_mtime_ns)
                 os.utime(target, ns=(stamp, stamp))
@@ -284,12 +289,12 @@ class Placement:
         finally:
             os.close(source)
 
-    def _fresh(self, parent: int, name: bytes, path: bytes) -> int:
+    def _fresh(self, parent: int, name: bytes, path: bytes, mode: int = 0o600) -> int:
         try:
-            return os.open(name, _CREATE, 0o600, dir_fd=parent)
+            return os.open(name, _CREATE, mode, dir_fd=parent)
         except FileExistsError:
             self._clear(parent, name, path)
-            return os.open(name, _CREATE, 0o600, dir_fd=parent)
+            return os.open(name, _CREATE, mode, dir_fd=parent)
 
     def _clear(self, parent: int, name: bytes, path: bytes) -> None:
         """Make room for a file. Raises Invalid where a directory is in the way."""

@@ -427,7 +427,9 @@ class Solver:
         emit: Callable[[Progress], None],
     ) -> None:
         outputs = [
-            output for output in request.outputs if output.kind not in ("image", "cacheonly")
+            output
+            for output in request.outputs
+            if output.kind not in ("image", "cacheonly") or output.get("push") == "true"
         ]
         if outputs and exporter is None:
             raise Unsupported(f"the output {outputs[0].kind} has nobody to write it")

@@ -206,13 +206,19 @@ def exposed(ports: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def port_wishes(spec: ContainerSpec) -> tuple[PortWish, ...]:
-    """Return what is to be published: `-p` as asked, and with `-P` every exposed port that no `-p` names."""
+    """Return what is to be published: `-p` as asked, and with `-P` every exposed port that no `-p` names.
+
+    A binding of a port that is not exposed is passed over, as Docker does; clients expose what they bind.
+    """
+    known = set(exposed(spec.exposed_ports))
     wishes: list[PortWish] = []
     named: set[tuple[str, int]] = set()
     for port, address, host in spec.published:
         number, _, proto = port.partition("/")
         span = _span(host) if host else (0, 0)
         start, end = span or (0, 0)
+        if (proto or "tcp", int(number)) not in known:
+            continue
         named.add((proto or "tcp", int(number)))
         wishes.append(
             PortWish(
@@ -224,5 +230,5 @@ def port_wishes(spec: ContainerSpec) -> tuple[PortWish, ...]:
             )
         )
     if spec.publish_all:
-        wishes += [PortWish(p, n) for p, n in exposed(spec.exposed_ports) if (p, n) not in named]
+        wishes += [PortWish(p, n) for p, n in sorted(known - named)]
     return tuple(wishes)

@@ -6,9 +6,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
-from wherry.model.build import BuildRequest, Progress, Transfer
-from wherry.model.errors import Unavailable
+from wherry.build.outputs import names
+from wherry.images.store import ImageStore
+from wherry.model.build import BuildRequest, OutputRef, Progress, Transfer
+from wherry.model.errors import Invalid, Unavailable
 from wherry.model.ids import Reference
+from wherry.model.images import Image
 from wherry.model.views import Progress as Line
 from wherry.registry.credentials import ANONYMOUS, Credentials, decode_header
 
@@ -52,6 +55,32 @@ class BuildRegistries:
         name = Reference.parse(reference).with_default_tag()
         lines = self._registries.push(name.repository, name.tag, "", credentials_for(name, request))
         await _follow(lines, name, report)
+
+
+class PushedOutputs:
+    """Satisfies `api.building.PushOutput`."""
+
+    def __init__(self, registries: BuildRegistries, store: ImageStore) -> None:
+        self._registries = registries
+        self._store = store
+
+    async def push(
+        self,
+        request: BuildRequest,
+        output: OutputRef,
+        image: Image,
+        report: Callable[[Progress], None],
+    ) -> None:
+        """Push what was built by each of its names, which it then has here too.
+
+        Raises Invalid where it has none, and what a push raises.
+        """
+        references = names(request, output)
+        if not references:
+            raise Invalid("tag is needed when pushing to registry", hint="-t NAME, or name=NAME")
+        for reference in references:
+            self._store.tag(image.id, reference)
+            await self._registries.push(str(reference), request, report)
 
 
 def credentials_for(name: Reference, request: BuildRequest) -> Credentials:

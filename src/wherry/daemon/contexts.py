@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from wherry.api.building import PushOutput, WriteOutput
+from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
 from wherry.build.files import Tree
 from wherry.images.bridge import Flow, in_thread
@@ -34,8 +35,10 @@ class ClientContexts:
         store: ContextStore,
         write: WriteOutput | None = None,
         push: PushOutput | None = None,
+        load: Load | None = None,
     ) -> None:
         self._store = store
+        self._load = load
         self._write = write
         self._push = push
 
@@ -58,6 +61,8 @@ class ClientContexts:
 
     async def prepare(self, ref: ContextRef) -> ContextRef:
         """Read the .dockerignore of an archive or of what the engine fetches."""
+        if ref.kind is ContextKind.OCI_LAYOUT:
+            return ContextRef(ContextKind.IMAGE, await in_thread(lambda: self._layout(ref.value)))
         if ref.kind in (ContextKind.GIT, ContextKind.URL):
             ref = await in_thread(lambda: self._store.fetch(ref))
         if ref.ignore or ref.kind is not ContextKind.TREE:
@@ -68,6 +73,15 @@ class ClientContexts:
             return ref
         # The Dockerfile itself is read from the unfiltered tree: see `read`.
         return replace(ref, ignore=lines)
+
+    def _layout(self, value: str) -> str:
+        if self._load is None:
+            raise Unsupported("contexts that are OCI layouts")
+        tree_id, tag, digest = split_layout(value)
+        try:
+            return load_layout(self._store.tree(tree_id), tag, digest, self._load)
+        finally:
+            self._store.release(tree_id)
 
     async def read(self, ref: ContextRef, path: str) -> bytes:
         """Return a file of the context, whether .dockerignore leaves it out or not."""

@@ -27,7 +27,7 @@ from wherry.containers.runtime_spec import HostFacts
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
-from wherry.daemon.build_registries import BuildRegistries
+from wherry.daemon.build_registries import BuildRegistries, PushedOutputs
 from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
@@ -161,6 +161,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             data / "build" / "contexts", fetchers=fetchers(data / "build" / "fetched-contexts")
         )
         undo.push(lambda: asyncio.to_thread(contexts.close))
+        remote = BuildRegistries(registries)
         builds = open_builds(
             root=data,
             cache=storage.build_cache,
@@ -173,10 +174,15 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             containers=assembly.build_containers,
             contexts=contexts,
             tagged=images.tell_tagged,
-            registries=BuildRegistries(registries),
+            registries=remote,
         )
         saver = Saver(storage.images, storage.content, storage.leases)
-        clients_contexts = ClientContexts(contexts, Outputs(saver, storage.images).write)
+        clients_contexts = ClientContexts(
+            contexts,
+            Outputs(saver, storage.images).write,
+            load=images.load_one,
+            push=PushedOutputs(remote, storage.images).push,
+        )
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()

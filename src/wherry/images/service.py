@@ -31,6 +31,7 @@ from wherry.model.images import Image
 from wherry.model.views import ByteSource, Filters, ImageDeletion, Progress
 from wherry.storage.collector import Collected, Collector
 from wherry.storage.content import ContentStore
+from wherry.storage.layers import Readable
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
 
@@ -130,6 +131,11 @@ class ImageService:
         async with aclosing(report_from(work, body)) as lines:
             async for line in lines:
                 yield line
+
+    def load_one(self, stream: Readable) -> str:
+        """Load an archive of one image, and return its id. Blocks. Raises Invalid, Full."""
+        loaded = self._loader.load(stream, lambda line: None, quiet=True)
+        return str(loaded[0].image.id)
 
     async def import_archive(
         self,

@@ -146,7 +146,9 @@ def parse_registry_config(header: str) -> dict[str, str]:
         return {}
     entries = cast(dict[str, object], raw)
     return {
-        registry_host(server): base64.urlsafe_b64encode(encode(entry).strip()).decode()
+        registry_host(server): base64.urlsafe_b64encode(
+            encode(cast(dict[str, object], entry)).strip()
+        ).decode()
         for server, entry in entries.items()
         if isinstance(entry, dict)
     }
