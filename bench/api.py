@@ -86,6 +86,11 @@ class Api:
         with self._exchange("GET", path, None, query) as response:
             return response.read()
 
+    def post(self, path: str, /, **query: object) -> bytes:
+        """POST to `path` without a body and return the whole answer."""
+        with self._exchange("POST", path, None, query) as response:
+            return response.read()
+
     def download(self, path: str, target: Path, /, **query: object) -> int:
         """GET `path` into the file `target`; return its size in bytes."""
         with self._exchange("GET", path, None, query) as response, target.open("wb") as file:

@@ -11,6 +11,7 @@ from bench.cases.lifecycle import ApiCycle, CliRun, Exec, Stop
 from bench.cases.logs import LogsRead, LogsWrite
 from bench.cases.names import Names
 from bench.cases.networks import NETWORK_CASES
+from bench.cases.registry import PullPush
 from bench.cases.streams import Cat
 
 CASES: dict[str, Callable[[Settings], Case]] = {
@@ -26,4 +27,5 @@ CASES: dict[str, Callable[[Settings], Case]] = {
     "archives": Archives,
     "dns": Names,
     **NETWORK_CASES,
+    "pull-push": PullPush,
 }

@@ -35,6 +35,7 @@ from wherry.model.views import (
     CommitOptions,
     ContainerView,
     Created,
+    DistributionView,
     EngineFacts,
     ExecView,
     Exited,
@@ -48,9 +49,11 @@ from wherry.model.views import (
     Pruned,
     RegistryStatus,
     Repaired,
+    SearchResult,
     StatsSample,
 )
 from wherry.model.volumes import ANONYMOUS, Volume, VolumeRequest, VolumeView
+from wherry.registry.credentials import Credentials
 from wherry.storage.volumes import NoSuchVolume
 
 DIGEST = Digest("sha256", "1" * 64)
@@ -505,6 +508,52 @@ class FakeImages:
 
 
 @dataclass
+class FakeRegistries:
+    """One image in one registry."""
+
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    broken: Exception | None = None
+
+    async def pull(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncIterator[Progress]:
+        self.calls.append(("pull", name, tag, platform, credentials))
+        if self.broken is not None:
+            raise self.broken
+        yield Progress("Pulling from library/busybox", tag)
+
+    async def push(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncIterator[Progress]:
+        self.calls.append(("push", name, tag, platform, credentials))
+        yield Progress(f"The push refers to repository [{name}]")
+        if self.broken is not None:
+            raise self.broken
+        yield Progress(aux=(("Tag", tag), ("Digest", str(DIGEST)), ("Size", 7)))
+
+    async def login(self, server: str, credentials: Credentials) -> str:
+        self.calls.append(("login", server, credentials))
+        if self.broken is not None:
+            raise self.broken
+        return ""
+
+    async def distribution(self, name: str, credentials: Credentials) -> DistributionView:
+        return DistributionView("application/json", DIGEST, 7, (("linux", "arm64", "v8", ""),))
+
+    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+        return "application/json", DIGEST, b"{}"
+
+    async def referrers(self, name: str, credentials: Credentials) -> bytes:
+        return b"{}"
+
+    async def search(
+        self, term: str, limit: int, filters: Filters, credentials: Credentials
+    ) -> Sequence[SearchResult]:
+        self.calls.append(("search", term, limit, dict(filters)))
+        return [SearchResult(f"{term}-1", "the first", 3, official=True)]
+
+
+@dataclass
 class FakeEvents:
     """One event, then silence."""
 
@@ -642,6 +691,7 @@ def fake_services() -> Services:
         FakeImages(),
         FakeNetworks(),
         FakeVolumes(),
+        FakeRegistries(),
         FakeEvents(),
         FakeEngine(),
         registry=FakeRegistry(),

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.api.fakes import DIGEST
+from tests.api.fakes import DIGEST, FakeRegistries
 from tests.api.serving import Api
 from wherry.api.application import all_routes
 from wherry.model.containers import RestartPolicy
-from wherry.model.errors import Invalid, StartFailed
+from wherry.model.errors import Invalid, StartFailed, Unauthorized
 from wherry.model.resources import Limits
 from wherry.model.views import AttachOptions, CommitOptions, LogOptions
+from wherry.registry.credentials import Credentials
 
 # Every operation of the Engine API 1.51, method and path.
 DOCUMENTED = """
@@ -76,12 +77,8 @@ def test_no_two_routes_are_the_same(api: Api) -> None:
     [
         ("POST", "/build"),
         ("POST", "/session"),
-        ("POST", "/images/a/b:c/push"),
-        ("GET", "/images/search?term=x"),
-        ("POST", "/auth"),
         ("POST", "/swarm/init"),
         ("POST", "/plugins/pull"),
-        ("GET", "/distribution/a/b/json"),
         ("POST", "/v1.40/swarm/join"),
     ],
 )
@@ -89,6 +86,50 @@ def test_what_comes_later_is_501(api: Api, method: str, path: str) -> None:
     reply = api.ask(method, path)
     assert reply.status == 501
     assert "is not in this version of wherry" in reply.message
+
+
+def _header(**fields: str) -> str:
+    return f"X-Registry-Auth: {base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}\r\n"
+
+
+def test_pull_and_push_pass_on_what_the_client_says(api: Api) -> None:
+    registries = api.services.registries
+    assert isinstance(registries, FakeRegistries)
+    api.ask("POST", "/images/create?fromImage=a.b/c&tag=d&platform=linux/arm64")
+    reply = api.ask("POST", "/images/a.b/c/push?tag=d", headers=_header(username="u", password="p"))
+    assert b'"Size":7' in reply.body
+    pulled, pushed = registries.calls
+    assert pulled == ("pull", "a.b/c", "d", "linux/arm64", Credentials())
+    assert pushed == ("push", "a.b/c", "d", "", Credentials("u", "p"))
+
+
+def test_a_refusal_before_the_first_line_is_a_status(api: Api) -> None:
+    registries = api.services.registries
+    assert isinstance(registries, FakeRegistries)
+    registries.broken = Unauthorized("unauthorized: authentication required")
+    assert api.ask("POST", "/images/create?fromImage=a.b/c&tag=d").status == 401
+    late = api.ask("POST", "/images/a.b/c/push?tag=d")
+    assert (late.status, b'"errorDetail"' in late.body) == (200, True)
+    body = {"username": "u", "password": "p", "serveraddress": "a.b"}
+    assert api.ask("POST", "/auth", body).status == 401
+
+
+def test_what_registries_answer_is_shown_as_docker_shows_it(api: Api) -> None:
+    found = api.ask("GET", "/images/search?term=x&limit=3").json
+    assert found == [
+        {
+            "star_count": 3,
+            "is_official": True,
+            "name": "x-1",
+            "is_automated": False,
+            "description": "the first",
+        }
+    ]
+    shown = api.ask("GET", "/distribution/a/b/json").json
+    assert shown["Platforms"] == [{"architecture": "arm64", "os": "linux", "variant": "v8"}]
+    assert shown["Descriptor"]["size"] == 7
+    login = api.ask("POST", "/auth", {"username": "u", "password": "p"}).json
+    assert login == {"IdentityToken": "", "Status": "Login Succeeded"}
 
 
 def test_one_network_is_found_by_name_and_by_id(api: Api) -> None:
@@ -142,7 +183,6 @@ def test_one_network_is_found_by_name_and_by_id(api: Api) -> None:
         ("POST", "/containers/x/stop?t=soon", 400, "t:"),
         ("GET", "/containers/x/stats?one-shot=1", 400, "cannot have stream=true and one-shot=true"),
         ("POST", "/containers/x/start?checkpoint=y", 501, "checkpoints"),
-        ("POST", "/images/create?fromImage=x&tag=1", 501, "wherry image bootstrap"),
         ("POST", "/images/create?fromSrc=http://x/y.tar", 501, "importing from http://x/y.tar"),
         ("POST", "/wherry/images/bootstrap", 400, "no name"),
         ("GET", "/images/get", 400, "no image was named"),

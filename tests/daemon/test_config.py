@@ -145,7 +145,6 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
 @pytest.mark.parametrize(
     ("words", "document"),
     [
-        ("", {"registry-mirrors": ["https://x"]}),
         ("", {"experimental": True}),
         ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
         ("--log-driver splunk", None),

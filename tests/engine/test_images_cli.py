@@ -327,10 +327,3 @@ def test_another_platform(docker: Client, boxes: Boxes) -> None:
     done = docker(*words, boxes.image, check=False)
     assert done.returncode == 1
     assert "does not match the specified platform" in done.stderr or "No such image" in done.stderr
-
-
-def test_pull_is_refused_clearly(docker: Client, is_wherry: bool) -> None:
-    if is_wherry:
-        done = docker("pull", "busybox:nosuch", check=False)
-        assert done.returncode == 1
-        assert "not in this version" in done.stderr

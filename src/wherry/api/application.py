@@ -8,6 +8,7 @@ from wherry.api.routes.files import FileRoutes
 from wherry.api.routes.images import ImageRoutes
 from wherry.api.routes.later import later_routes
 from wherry.api.routes.networks import NetworkRoutes
+from wherry.api.routes.registries import RegistriesRoutes
 from wherry.api.routes.registry import RegistryRoutes
 from wherry.api.routes.streams import StreamRoutes
 from wherry.api.routes.system import SystemRoutes
@@ -19,13 +20,15 @@ from wherry.api.services import Services
 def all_routes(services: Services) -> list[Route]:
     """Return every route; of two that match a path the first wins."""
     containers, images, engine = services.containers, services.images, services.engine
+    registries = RegistriesRoutes(services.registries)
     return [
         *SystemRoutes(services).routes(),
         *ContainerRoutes(containers, images, engine).routes(),
         *StreamRoutes(containers, engine).routes(),
         *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),
-        *ImageRoutes(images, engine).routes(),
+        *registries.routes(),
+        *ImageRoutes(images, engine, registries.pull).routes(),
         *NetworkRoutes(services.networks).routes(),
         *RegistryRoutes(services.registry).routes(),
         *VolumeRoutes(services.volumes).routes(),

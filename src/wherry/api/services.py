@@ -24,6 +24,7 @@ from wherry.model.views import (
     CommitOptions,
     ContainerView,
     Created,
+    DistributionView,
     EngineFacts,
     ExecView,
     Exited,
@@ -36,9 +37,11 @@ from wherry.model.views import (
     Pruned,
     RegistryStatus,
     Repaired,
+    SearchResult,
     StatsSample,
 )
 from wherry.model.volumes import VolumeRequest, VolumeView
+from wherry.registry.credentials import Credentials
 
 
 class Containers(Protocol):
@@ -199,6 +202,39 @@ class Volumes(Protocol):
         ...
 
 
+class Registries(Protocol):
+    """Everything that is asked of registries. A name is as people write it, `debian:bookworm`."""
+
+    def pull(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncIterator[Progress]:
+        """Pull; `tag` may be a digest, and is empty for all tags where `name` has none either."""
+        ...
+
+    def push(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncIterator[Progress]:
+        """Push; no `tag` is all tags."""
+        ...
+
+    async def login(self, server: str, credentials: Credentials) -> str:
+        """Return an identity token, or "" where name and password are to be kept."""
+        ...
+
+    async def distribution(self, name: str, credentials: Credentials) -> DistributionView: ...
+    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+        """Return a manifest's media type, digest and bytes."""
+        ...
+
+    async def referrers(self, name: str, credentials: Credentials) -> bytes:
+        """Return an index of the manifests that refer to `name`'s."""
+        ...
+
+    async def search(
+        self, term: str, limit: int, filters: Filters, credentials: Credentials
+    ) -> Sequence[SearchResult]: ...
+
+
 class Events(Protocol):
     """What happened, past and to come."""
 
@@ -240,6 +276,7 @@ class Services:
     images: Images
     networks: Networks
     volumes: Volumes
+    registries: Registries
     events: Events
     engine: Engine
     registry: Registry

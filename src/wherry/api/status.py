@@ -14,6 +14,7 @@ from wherry.model.errors import (
     Invalid,
     NotFound,
     StartFailed,
+    Unauthorized,
     Unavailable,
     Unsupported,
     WherryError,
@@ -33,7 +34,7 @@ STATUS: dict[type[WherryError], int] = {
     StartFailed: 400,
     Internal: 500,
 }
-_SPECIAL: dict[type[WherryError], int] = {TooLarge: 413}
+_SPECIAL: dict[type[WherryError], int] = {TooLarge: 413, Unauthorized: 401}
 _COMMAND_FAULTS = (126, 127)
 
 

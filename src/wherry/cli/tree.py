@@ -109,10 +109,15 @@ REGISTRY: dict[str, Entry] = {
     "status": ("registry:STATUS", "Say whether the engine's own registry runs"),
     "stop": ("registry:STOP", "Stop the engine's own registry"),
 }
+MANIFEST: dict[str, Entry] = {
+    "inspect": ("manifest:INSPECT", "Display an image manifest, or manifest list"),
+    "referrers": ("manifest:REFERRERS", "List what refers to an image in its registry"),
+}
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
+    "manifest": ("Look at manifests in registries", MANIFEST),
     "network": ("Manage networks", NETWORK),
     "registry": ("Serve images to others", REGISTRY),
     "system": ("Manage wherry", SYSTEM),
@@ -122,7 +127,9 @@ GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
 ALONE: dict[str, Entry] = {
     "completion": ("completion:COMPLETION", "Print a completion script for a shell"),
     "inspect": ("inspect:INSPECT", "Return low-level information on objects"),
-    "search": ("elsewhere:SEARCH", "Search a registry for images"),
+    "login": ("login:LOGIN", "Authenticate to a registry"),
+    "logout": ("login:LOGOUT", "Log out from a registry"),
+    "search": ("search:SEARCH", "Search Docker Hub or a registry for images"),
     "version": ("version:VERSION", "Show the wherry version information"),
 }
 COMMON = ("run", "exec", "ps", "images", "logs", "pull", "version", "info")
@@ -153,8 +160,8 @@ _SYNONYMS = {
     ("volume", "list"): "ls",
 }
 ABSENT = (
-    *("login", "logout", "builder", "buildx", "checkpoint", "compose"),
-    *("manifest", "plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
+    *("builder", "buildx", "checkpoint", "compose"),
+    *("plugin", "trust", "config", "node", "secret", "service", "stack", "swarm"),
 )
 
 

@@ -77,6 +77,17 @@ class Config:
     userns_remap: str = ""
     cgroup_parent: str = ""
     init: bool = False
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    registry_hosts: tuple[str, ...] = ()
+    """Empty: /etc/wherry/certs.d and /etc/docker/certs.d."""
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    proxies: Pairs = ()
     config_file: Path | None = None
     """The file that was read."""
 
@@ -365,6 +376,19 @@ def _check_addresses(config: Config, _: Mapping[str, Value]) -> None:
         raise Invalid(f"invalid mtu: {config.mtu}")
 
 
+def _check_transfers(config: Config, _: Mapping[str, Value]) -> None:
+    for name in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
+        number: int = getattr(config, name)
+        if number < 1:
+            raise Invalid(f"invalid {name.replace('_', ' ')}: {number}", hint="at least 1")
+    for name, _value in config.proxies:
+        if name not in ("http-proxy", "https-proxy", "no-proxy"):
+            raise Invalid(f"unknown key in proxies: {name}")
+    for mirror in config.registry_mirrors:
+        if not mirror.startswith(("http://", "https://")) or "@" in mirror or "?" in mirror:
+            raise Invalid(f"invalid mirror: {mirror!r}", hint="https://HOST[:PORT]")
+
+
 def _check_labels(config: Config, _: Mapping[str, Value]) -> None:
     for label in config.labels:
         if not label.partition("=")[1] or label.startswith("="):
@@ -381,5 +405,6 @@ _CHECKS: tuple[Callable[[Config, Mapping[str, Value]], None], ...] = (
     _check_userns,
     _check_network,
     _check_addresses,
+    _check_transfers,
     _check_labels,
 )

@@ -99,6 +99,26 @@ def read_facts(
         features=features,
         debug=config.debug,
         live_restore=config.live_restore,
+        registry_mirrors=config.registry_mirrors,
+        insecure_registries=config.insecure_registries,
+        proxies=read_proxies(config),
+    )
+
+
+def read_proxies(config: Config) -> tuple[str, str, str]:
+    """Return the proxies to use, HTTP, HTTPS and the hosts without: as configured, else as the
+    environment says."""
+    configured = dict(config.proxies)
+
+    def one(name: str, own: str) -> str:
+        variable = name.replace("-", "_")
+        environment = os.environ.get(variable.upper()) or os.environ.get(variable) or ""
+        return own or configured.get(name) or environment
+
+    return (
+        one("http-proxy", config.http_proxy),
+        one("https-proxy", config.https_proxy),
+        one("no-proxy", config.no_proxy),
     )
 
 

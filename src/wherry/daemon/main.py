@@ -55,8 +55,10 @@ def leave_out_ssl() -> None:
 
 def _serve(config: Config, words: list[str]) -> int:
     from wherry.daemon.serve import run
+    from wherry.kernel.memory import limit_arenas
     from wherry.kernel.processes import lower_oom_score
 
+    limit_arenas(2)
     lower_oom_score(_OOM_SCORE)
 
     return run(config, lambda: load_config(parse_arguments(words)))

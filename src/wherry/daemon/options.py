@@ -97,6 +97,21 @@ OPTIONS = (
     Option("cgroup-parent", Kind.TEXT, "Where containers' cgroups are made", "cgroup-parent"),
     Option("init", Kind.SWITCH, "Run an init in every container", "init"),
     Option("storage-driver", Kind.TEXT, "overlay2 is the only one", "storage-driver", "s"),
+    Option("registry-mirror", Kind.LIST, "Mirror of Docker Hub, tried first", "registry-mirrors"),
+    Option(
+        "insecure-registry",
+        Kind.LIST,
+        "Registry (HOST[:PORT] or CIDR) that TLS may be missing or unverified at",
+        "insecure-registries",
+    ),
+    Option("registry-hosts", Kind.LIST, "Folder of HOST/hosts.toml, HOST/ca.crt", "registry-hosts"),
+    Option("max-concurrent-downloads", Kind.NUMBER, "Layers (3)", "max-concurrent-downloads"),
+    Option("max-concurrent-uploads", Kind.NUMBER, "Layers (5)", "max-concurrent-uploads"),
+    Option("max-download-attempts", Kind.NUMBER, "For a layer (5)", "max-download-attempts"),
+    Option("http-proxy", Kind.TEXT, "Proxy for registries without TLS", "http-proxy"),
+    Option("https-proxy", Kind.TEXT, "Proxy for registries with TLS", "https-proxy"),
+    Option("no-proxy", Kind.TEXT, "Hosts that are reached without a proxy", "no-proxy"),
+    Option("proxy", Kind.PAIRS, "The three above, as in daemon.json", "proxies"),
     Option("validate", Kind.SWITCH, "Check the configuration and exit"),
     Option("version", Kind.SWITCH, "Print the version and exit", short="v"),
     Option("help", Kind.SWITCH, "Print this and exit", short="h"),
@@ -111,10 +126,10 @@ NOT_YET = frozenset(
     "allow-direct-routing authorization-plugins builder cdi-spec-dirs containerd "
     "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
     "cri-containerd default-cgroupns-mode default-ipc-mode default-network-opts default-runtime "
-    "exec-opts experimental features firewall-backend host-gateway-ip http-proxy https-proxy "
-    "init-path insecure-registries max-concurrent-downloads max-concurrent-uploads "
-    "max-download-attempts network-control-plane-mtu no-new-privileges no-proxy "
-    "node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors runtimes "
+    "exec-opts experimental features firewall-backend host-gateway-ip "
+    "init-path "
+    "network-control-plane-mtu no-new-privileges "
+    "node-generic-resources oom-score-adjust raw-logs runtimes "
     "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
     " userland-proxy-path validate".split()
 )

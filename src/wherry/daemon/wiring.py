@@ -27,7 +27,9 @@ from wherry.daemon.config import Config
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts
 from wherry.daemon.networks import network_settings
+from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
+from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.inotify import Inotify
@@ -76,6 +78,7 @@ class _Storage:
     snapshots: OverlaySnapshotter
     leases: Leases
     images: ImageStore
+    places: Places
     containers: ContainerStore
     volumes: VolumeStore
     execs: ExecStore
@@ -127,6 +130,15 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         )
         events = EventLog()
         images = _open_images(storage, events, data)
+        registries = late_registries(
+            config,
+            store=storage.images,
+            content=storage.content,
+            snapshots=storage.snapshots,
+            places=storage.places,
+            images=images,
+            emit=events.record,
+        )
         running = await _open_containers(
             config, storage, images, events, cgroups, facts, userns_missing, ending=ending
         )
@@ -145,6 +157,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             images=images,
             networks=assembly.networks,
             volumes=assembly.volumes,
+            registries=registries,
             events=events,
             registry=registry,
             engine=Engine(
@@ -194,6 +207,7 @@ def _open_storage(data: Path) -> _Storage:
         snapshots=OverlaySnapshotter(data, marked=True),
         leases=Leases(),
         images=ImageStore(database, content),
+        places=Places(database),
         containers=ContainerStore(database),
         volumes=VolumeStore(database, data / "volumes"),
         execs=ExecStore(database),
@@ -209,7 +223,7 @@ def _open_images(storage: _Storage, events: EventLog, data: Path) -> ImageServic
         storage.snapshots,
         storage.leases,
         layer_roots=(storage.images, storage.containers),
-        blob_roots=(storage.images,),
+        blob_roots=(storage.images, storage.places),
     )
     return ImageService(
         store=storage.images,

@@ -36,6 +36,13 @@ class Flow:
         self._waiting = 0
         self._ended = False
         self._error: BaseException | None = None
+        self._on_end: Callable[[], object] | None = None
+
+    def on_end(self, act: Callable[[], object]) -> None:
+        """Have `act` called when this side is given up or all is done, to wake whoever waits elsewhere."""
+        self._on_end = act
+        if self._error is not None:
+            act()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that nothing more comes; with `error`, what the other side's next call raises."""
@@ -43,6 +50,8 @@ class Flow:
             self._ended = True
             self._error = self._error or error
             self._changed.notify_all()
+        if self._error is not None and self._on_end is not None:
+            self._on_end()
         self._wake()
 
     def check(self) -> None:
@@ -180,12 +189,17 @@ async def bytes_from(work: Callable[[Callable[[bytes], None]], object]) -> Async
         await thread.ended()
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own and return its result; cancelled, wait for its end first."""
+async def in_thread(work: Callable[[], T], on_cancel: Callable[[], object] | None = None) -> T:
+    """Run `work` in a thread of its own and return its result.
+
+    Cancelled, call `on_cancel` (which is to end the work) and wait for its end first.
+    """
     thread = _Work(work)
     try:
         return await asyncio.shield(thread.outcome)
     finally:
+        if on_cancel is not None and not thread.outcome.done():
+            on_cancel()
         await thread.ended()
 
 

@@ -55,6 +55,8 @@ class ImageService:
     ) -> None:
         unpacker = Unpacker(store, content, snapshots)
         intakes = partial(Intake, content, leases, collector)
+        self.unpacker = unpacker
+        self.intakes = intakes
         self.maker = ImageMaker(store, unpacker, intakes)
         self._store = store
         self._collector = collector

@@ -178,6 +178,19 @@ class ImageStore:
             for diff, chain, blob, kind, length, size, tar_size in rows
         )
 
+    def layer_of(self, chain: Digest) -> StoredLayer | None:
+        """Return the layer with that chain id, as some image has it."""
+        rows = self._database.query(
+            "SELECT image, position FROM image_layers WHERE chain_id = ? LIMIT 1", str(chain)
+        )
+        layers = self.layers(Digest.parse(rows[0][0])) if rows else ()
+        position: int = rows[0][1] if rows else 0
+        return layers[position] if layers else None
+
+    def named(self, reference: Reference) -> Digest | None:
+        """Return the id of the image that has exactly this name, tag or digest."""
+        return self._named(reference)
+
     def layer_sizes(self, chain: Digest) -> tuple[int, int] | None:
         """Return the layer's size unpacked and as an archive, where some image has it."""
         rows = self._database.query(
@@ -331,6 +344,12 @@ def _tag(
 ) -> dict[Reference, Digest]:
     taken: dict[Reference, Digest] = {}
     for reference in references:
+        if reference.digest:
+            connection.execute(
+                "INSERT OR REPLACE INTO image_digests VALUES (?, ?, ?)",
+                (reference.repository, str(reference.digest), str(identifier)),
+            )
+            continue
         rows = connection.execute(
             "SELECT image FROM image_names WHERE repository = ? AND tag = ?",
             (reference.repository, reference.tag),

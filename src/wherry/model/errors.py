@@ -28,6 +28,10 @@ class Forbidden(WherryError):
     """Understood, and refused."""
 
 
+class Unauthorized(Forbidden):
+    """Refused for want of credentials that fit."""
+
+
 class NotFound(WherryError):
     """The thing named does not exist. The message is Docker's: `No such container: web`."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wherry.model.containers import Container, ExecSpec, Pairs
+from wherry.model.containers import Container, ExecSpec
 from wherry.model.ids import Digest
 from wherry.model.networks import Endpoint, Network
 
@@ -208,8 +208,29 @@ class Progress:
     current: int = 0
     total: int = 0
     stream: str = ""
-    aux: Pairs = ()
+    aux: tuple[tuple[str, str | int], ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One repository that a search found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+    automated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionView:
+    """What a registry has under a name; platforms as (os, architecture, variant, os.version)."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platforms: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +262,10 @@ class EngineFacts:
     experimental: bool = False
     debug: bool = False
     live_restore: bool = True
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    proxies: tuple[str, str, str] = ("", "", "")
+    """HTTP, HTTPS, and the hosts without."""
 
 
 class ByteSource(Protocol):

@@ -17,7 +17,7 @@ from wherry.kernel.failpoints import failpoint
 from wherry.kernel.paths import remove_path
 from wherry.model.errors import Conflict, Invalid, NotFound, Unsupported
 from wherry.model.ids import Digest
-from wherry.storage.durable import commit_file, full
+from wherry.storage.durable import commit_file, full, sync_directory
 from wherry.storage.layers.streams import Hasher
 
 _ALGORITHM: Final = "sha256"
@@ -81,6 +81,20 @@ class ContentStore:
     def remove(self, digest: Digest) -> None:
         """Remove the blob; missing is fine. Who has it open reads on."""
         self.path(digest).unlink(missing_ok=True)
+
+    def adopt(self, fd: int, path: Path, digest: Digest) -> None:
+        """Make the file `fd` at `path`, whose bytes the caller has verified, the blob `digest`.
+
+        The file keeps its own name too, until the caller removes it. Raises Full.
+        """
+        with full("the content store"):
+            os.fsync(fd)
+            failpoint("content.before-adopt")
+            try:
+                os.link(path, self.path(digest))
+            except FileExistsError:
+                return
+            sync_directory(self._blobs)
 
     def digests(self) -> Iterator[Digest]:
         """Yield every blob's digest, in no order."""

@@ -54,8 +54,21 @@ class Snapshotter(Protocol):
         """Return the layers' directories, nearest (top) first; NotFound for a missing one."""
         ...
 
-    def new_layer(self, chain: Digest, parents: Sequence[Digest]) -> AbstractContextManager[Path]:
-        """Give out an empty directory that becomes the layer at a clean end of the block."""
+    def new_layer(
+        self, chain: Digest, parents: Sequence[Digest], *, later: bool = False
+    ) -> AbstractContextManager[Path]:
+        """Give out an empty directory that becomes the layer at a clean end of the block.
+
+        With `later` it is durable only after `settle`.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Make durable all layers that were made with `later`."""
+        ...
+
+    def settle_soon(self) -> None:
+        """Begin, in the background, what `settle` is going to wait for."""
         ...
 
     def prepare(self, key: str, chain: Sequence[Digest]) -> OverlayView:
@@ -112,6 +125,8 @@ class DirectorySnapshotter:
         self.parent_paths = self._trees.parent_paths
         self.new_layer = self._trees.new_layer
         self.layers = self._trees.layers
+        self.settle = self._trees.settle
+        self.settle_soon = self._trees.settle_soon
 
     def remove(self, key: str) -> None:
         """Remove upper and work of `key`; missing is fine."""

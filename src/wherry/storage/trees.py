@@ -10,17 +10,20 @@ import errno
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from wherry.kernel.failpoints import failpoint
 from wherry.kernel.paths import (
     RESOLVE_BENEATH,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     open_in_root,
     remove_path,
+    sync_filesystem,
 )
 from wherry.model.errors import NotFound
 from wherry.model.ids import Digest
@@ -43,6 +46,9 @@ class LayerTrees:
         for directory in (self._layers, self._making, self._trash):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._making)
+        self._lock = threading.Lock()
+        self._syncing = threading.Lock()
+        self._made = self._settled = 0
         for leftover in (*self._making.iterdir(), *self._trash.iterdir()):
             remove_path(leftover)
 
@@ -70,8 +76,13 @@ class LayerTrees:
         return tuple(paths)
 
     @contextmanager
-    def new_layer(self, chain: Digest, parents: Sequence[Digest]) -> Generator[Path]:
+    def new_layer(
+        self, chain: Digest, parents: Sequence[Digest], *, later: bool = False
+    ) -> Generator[Path]:
         """Give out an empty directory to fill; at a clean end it is the layer `chain`, for good.
+
+        With `later` it outlives a crash of the machine only after `settle`, to be called before
+        anything durable refers to it.
 
         After an error nothing of it is left. Where two threads make the same layer, the first to
         end wins and the other's is dropped. Raises NotFound for a missing parent, Full.
@@ -82,7 +93,7 @@ class LayerTrees:
             try:
                 yield target
                 if not self.has_layer(chain):
-                    self._commit(target, chain)
+                    self._commit(target, chain, later=later)
             finally:
                 remove_path(target)
 
@@ -92,9 +103,38 @@ class LayerTrees:
         target.mkdir(mode=0o700)
         return target
 
-    def _commit(self, target: Path, chain: Digest) -> None:
+    def settle(self) -> None:
+        """Make all layers that were made with `later` durable, whoever made them."""
+        with self._syncing:
+            with self._lock:
+                made = self._made
+            if made == self._settled:
+                return
+            failpoint("trees.before-settle")
+            fd = os.open(self._layers, _DIRECTORY)
+            try:
+                sync_filesystem(fd)
+            finally:
+                os.close(fd)
+            self._settled = made
+
+    def settle_soon(self) -> None:
+        """Begin to write out in the background what `settle` is going to wait for."""
+        if not self._syncing.locked():
+            threading.Thread(target=self._settle_quietly, name="settle", daemon=True).start()
+
+    def _settle_quietly(self) -> None:
+        with suppress(OSError):  # `settle` meets it again
+            self.settle()
+
+    def _commit(self, target: Path, chain: Digest, *, later: bool) -> None:
         try:
-            commit_tree(target, self.layer_path(chain))
+            if not later:
+                commit_tree(target, self.layer_path(chain))
+                return
+            os.rename(target, self.layer_path(chain))
+            with self._lock:
+                self._made += 1
         except OSError as problem:
             if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

@@ -6,7 +6,7 @@ from typing import cast
 
 import msgspec
 
-from wherry.api.messages import Request, Response
+from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import TAR, json_answer, progress_answer
 from wherry.api.services import Engine, Images
@@ -21,19 +21,15 @@ from wherry.api.wire.image import (
 from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.images import Image
 
-NO_PULL = "pulling images is not in this version of wherry"
-WAY_OUT = (
-    "make one with `wherry image bootstrap busybox` or `wherry image bootstrap debian:bookworm-slim`, "
-    "or bring one in with `docker load` or `docker import`"
-)
-
 
 class ImageRoutes:
     """`/images/…` and wherry's own `/wherry/images/…`."""
 
-    def __init__(self, images: Images, engine: Engine) -> None:
+    def __init__(self, images: Images, engine: Engine, pull: Handler) -> None:
+        """`pull` answers POST /images/create where it names an image."""
         self._images = images
         self._engine = engine
+        self._pull = pull
 
     def routes(self) -> list[Route]:
         """Return the table."""
@@ -134,13 +130,13 @@ class ImageRoutes:
         pieces = await self._images.save(refs, form=form, compression=compression)
         return Response(200, pieces, TAR)
 
-    async def create(self, request: Request) -> Response:
-        """POST /images/create: import; pulling comes later."""
+    async def create(self, request: Request) -> Answer:
+        """POST /images/create: pull or import."""
         source = request.text("fromSrc")
-        if request.text("fromImage") or not source:
-            name = request.text("fromImage")
-            # What follows is the client's last line after "Unable to find image … locally".
-            raise Unsupported(f"no image {name}: {NO_PULL}" if name else NO_PULL, hint=WAY_OUT)
+        if request.text("fromImage"):
+            return await self._pull(request)
+        if not source:
+            raise Invalid("neither fromImage nor fromSrc", hint="fromImage=NAME&tag=TAG pulls")
         if source != "-":
             raise Unsupported(
                 f"importing from {source} is not in this version of wherry",

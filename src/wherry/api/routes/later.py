@@ -14,8 +14,6 @@ from wherry.model.errors import NotFound, Unavailable, Unsupported
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
     "building images": "POST /build; POST /build/cancel; POST /session",
-    "searching and pushing images": "GET /images/search; POST /images/{name:all}/push",
-    "registries": "POST /auth; GET /distribution/{name:all}/json",
     "plugins": (
         "GET /plugins/privileges; POST /plugins/pull; DELETE /plugins/{name:all}; "
         "POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "

@@ -15,6 +15,7 @@ CONTAINERS = frozenset(
 )
 CONTAINERS_PRUNE = frozenset(("label", "label!", "until"))
 IMAGES = frozenset("dangling label label! before since reference until".split())
+SEARCH = frozenset(("is-official", "is-automated", "stars"))
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
 NETWORKS = frozenset("dangling driver id label name scope type".split())
 NETWORKS_PRUNE = frozenset(("until", "label", "label!"))

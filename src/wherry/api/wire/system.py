@@ -98,25 +98,14 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
         "OSType": "linux",
         "Architecture": facts.architecture,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "IndexConfigs": {
-                "docker.io": {
-                    "Mirrors": [],
-                    "Name": "docker.io",
-                    "Official": True,
-                    "Secure": True,
-                }
-            },
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "Mirrors": None,
-        },
+        "RegistryConfig": _registry_config(facts),
         "NCPU": facts.cpus,
         "MemTotal": facts.memory,
         "GenericResources": None,
         "DockerRootDir": facts.data_root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _without_password(facts.proxies[0]),
+        "HttpsProxy": _without_password(facts.proxies[1]),
+        "NoProxy": facts.proxies[2],
         "Name": facts.name,
         "Labels": list(facts.labels),
         "ExperimentalBuild": facts.experimental,
@@ -141,3 +130,27 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
         "CDISpecDirs": [],
         "Warnings": list(facts.warnings) or None,
     }
+
+
+def _registry_config(facts: EngineFacts) -> dict[str, object]:
+    networks = [entry for entry in facts.insecure_registries if "/" in entry]
+    hosts = [entry for entry in facts.insecure_registries if "/" not in entry]
+    mirrors = [
+        mirror if mirror.endswith("/") else f"{mirror}/" for mirror in facts.registry_mirrors
+    ]
+    hub = {"Mirrors": mirrors, "Name": "docker.io", "Official": True, "Secure": True}
+    others: dict[str, object] = {
+        host: {"Mirrors": [], "Name": host, "Official": False, "Secure": False} for host in hosts
+    }
+    return {
+        "IndexConfigs": {"docker.io": hub, **others},
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+        "Mirrors": mirrors or None,
+    }
+
+
+def _without_password(proxy: str) -> str:
+    scheme, colons, rest = proxy.partition("://")
+    if "@" not in rest:
+        return proxy
+    return f"{scheme}{colons}xxxxx:xxxxx@{rest.rpartition('@')[2]}"

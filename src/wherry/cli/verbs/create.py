@@ -123,14 +123,16 @@ def _with_tag(image: str) -> str:
 
 
 def _pull(session: Session, image: str, platform: str, quiet: bool) -> None:
+    from wherry.cli.credentials import header_for, server_of
     from wherry.cli.progress import show
-    from wherry.cli.references import pull_query
+    from wherry.cli.references import parse_reference, pull_query
 
     query = pull_query(image)
+    headers = header_for(server_of(parse_reference(image)))
     if platform:
         query["platform"] = platform
     # Standard output is the container's: progress goes to standard error.
-    messages = session.engine.events("POST", "/images/create", query)
+    messages = session.engine.events("POST", "/images/create", query, None, headers)
     show(messages, descriptor=2, quiet=quiet)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from wherry.cli.flags import Command, Options
 from wherry.cli.session import Session
-from wherry.cli.table import align
 
 
 def _build(session: Session, _options: Options, _arguments: list[str]) -> int:
@@ -12,16 +11,6 @@ def _build(session: Session, _options: Options, _arguments: list[str]) -> int:
     return 0
 
 
-def _search(session: Session, _options: Options, arguments: list[str]) -> int:
-    found = session.engine.get("/images/search", {"term": arguments[0]})
-    rows = [(image["name"], image["description"], str(image["star_count"])) for image in found]
-    session.line(
-        align("\n".join("\t".join(row) for row in (("NAME", "DESCRIPTION", "STARS"), *rows)))
-    )
-    return 0
-
-
 BUILD = Command(
     _build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", interspersed=False
 )
-SEARCH = Command(_search, "TERM", "Search a registry for images", least=1, most=1)

@@ -1,0 +1,218 @@
+"""Credentials of registries as Docker's command line keeps them, and shares with it.
+
+`$DOCKER_CONFIG/config.json` or `~/.docker/config.json` has them itself (`auths`, base64 and no
+more), or names programs that keep them (`credHelpers` by registry, `credsStore` for the rest).
+Source: docs.docker.com, "docker login", "Credential stores"; docker-credential-helpers' protocol.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.cli.failure import Failure
+from wherry.client import wire
+from wherry.model.ids import DEFAULT_DOMAIN, Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
+HUB = "https://index.docker.io/v1/"
+_NONE_KEPT = "credentials not found"
+_HELPER_SECONDS = 60
+# What a helper answers for a user name where the secret is an identity token.
+_TOKEN_USER = "<token>"
+
+
+def server_of(reference: Reference) -> str:
+    """Return the name under which the credentials for an image's registry are kept."""
+    return HUB if reference.domain == DEFAULT_DOMAIN else reference.domain
+
+
+def server_named(text: str) -> str:
+    """Return the same for what was given to login: a host, perhaps as a URL."""
+    if not text:
+        return HUB
+    host = text.partition("://")[2] or text
+    host = host.rstrip("/")
+    if host in ("docker.io", "index.docker.io", "index.docker.io/v1", "registry-1.docker.io"):
+        return HUB
+    return host.partition("/")[0]
+
+
+def header_for(server: str) -> dict[str, str]:
+    """Return X-Registry-Auth with what is kept for `server`; an empty object where nothing is."""
+    from base64 import urlsafe_b64encode
+
+    text = wire.encode(Store().get(server))
+    return {"X-Registry-Auth": urlsafe_b64encode(text.encode()).decode()}
+
+
+def config_path() -> str:
+    """Return where the configuration file is, or would be."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    return os.path.join(folder, "config.json")
+
+
+class Store:
+    """The configuration file and the helpers that it names."""
+
+    def __init__(self) -> None:
+        self.path = config_path()
+        self._config: Object = _read(self.path)
+
+    def helper(self, server: str) -> str:
+        """Return the name of the program that keeps `server`'s credentials, or ""."""
+        helpers: Object = self._table("credHelpers")
+        name = helpers.get(server) or self._config.get("credsStore") or ""
+        return name if isinstance(name, str) else ""
+
+    def get(self, server: str) -> Object:
+        """Return an AuthConfig for `server`, empty where there is nothing."""
+        helper = self.helper(server)
+        if helper:
+            return _from_helper(helper, server)
+        auths: Object = self._table("auths")
+        kept = auths.get(server)
+        if kept is None:
+            kept = next((auths[key] for key in auths if server_named(key) == server), None)
+        return _decoded(kept, server) if isinstance(kept, dict) else {}  # pyright: ignore
+
+    def keep(self, server: str, username: str, password: str, token: str) -> str:
+        """Keep credentials; return the path of the file where they lie open, or "" with a helper."""
+        helper = self.helper(server)
+        secret = token or password
+        if helper:
+            user = _TOKEN_USER if token else username
+            entry = {"ServerURL": server, "Username": user, "Secret": secret}
+            _run(helper, "store", wire.encode(entry))
+            self._table("auths")[server] = {}
+            self._write()
+            return ""
+        from base64 import b64encode
+
+        entry: Object = {"auth": b64encode(f"{username}:{password}".encode()).decode()}
+        if token:
+            entry = {"auth": b64encode(f"{username}:".encode()).decode(), "identitytoken": token}
+        self._table("auths")[server] = entry
+        self._write()
+        return self.path
+
+    def forget(self, server: str) -> bool:
+        """Remove credentials; return whether there were any."""
+        auths: Object = self._table("auths")
+        helper = self.helper(server)
+        there = any(server_named(key) == server for key in auths)
+        if helper:
+            there = bool(_from_helper(helper, server)) or there
+            _run(helper, "erase", server)
+        for key in [key for key in auths if server_named(key) == server]:
+            del auths[key]
+        if there:
+            self._write()
+        return there
+
+    def _table(self, name: str) -> Object:
+        table = self._config.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise Failure(f"{self.path}: {name} is no object")
+        return table  # pyright: ignore[reportUnknownVariableType]
+
+    def _write(self) -> None:
+        """Replace the file, whole or not at all, readable by its owner only."""
+        from json import dumps
+
+        folder = os.path.dirname(self.path)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        # A file that is a link into another folder stays one.
+        path = os.path.realpath(self.path)
+        temporary = f"{path}.{os.getpid()}"
+        document = {key: value for key, value in self._config.items() if value != {}}
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(dumps(document, indent="\t"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def _read(path: str) -> Object:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}") from None
+    try:
+        document: Any = wire.decode(content) if content.strip() else {}
+    except ValueError as error:
+        raise Failure(f"{path} is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Failure(f"{path} holds no JSON object")
+    return document  # pyright: ignore[reportUnknownVariableType]
+
+
+def _decoded(kept: Object, server: str) -> Object:
+    from base64 import b64decode
+
+    try:
+        text = b64decode(kept.get("auth") or "").decode()
+    except ValueError:
+        text = ""
+    username, _, password = text.partition(":")
+    found = {
+        "username": kept.get("username") or username,
+        "password": kept.get("password") or password.rstrip("\0"),
+        "identitytoken": kept.get("identitytoken") or "",
+        "registrytoken": kept.get("registrytoken") or "",
+    }
+    found = {name: value for name, value in found.items() if value}
+    return {**found, "serveraddress": server} if found else {}
+
+
+def _from_helper(helper: str, server: str) -> Object:
+    answer = _run(helper, "get", server, missing_is_fine=True)
+    if not answer:
+        return {}
+    try:
+        entry: Object = wire.decode(answer.encode())
+        username, secret = str(entry.get("Username", "")), str(entry.get("Secret", ""))
+    except (ValueError, AttributeError):
+        raise Failure(f"docker-credential-{helper} get: the answer is no JSON object") from None
+    if username == _TOKEN_USER:
+        return {"identitytoken": secret, "serveraddress": server}
+    return {"username": username, "password": secret, "serveraddress": server}
+
+
+def _run(helper: str, verb: str, text: str, *, missing_is_fine: bool = False) -> str:
+    import subprocess
+
+    if "/" in helper:
+        raise Failure(f"{helper!r} is no name of a credential helper")
+    program = f"docker-credential-{helper}"
+    try:
+        done = subprocess.run(
+            [program, verb],
+            input=text.encode(),
+            capture_output=True,
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failure(f"{program} is not on PATH, and the configuration names it") from None
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{program} {verb} took longer than {_HELPER_SECONDS} seconds") from None
+    out = done.stdout.decode(errors="replace").strip()
+    if done.returncode:
+        if missing_is_fine and _NONE_KEPT in out:
+            return ""
+        problem = out or done.stderr.decode(errors="replace").strip()
+        raise Failure(f"{program} {verb}: {problem or f'ended with {done.returncode}'}")
+    return out

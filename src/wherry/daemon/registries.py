@@ -1,0 +1,139 @@
+"""What serves registries, made when the first request for one comes.
+
+An engine that never pulls has none of it in memory: the modules take 2 MB, and TLS 3 MB more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.daemon.config import Config
+from wherry.daemon.engine import read_proxies
+from wherry.images.places import Places
+from wherry.images.service import ImageService
+from wherry.images.store import ImageStore
+from wherry.model.events import Event
+from wherry.model.ids import Digest
+from wherry.model.views import DistributionView, Filters, Progress, SearchResult
+from wherry.registry.credentials import Credentials
+from wherry.storage.content import ContentStore
+from wherry.storage.partials import Partials
+from wherry.storage.snapshots import Snapshotter
+
+if TYPE_CHECKING:
+    from wherry.images.transfer.service import TransferService
+
+
+class LateRegistries:
+    """Satisfies `api.services.Registries`."""
+
+    def __init__(self, make: Callable[[], TransferService]) -> None:
+        self._make = make
+        self._made: TransferService | None = None
+        self._lock = asyncio.Lock()
+
+    async def _service(self) -> TransferService:
+        async with self._lock:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+            return self._made
+
+    async def pull(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """See TransferService.pull."""
+        service = await self._service()
+        async with aclosing(service.pull(name, tag, platform, credentials)) as lines:
+            async for line in lines:
+                yield line
+
+    async def push(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """See TransferService.push."""
+        service = await self._service()
+        async with aclosing(service.push(name, tag, platform, credentials)) as lines:
+            async for line in lines:
+                yield line
+
+    async def login(self, server: str, credentials: Credentials) -> str:
+        """See TransferService.login."""
+        return await (await self._service()).login(server, credentials)
+
+    async def distribution(self, name: str, credentials: Credentials) -> DistributionView:
+        """See TransferService.distribution."""
+        return await (await self._service()).distribution(name, credentials)
+
+    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+        """See TransferService.manifest."""
+        return await (await self._service()).manifest(name, credentials)
+
+    async def referrers(self, name: str, credentials: Credentials) -> bytes:
+        """See TransferService.referrers."""
+        return await (await self._service()).referrers(name, credentials)
+
+    async def search(
+        self, term: str, limit: int, filters: Filters, credentials: Credentials
+    ) -> Sequence[SearchResult]:
+        """See TransferService.search."""
+        return await (await self._service()).search(term, limit, filters, credentials)
+
+
+def late_registries(
+    config: Config,
+    *,
+    store: ImageStore,
+    content: ContentStore,
+    snapshots: Snapshotter,
+    places: Places,
+    images: ImageService,
+    emit: Callable[[Event], None],
+) -> LateRegistries:
+    """Return the service of registries over the engine's stores, still to be made."""
+    # Opened at the start, which removes what nobody came back for.
+    partials = Partials(config.data_root)
+
+    def make() -> TransferService:
+        from wherry.images.transfer.download import Downloads
+        from wherry.images.transfer.pull import Puller
+        from wherry.images.transfer.push import Pusher
+        from wherry.images.transfer.service import TransferService
+        from wherry.registry.endpoints import DEFAULT_FOLDERS, Proxies, RegistrySettings
+
+        settings = RegistrySettings(
+            mirrors=config.registry_mirrors,
+            insecure=config.insecure_registries,
+            folders=tuple(Path(text) for text in config.registry_hosts) or DEFAULT_FOLDERS,
+            proxies=Proxies(*read_proxies(config)),
+        )
+        downloads = Downloads(
+            content,
+            partials,
+            concurrent=config.max_concurrent_downloads,
+            attempts=config.max_download_attempts,
+        )
+        puller = Puller(
+            store=store,
+            content=content,
+            snapshots=snapshots,
+            partials=partials,
+            places=places,
+            unpacker=images.unpacker,
+            intakes=images.intakes,
+            downloads=downloads,
+        )
+        pusher = Pusher(
+            store=store,
+            content=content,
+            places=places,
+            intakes=images.intakes,
+            concurrent=config.max_concurrent_uploads,
+            attempts=config.max_download_attempts,
+        )
+        return TransferService(settings, puller, pusher, emit)
+
+    return LateRegistries(make)

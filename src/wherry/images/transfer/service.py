@@ -1,0 +1,253 @@
+"""The asynchronous front of pull, push and what else is asked of registries: `api.services.Registries`.
+
+What blocks runs in threads; nothing outlives the call that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from wherry import __version__
+from wherry.images.bridge import Flow, Report, in_thread, report_from
+from wherry.images.times import now
+from wherry.images.transfer.looking import read_distribution, search_in
+from wherry.images.transfer.pull import Pulled, Puller
+from wherry.images.transfer.push import Pusher
+from wherry.images.transfer.resolve import parse_platform
+from wherry.images.transfer.words import said
+from wherry.kernel.memory import release_free_memory
+from wherry.model.errors import Invalid, Unauthorized
+from wherry.model.events import Event
+from wherry.model.ids import Digest, Reference
+from wherry.model.images import Image, Platform
+from wherry.model.views import DistributionView, Filters, Progress, SearchResult
+from wherry.registry.client import Repository
+from wherry.registry.credentials import Credentials
+from wherry.registry.endpoints import RegistrySettings
+from wherry.registry.faults import Missing, Refused
+from wherry.registry.hosts import find_endpoints
+from wherry.registry.session import Session
+from wherry.registry.stopping import Stop
+
+T = TypeVar("T")
+_SETTLED_SECONDS = 1.0
+_AGENT = f"wherry/{__version__}"
+
+
+class TransferService:
+    """All that is asked of registries. `emit` is called on the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        puller: Puller,
+        pusher: Pusher,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._settings = settings
+        self._puller = puller
+        self._pusher = pusher
+        self._emit = emit
+
+    async def pull(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """Pull `name:tag` (a tag or a digest; empty: all tags); yield Docker's lines.
+
+        Raises NotFound, Unauthorized, Forbidden, Invalid, Unavailable, Full.
+        """
+        reference = _reference(name, tag)
+        wanted = parse_platform(platform) if platform else None
+        emit = self._from_thread()
+
+        def work(flow: Flow, report: Report) -> None:
+            stop = Stop()
+            flow.on_end(stop.set)
+            session = self._session(credentials, stop)
+            try:
+                repository = self._repository(session, reference)
+                with said(reference, anonymous=not credentials.given):
+                    for line in self._pull_all(repository, reference, wanted, report, flow, emit):
+                        report(line)
+            finally:
+                session.close()
+
+        async with aclosing(report_from(work)) as lines:
+            async for line in lines:
+                yield line
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, release_free_memory)
+
+    def _pull_all(
+        self,
+        repository: Repository,
+        reference: Reference,
+        wanted: Platform | None,
+        report: Report,
+        flow: Flow,
+        emit: Callable[[str, Image, str], None],
+    ) -> list[Progress]:
+        if reference.tag or reference.digest:
+            pulled = self._puller.pull(repository, reference, wanted, report, flow.check)
+            emit("pull", pulled.image, reference.familiar)
+            return _ending(reference.familiar, [pulled])
+        tags = repository.tags()
+        if not tags:
+            raise Missing(f"repository {reference.familiar} has no tags")
+        all_pulled: list[Pulled] = []
+        for tag in tags:
+            tagged = Reference(reference.domain, reference.path, tag)
+            pulled = self._puller.pull(repository, tagged, wanted, report, flow.check)
+            emit("pull", pulled.image, tagged.familiar)
+            report(Progress(f"Digest: {pulled.digest}"))
+            all_pulled.append(pulled)
+        return _ending(reference.familiar, all_pulled)[-1:]
+
+    async def push(
+        self, name: str, tag: str, platform: str, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """Push `name:tag`, or all tags of `name` where `tag` is empty; yield Docker's lines."""
+        reference = _reference(name, tag)
+        if reference.digest:
+            raise Invalid("cannot push a digest reference")
+        wanted = parse_platform(platform) if platform else None
+        emit = self._from_thread()
+        yield Progress(f"The push refers to repository [{reference.repository}]")
+
+        def work(flow: Flow, report: Report) -> None:
+            stop = Stop()
+            flow.on_end(stop.set)
+            session = self._session(credentials, stop)
+            try:
+                repository = self._repository(session, reference)
+                with said(reference, pushing=True):
+                    for image, tagged in self._pusher.chosen(reference, wanted):
+                        self._pusher.push(repository, image, tagged, report, stop)
+                        emit("push", image, tagged.familiar)
+            finally:
+                session.close()
+
+        async with aclosing(report_from(work)) as lines:
+            async for line in lines:
+                yield line
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, release_free_memory)
+
+    async def login(self, server: str, credentials: Credentials) -> str:
+        """Ask a registry whether it takes the credentials; return an identity token or "".
+
+        Raises Unauthorized with Docker's words, Unavailable.
+        """
+        domain = server.partition("://")[2] or server
+        domain = domain.rstrip("/")
+        if domain in ("", "index.docker.io/v1", "index.docker.io", "docker.io"):
+            domain = "docker.io"
+        domain = domain.partition("/")[0]
+
+        def work(session: Session) -> str:
+            repository = Repository(session, find_endpoints(domain, self._settings), "")
+            try:
+                repository.ping()
+            except (Refused, Unauthorized) as error:
+                # With the status, as Docker's users know it.
+                raise Unauthorized(f"login attempt to {domain} failed: {error.message}") from None
+            return session.authorizer.identity_token
+
+        return await self._asked(credentials, work)
+
+    async def distribution(self, name: str, credentials: Credentials) -> DistributionView:
+        """Return what a registry has under a name: its descriptor and platforms."""
+        reference = _reference(name, "").with_default_tag()
+
+        def work(session: Session) -> DistributionView:
+            return read_distribution(self._repository(session, reference), reference)
+
+        return await self._asked(credentials, work)
+
+    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+        """Return a manifest as it is in the registry: media type, digest, bytes."""
+        reference = _reference(name, "").with_default_tag()
+
+        def work(session: Session) -> tuple[str, Digest, bytes]:
+            repository = self._repository(session, reference)
+            with said(reference):
+                found = repository.manifest(reference.digest or reference.tag)
+            return found.media_type, found.digest, found.data
+
+        return await self._asked(credentials, work)
+
+    async def referrers(self, name: str, credentials: Credentials) -> bytes:
+        """Return the index of what refers to a manifest in the registry."""
+        reference = _reference(name, "").with_default_tag()
+
+        def work(session: Session) -> bytes:
+            repository = self._repository(session, reference)
+            with said(reference):
+                digest = reference.digest or repository.manifest(reference.tag).digest
+                return repository.referrers(digest)
+
+        return await self._asked(credentials, work)
+
+    async def search(
+        self, term: str, limit: int, filters: Filters, credentials: Credentials
+    ) -> Sequence[SearchResult]:
+        """Return the repositories that match, of Docker Hub or of the registry that `term` begins with."""
+
+        def work(session: Session) -> Sequence[SearchResult]:
+            return search_in(session, self._settings, term, limit, filters)
+
+        return await self._asked(credentials, work)
+
+    async def _asked(self, credentials: Credentials, work: Callable[[Session], T]) -> T:
+        """Run `work` in a thread; cancelled, it is woken and waited for."""
+        stop = Stop()
+
+        def run() -> T:
+            session = self._session(credentials, stop)
+            try:
+                return work(session)
+            finally:
+                session.close()
+
+        try:
+            return await in_thread(run, on_cancel=stop.set)
+        except Refused as error:
+            raise error.as_kind() from None
+
+    def _session(self, credentials: Credentials, stop: Stop) -> Session:
+        settings = self._settings
+        return Session(credentials, settings.proxies, settings.insecure, stop, _AGENT)
+
+    def _repository(self, session: Session, reference: Reference) -> Repository:
+        return Repository(session, find_endpoints(reference.domain, self._settings), reference.path)
+
+    def _from_thread(self) -> Callable[[str, Image, str], None]:
+        loop = asyncio.get_running_loop()
+
+        def emit(action: str, image: Image, name: str) -> None:
+            labels = dict(image.config.labels)
+            pairs = tuple(sorted({**labels, "name": name}.items()))
+            event = Event("image", action, name, pairs, now())
+            loop.call_soon_threadsafe(self._emit, event)
+
+        return emit
+
+
+def _reference(name: str, tag: str) -> Reference:
+    """Return `name` with `tag`, a tag or a digest, which `name` may also have itself."""
+    if not tag:
+        return Reference.parse(name)
+    bare = Reference.parse(name)
+    if ":" in tag:
+        return Reference(bare.domain, bare.path, "", Digest.parse(tag))
+    return Reference.parse(f"{bare.repository}:{tag}")
+
+
+def _ending(name: str, pulled: Sequence[Pulled]) -> list[Progress]:
+    lines = [Progress(f"Digest: {pulled[-1].digest}")]
+    if all(one.up_to_date for one in pulled):
+        lines.append(Progress(f"Status: Image is up to date for {name}"))
+    else:
+        lines.append(Progress(f"Status: Downloaded newer image for {name}"))
+    return lines + [Progress(one.warning) for one in pulled if one.warning]

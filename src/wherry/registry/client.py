@@ -1,0 +1,439 @@
+"""A repository in a registry, as the distribution specification lets a client see it.
+
+Manifests and blobs that are asked for by digest are what their digest says, or an error. Where a
+registry has several ways (mirrors, with and without TLS) they are tried in order, and the first that
+answers is kept. Source: OCI distribution specification 1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256, sha512
+from typing import Final, TypeVar, cast
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from wherry.model.errors import Invalid, NotFound, Unavailable, WherryError
+from wherry.model.ids import Digest
+from wherry.registry.dialling import Unreachable, Untrusted
+from wherry.registry.endpoints import Endpoint, Origin, join_url
+from wherry.registry.faults import Refused
+from wherry.registry.media import ACCEPTED, DOCKER_SCHEMA_1, OCI_INDEX, essence
+from wherry.registry.messages import Answer, BrokenConnection
+from wherry.registry.names import is_tag, referrers_tag
+from wherry.registry.session import Request, Session
+from wherry.registry.stopping import Stop, Stopped
+
+LARGEST_MANIFEST: Final = 4 << 20
+_LARGEST_LIST: Final = 16 << 20
+_MOST_PAGES: Final = 1000
+_MOST_NAMES: Final = 200_000
+_PAGE: Final = 1000
+_RANGE = re.compile(r"(?:bytes[= ])?(\d+)-(\d+)(?:/(\d+|\*))?")
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
+_HASHES = {"sha256": sha256, "sha512": sha512}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest as it came; `data` hashes to `digest`."""
+
+    media_type: str
+    digest: Digest
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlobBody:
+    """A blob on its way: bytes from `start` on. Read it to its end, or close it."""
+
+    answer: Answer
+    start: int
+
+
+class RangeRefused(Unavailable):
+    """The registry cannot go on from where we are: begin anew."""
+
+
+class WrongContent(Invalid):
+    """What a registry sent is not what its digest says."""
+
+
+class Repository:
+    """One repository. Blocking; threads may share it."""
+
+    def __init__(self, session: Session, endpoints: Sequence[Endpoint], path: str) -> None:
+        self.path = path
+        self._session = session
+        self._endpoints = tuple(endpoints)
+        self._working: Endpoint | None = None
+        self._pull = (f"repository:{path}:pull",)
+        self._push = (f"repository:{path}:pull,push",)
+
+    def manifest(self, reference: Digest | str) -> Fetched:
+        """Return the manifest of a tag or digest.
+
+        Raises Refused (`missing` where there is none), WrongContent, and what `Session.send` raises.
+        """
+        by_tag = isinstance(reference, str)
+        accept = {"Accept": ", ".join((*ACCEPTED, *DOCKER_SCHEMA_1, "*/*;q=0.1"))}
+
+        def fetch(endpoint: Endpoint) -> Fetched:
+            url = self._url(endpoint, f"manifests/{reference}")
+            request = Request("GET", url, accept, scopes=self._pull)
+            answer = self._session.send(endpoint, request)
+            data = answer.read_all(LARGEST_MANIFEST)
+            return _checked(answer, data, reference, endpoint.origin)
+
+        return self._try(fetch, lambda e: e.resolve if by_tag else e.pull)
+
+    def find_manifest(self, reference: Digest | str) -> Digest | None:
+        """Return the digest that the registry names for a tag, without fetching; None where it names none."""
+        accept = {"Accept": ", ".join(ACCEPTED)}
+
+        def ask(endpoint: Endpoint) -> Digest | None:
+            url = self._url(endpoint, f"manifests/{reference}")
+            request = Request("HEAD", url, accept, scopes=self._push, expected=(200, 404))
+            answer = self._session.send(endpoint, request)
+            if answer.status == 404:
+                return None
+            return _named_digest(answer)
+
+        return self._try(ask, lambda e: e.push)
+
+    def blob(self, digest: Digest, offset: int = 0, stop: Stop | None = None) -> BlobBody:
+        """Return a blob's bytes from `offset` on, or from 0 where the registry gives no ranges.
+
+        The bytes are not verified here. Raises RangeRefused, and as `manifest`.
+        """
+
+        def fetch(endpoint: Endpoint) -> BlobBody:
+            headers = {"Accept-Encoding": "identity"}
+            if offset:
+                headers["Range"] = f"bytes={offset}-"
+            url = self._url(endpoint, f"blobs/{digest}")
+            request = Request("GET", url, headers, scopes=self._pull, expected=(200, 206, 416))
+            answer = self._session.send(endpoint, request, stop)
+            start = _start_of(answer, offset)
+            if start is None:
+                answer.close()
+                raise RangeRefused(f"{endpoint.origin} cannot send {digest} from byte {offset} on")
+            return BlobBody(answer, start)
+
+        return self._try(fetch, lambda e: e.pull)
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the registry itself has the blob."""
+
+        def ask(endpoint: Endpoint) -> bool:
+            url = self._url(endpoint, f"blobs/{digest}")
+            request = Request("HEAD", url, scopes=self._push, expected=(200, 404))
+            answer = self._session.send(endpoint, request)
+            answer.close()
+            return answer.status == 200
+
+        return self._try(ask, lambda e: e.push)
+
+    def mount(self, digest: Digest, source: str) -> str:
+        """Take a blob over from the repository `source`; return "" where that was done.
+
+        Where it was not, the registry began an upload, whose URL is returned.
+        """
+        scopes = tuple(sorted((*self._push, f"repository:{source}:pull")))
+        return self._post_upload(urlencode({"mount": str(digest), "from": source}), scopes)
+
+    def begin_upload(self) -> str:
+        """Begin the upload of a blob and return its URL."""
+        return self._post_upload("", self._push)
+
+    def _post_upload(self, query: str, scopes: tuple[str, ...]) -> str:
+        def begin(endpoint: Endpoint) -> str:
+            url = self._url(endpoint, "blobs/uploads/", query)
+            request = Request("POST", url, scopes=scopes, expected=(201, 202))
+            answer = self._session.send(endpoint, request)
+            answer.read_all(_LARGEST_LIST)
+            return "" if answer.status == 201 else _location(answer, url)
+
+        return self._try(begin, lambda e: e.push)
+
+    def upload_state(self, upload: str) -> tuple[str, int]:
+        """Return an upload's URL now and how many bytes it has. Raises Refused where it is gone."""
+
+        def ask(endpoint: Endpoint) -> tuple[str, int]:
+            request = Request("GET", upload, scopes=self._push, expected=(200, 202, 204))
+            answer = self._session.send(endpoint, request)
+            answer.close()
+            return _location(answer, upload), _received(answer)
+
+        return self._try(ask, lambda e: e.push)
+
+    def upload(
+        self,
+        upload: str,
+        pieces: Callable[[], Iterable[bytes]],
+        start: int,
+        length: int,
+        stop: Stop | None = None,
+    ) -> str:
+        """Send `length` bytes of a blob from its byte `start` on; return the upload's next URL."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if start:
+            # A whole blob in one request is a stream, as Docker sends it; some know nothing else.
+            headers["Content-Range"] = f"{start}-{start + length - 1}"
+
+        def send(endpoint: Endpoint) -> str:
+            request = Request(
+                "PATCH", upload, headers, pieces, length, self._push, expected=(202, 201, 204)
+            )
+            answer = self._session.send(endpoint, request, stop)
+            answer.read_all(_LARGEST_LIST)
+            return _location(answer, upload)
+
+        return self._try(send, lambda e: e.push)
+
+    def finish_upload(self, upload: str, digest: Digest, rest: bytes = b"") -> None:
+        """Make an upload the blob `digest`. Raises Refused where its bytes are others."""
+        parts = urlsplit(upload)
+        query = "&".join(q for q in (parts.query, urlencode({"digest": str(digest)})) if q)
+        url = urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+        headers = {"Content-Type": "application/octet-stream"}
+
+        def send(endpoint: Endpoint) -> None:
+            request = Request("PUT", url, headers, rest, None, self._push, expected=(201, 204))
+            self._session.send(endpoint, request).read_all(_LARGEST_LIST)
+
+        self._try(send, lambda e: e.push)
+
+    def put_manifest(self, reference: Digest | str, media_type: str, data: bytes) -> Digest:
+        """Store a manifest under a tag or its digest, and return its digest."""
+        digest = Digest.of(data)
+
+        def send(endpoint: Endpoint) -> Digest:
+            url = self._url(endpoint, f"manifests/{reference}")
+            headers = {"Content-Type": media_type}
+            request = Request("PUT", url, headers, data, None, self._push, expected=(201, 200))
+            answer = self._session.send(endpoint, request)
+            named = _named_digest(answer)
+            answer.read_all(_LARGEST_LIST)
+            if named is not None and named.algorithm == "sha256" and named != digest:
+                raise WrongContent(f"{endpoint.origin} stored {named} where {digest} was sent")
+            return digest
+
+        return self._try(send, lambda e: e.push)
+
+    def tags(self) -> list[str]:
+        """Return the repository's tags; what is no tag is left out."""
+        return self._names("tags/list", "tags", self._pull, is_tag)
+
+    def referrers(self, subject: Digest) -> bytes:
+        """Return the index of the manifests that refer to `subject`.
+
+        From the registry's own list, or from the tag that clients keep where it has none.
+        """
+
+        def fetch(endpoint: Endpoint) -> bytes | None:
+            url = self._url(endpoint, f"referrers/{subject}")
+            headers = {"Accept": OCI_INDEX}
+            request = Request("GET", url, headers, scopes=self._pull, expected=(200, 404))
+            answer = self._session.send(endpoint, request)
+            if answer.status == 404:
+                answer.close()
+                return None
+            return answer.read_all(LARGEST_MANIFEST)
+
+        found = self._try(fetch, lambda e: e.pull)
+        if found is not None:
+            return found
+        try:
+            return self.manifest(referrers_tag(subject)).data
+        except Refused as error:
+            if not error.missing:
+                raise
+        return msgspec.json.encode(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": cast(list[object], [])}
+        )
+
+    def ping(self) -> Origin:
+        """Ask whether the registry is there and lets us in; return where it was reached."""
+
+        def ask(endpoint: Endpoint) -> Origin:
+            url = f"{endpoint.origin}{endpoint.path}/"
+            self._session.send(endpoint, Request("GET", url)).close()
+            return endpoint.origin
+
+        return self._try(ask, lambda e: not e.mirror)
+
+    def catalog(self) -> list[str]:
+        """Return the names of the registry's repositories."""
+        return self._names("_catalog", "repositories", ("registry:catalog:*",), lambda _: True)
+
+    def search(self, term: str, limit: int) -> bytes:
+        """Return the answer of the registry's search of version 1, as JSON."""
+        query = urlencode({"q": term, "n": limit})
+
+        def ask(endpoint: Endpoint) -> bytes:
+            url = f"{endpoint.origin}/v1/search?{query}"
+            return self._session.send(endpoint, Request("GET", url)).read_all(_LARGEST_LIST)
+
+        return self._try(ask, lambda e: not e.mirror)
+
+    def _names(
+        self, path: str, key: str, scopes: tuple[str, ...], good: Callable[[str], bool]
+    ) -> list[str]:
+        def fetch(endpoint: Endpoint) -> list[str]:
+            base = f"{endpoint.origin}{endpoint.path}"
+            url = f"{base}/{path}" if path.startswith("_") else self._url(endpoint, path)
+            url += f"{'&' if '?' in url else '?'}n={_PAGE}"
+            found: dict[str, None] = {}
+            for answer, data in self._pages(endpoint, url, scopes):
+                names = _list_of(data, key, endpoint.origin)
+                found |= dict.fromkeys(name for name in names if good(name))
+                if len(found) > _MOST_NAMES:
+                    answer.close()
+                    raise Invalid(f"{endpoint.origin} lists more than {_MOST_NAMES} names")
+            return list(found)
+
+        return self._try(fetch, lambda e: not e.mirror)
+
+    def _pages(
+        self, endpoint: Endpoint, url: str, scopes: tuple[str, ...]
+    ) -> Iterator[tuple[Answer, bytes]]:
+        for _ in range(_MOST_PAGES):
+            answer = self._session.send(endpoint, Request("GET", url, scopes=scopes))
+            yield answer, answer.read_all(_LARGEST_LIST)
+            link = _NEXT.search(answer.headers.get("link", ""))
+            if link is None:
+                return
+            url = join_url(url, link[1])
+            if Origin.parse(url) != endpoint.origin:
+                raise Invalid(f"refused a list that goes on elsewhere: {Origin.parse(url)}")
+        raise Invalid(f"{endpoint.origin} lists names without an end")
+
+    def _url(self, endpoint: Endpoint, rest: str, query: str = "") -> str:
+        query = "&".join(text for text in (query, endpoint.query) if text)
+        path = f"{endpoint.path}/{quote(self.path)}/{rest}"
+        return f"{endpoint.origin}{path}" + (f"?{query}" if query else "")
+
+    def _try(self, act: Callable[[Endpoint], T], fit: Callable[[Endpoint], bool]) -> T:
+        """Act on the endpoints that fit, in order, until one answers.
+
+        Whatever the registry itself answers counts; of a mirror only success does.
+        """
+        working = self._working
+        if working is not None and fit(working):
+            return act(working)
+        own: WherryError | None = None
+        other: WherryError | None = None
+        for endpoint in self._endpoints:
+            if not fit(endpoint):
+                continue
+            try:
+                result = act(endpoint)
+            except (Unreachable, Untrusted, BrokenConnection) as error:
+                if endpoint.mirror:
+                    other = other or error
+                else:
+                    own = own or error
+                continue
+            except Stopped:
+                raise
+            except WherryError as error:
+                if not endpoint.mirror:
+                    self._working = endpoint
+                    raise
+                other = other or error
+                continue
+            if not endpoint.mirror:
+                self._working = endpoint
+            return result
+        raise own or other or NotFound("endpoint", self.path, hint="hosts.toml allows none for it")
+
+
+def is_temporary(error: WherryError) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, Refused):
+        return error.temporary
+    return isinstance(error, (BrokenConnection, Unreachable, RangeRefused))
+
+
+def _checked(answer: Answer, data: bytes, reference: Digest | str, origin: Origin) -> Fetched:
+    named = _named_digest(answer) if isinstance(reference, str) else reference
+    if named is None:
+        digest = Digest.of(data)
+    else:
+        digest = Digest(named.algorithm, _HASHES[named.algorithm](data).hexdigest())
+        if digest != named:
+            raise WrongContent(
+                f"{origin} sent a manifest whose digest is {digest}, not {named} as it should be"
+            )
+    return Fetched(_media_type(answer, data), digest, data)
+
+
+class _TypeOnly(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+
+
+def _media_type(answer: Answer, data: bytes) -> str:
+    """Return what the manifest is: as it says itself (some registries answer text/plain), or the header."""
+    try:
+        named = msgspec.json.decode(data, type=_TypeOnly).media_type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        named = ""
+    return named or essence(answer.headers.get("content-type", ""))
+
+
+def _named_digest(answer: Answer) -> Digest | None:
+    text = answer.headers.get("docker-content-digest", "")
+    try:
+        return Digest.parse(text)
+    except Invalid:
+        return None
+
+
+def _start_of(answer: Answer, offset: int) -> int | None:
+    """Return the byte that the answer's body begins at; None where it is no use."""
+    if answer.status == 416:
+        return None
+    if answer.status == 200:
+        return 0
+    match = _RANGE.fullmatch(answer.headers.get("content-range", "").strip())
+    return offset if match is not None and int(match[1]) == offset else None
+
+
+def _received(answer: Answer) -> int:
+    match = _RANGE.fullmatch(answer.headers.get("range", "").strip())
+    # 0-0 is one byte by the specification and none by what docker/distribution sends.
+    return int(match[2]) + 1 if match and int(match[1]) == 0 and int(match[2]) else 0
+
+
+def _location(answer: Answer, url: str) -> str:
+    location = answer.headers.get("location", "")
+    if not location:
+        return url
+    found = join_url(url, location)
+    before, after = Origin.parse(url), Origin.parse(found)
+    if before.scheme == "https" and after.scheme == "http":
+        # Behind a proxy that ends TLS, a registry may not know what it is called.
+        if after.host != before.host:
+            raise Invalid(f"refused an upload to {after}: it leaves TLS")
+        parts = urlsplit(found)
+        return urlunsplit((before.scheme, before.authority, parts.path, parts.query, ""))
+    return found
+
+
+def _list_of(data: bytes, key: str, origin: Origin) -> list[str]:
+    try:
+        answer = cast(object, msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        answer = None
+    names = cast(Mapping[str, object], answer).get(key) if isinstance(answer, dict) else None
+    if names is None and isinstance(answer, dict):
+        return []
+    if not isinstance(names, list):
+        raise Invalid(f"{origin} sent no list of {key}")
+    return [name for name in cast(list[object], names) if isinstance(name, str)]

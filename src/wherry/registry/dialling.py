@@ -1,0 +1,173 @@
+"""Sockets to registries: TCP, through a proxy where one is set, and TLS where the origin asks for it.
+
+`ssl` is imported by the first TLS connection and not before: it maps 3 MB (docs/decisions).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from base64 import b64encode
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from wherry.model.errors import Invalid, Unavailable
+from wherry.registry.endpoints import Origin, Proxies, Trust, proxy_credentials
+from wherry.registry.messages import BrokenConnection, Connection
+from wherry.registry.stopping import Stop
+
+if TYPE_CHECKING:
+    import ssl
+
+_CONNECT_SECONDS: Final = 20.0
+_HANDSHAKE_SECONDS: Final = 20.0
+# Bytes under way are lost when a transfer is cut, and fetched again: this bounds them, to less than
+# 1 MiB over three connections (the kernel doubles it and offers half). At 50 ms of distance it still
+# carries 5 MB/s a connection.
+_RECEIVE_BUFFER: Final = 256 << 10
+_import_lock = threading.Lock()
+
+
+class Unreachable(Unavailable):
+    """No connection could be made."""
+
+
+class Untrusted(Unavailable):
+    """The server's certificate is not one that we trust."""
+
+
+def dial(origin: Origin, trust: Trust, proxies: Proxies, stop: Stop) -> Connection:
+    """Return a connection to `origin`. Raises Unreachable, Untrusted, Stopped."""
+    proxy = proxies.choose(origin)
+    if not proxy:
+        sock = _connect(origin, stop)
+        return Connection(_secured(sock, origin, trust, stop), origin.authority)
+    through = Origin.parse(proxy)
+    sock = _secured(_connect(through, stop), through, Trust(), stop)
+    credentials = proxy_credentials(proxy)
+    if origin.scheme == "http":
+        return Connection(sock, origin.authority)
+    with stop.waking(lambda: _shut(sock)):
+        _tunnel(sock, origin, through, credentials)
+    return Connection(_secured(sock, origin, trust, stop), origin.authority)
+
+
+def proxy_header(origin: Origin, proxies: Proxies) -> str | None:
+    """Return what Proxy-Authorization a plain request through a proxy needs; None without a proxy."""
+    proxy = proxies.choose(origin) if origin.scheme == "http" else ""
+    return _basic(proxy_credentials(proxy)) if proxy else None
+
+
+def _connect(origin: Origin, stop: Stop) -> socket.socket:
+    stop.check()
+    try:
+        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{origin}: lookup of {origin.host}: {reason}") from None
+    problem: OSError | None = None
+    deadline = time.monotonic() + 2 * _CONNECT_SECONDS
+    for family, kind, protocol, _, address in found:
+        stop.check()
+        sock = socket.socket(family, kind, protocol)
+        try:
+            with stop.waking(lambda sock=sock: _shut(sock)):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+                sock.settimeout(max(0.1, min(_CONNECT_SECONDS, deadline - time.monotonic())))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return sock
+        except OSError as error:
+            sock.close()
+            problem = error
+        except BaseException:
+            sock.close()
+            raise
+    reason = "timed out" if isinstance(problem, TimeoutError) else None
+    reason = reason or (problem and problem.strerror) or "no address"
+    raise Unreachable(f"{origin}: connect to {origin.host}:{origin.port}: {reason}".lower())
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _tunnel(sock: socket.socket, origin: Origin, through: Origin, credentials: str) -> None:
+    connection = Connection(sock, through.authority)
+    target = f"{origin.host}:{origin.port}"
+    if ":" in origin.host:
+        target = f"[{origin.host}]:{origin.port}"
+    headers = {"Host": target}
+    if credentials:
+        headers["Proxy-Authorization"] = _basic(credentials)
+    connection.send_head("CONNECT", target, headers)
+    answer = connection.answer("HEAD")
+    if answer.status // 100 != 2:
+        sock.close()
+        raise Unreachable(
+            f"proxy {through.authority} refused {target}: {answer.status} {answer.reason[:80]}"
+        )
+
+
+def _basic(credentials: str) -> str:
+    return f"Basic {b64encode(credentials.encode()).decode()}" if credentials else ""
+
+
+def _secured(sock: socket.socket, origin: Origin, trust: Trust, stop: Stop) -> socket.socket:
+    if origin.scheme != "https":
+        return sock
+    with _import_lock:
+        import ssl
+
+    try:
+        with stop.waking(lambda: _shut(sock)):
+            sock.settimeout(_HANDSHAKE_SECONDS)
+            context = _context(trust, _stamps(trust))
+            return context.wrap_socket(sock, server_hostname=origin.host)
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise Untrusted(
+            f"{origin}: tls: failed to verify certificate: {error.verify_message}",
+            hint="put the authority's certificate into certs.d/HOST:PORT/ca.crt, or add the host to"
+            " insecure-registries",
+        ) from None
+    except (OSError, ValueError) as error:
+        sock.close()
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise BrokenConnection(f"{origin}: tls handshake: {reason}") from None
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _stamps(trust: Trust) -> tuple[int, ...]:
+    """Return when each file was changed, so that a new one is read."""
+    paths = [*trust.authorities, *(part for pair in trust.certificates for part in pair)]
+    return tuple(os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in paths)
+
+
+@lru_cache(maxsize=32)
+def _context(trust: Trust, _stamps: tuple[int, ...]) -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if not trust.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    try:
+        for path in trust.authorities:
+            context.load_verify_locations(path)
+        for certificate, key in trust.certificates:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        paths = [*trust.authorities, *(part for pair in trust.certificates for part in pair)]
+        raise Invalid(f"a certificate cannot be read: {error} ({', '.join(paths)})") from None
+    return context

@@ -1,0 +1,1 @@
+"""Pull and push against registries: Debian's, and one that lies."""
