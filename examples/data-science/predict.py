@@ -5,5 +5,5 @@ import sys
 
 import numpy
 
-model = json.load(open("/work/model.json"))
+model = json.load(open("/model/model.json"))
 print(numpy.polyval([model["slope"], model["intercept"]], float(sys.argv[1])))

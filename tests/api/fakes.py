@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.api.services import Services
-from wherry.build.files import Exporter
+from wherry.build.files import Exporter, Tree
 from wherry.build.service import CacheRecord
 from wherry.build.service import Pruned as BuildPruned
 from wherry.containers.network_store import NoSuchNetwork
@@ -22,6 +22,7 @@ from wherry.model.build import (
     BuildWarning,
     ContextRef,
     Finished,
+    OutputRef,
     SecretSource,
     StepDone,
     StepFailed,
@@ -793,10 +794,25 @@ class FakeContexts:
         """Note it."""
         self.released.append(ref)
 
-    async def write_output(self, *_: object) -> None:
-        """Write nothing."""
+    async def write_output(
+        self,
+        request: BuildRequest,
+        output: OutputRef,
+        image: Image,
+        root: Tree,
+        write: Callable[[bytes], object],
+    ) -> None:
+        """Write a word."""
+        del request, output, image, root
+        write(b"output")
 
-    async def push(self, *_: object) -> None:
+    async def push(
+        self,
+        request: BuildRequest,
+        output: OutputRef,
+        image: Image,
+        report: Callable[[BuildProgress], None],
+    ) -> None:
         """Push nothing."""
 
 

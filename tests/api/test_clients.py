@@ -123,7 +123,7 @@ def test_the_verbs_of_images_and_the_engine(cli: Client, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "words",
-    [("swarm", "init"), ("swarm", "join")],
+    [("swarm", "init"), ("swarm", "join", "10.0.0.1:2377")],
 )  # fmt: skip
 def test_what_comes_later_says_so(cli: Client, words: tuple[str, ...]) -> None:
     done = cli(*words, check=False)

@@ -58,7 +58,7 @@ def test_history_is_what_docker_writes() -> None:
     assert created(
         "ARG GLOB=glob\nFROM busybox\nARG GLOB\nARG FOO=bar\nARG UNSET\nARG TARGETARCH\n"
         'MAINTAINER me <me@x>\nENV A=1 B="two words" C=$A\nENV LEG acy value\n'
-        'LABEL l1=$FOO l2="x y"\nWORKDIR /app/$FOO\nWORKDIR rel\nRUN echo hi $FOO\n'
+        'LABEL l1=$FOO l2="x y"\nWORKDIR /folder/$FOO\nWORKDIR rel\nRUN echo hi $FOO\n'
         'RUN ["/bin/echo", "exec form"]\nRUN <<EOT\necho one\necho two\nEOT\n'
         "RUN cat <<EOT > /x\ndata $FOO\nEOT\nRUN <<EOT\n#!/bin/sh\necho shebang $0\nEOT\n"
         "COPY --chown=1:2 --chmod=755 a.txt /d/c\nCOPY --link a.txt /linked/\n"
@@ -77,8 +77,8 @@ def test_history_is_what_docker_writes() -> None:
         "ENV A=1 B=two words C=",
         "ENV LEG=acy value",
         "LABEL l1=bar l2=x y",
-        "WORKDIR /app/bar",
-        "WORKDIR /app/bar/rel",
+        "WORKDIR /folder/bar",
+        "WORKDIR /folder/bar/rel",
         "RUN |4 GLOB=override FOO=bar UNSET= TARGETARCH=amd64 /bin/sh -c echo hi $FOO # buildkit",
         "RUN |4 GLOB=override FOO=bar UNSET= TARGETARCH=amd64 /bin/echo exec form # buildkit",
         "RUN |4 GLOB=override FOO=bar UNSET= TARGETARCH=amd64 /bin/sh -c echo one\necho two\n # buildkit",

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.engine.terminal import Terminal
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
+from tests.harness.hosts import Host
 from tests.harness.registry import (
     DockerRegistry,
     digest_of,
@@ -31,15 +33,44 @@ from tests.transfer.liar import Liar
 HTPASSWD = "user:$2y$04$VEdIEBfvPO38kBs0OUZo7Oy7hnei9Rj/Js.lJejY5Wpms90nhCir.\n"
 
 
+@pytest.fixture(scope="module")
+def network(engine: Engine) -> Host:
+    """The shared engine's host: registries and clients of these tests live there too."""
+    assert engine.network is not None
+    return engine.network
+
+
+@pytest.fixture(autouse=True)
+def on_the_engine_s_host(network: Host) -> Iterator[None]:
+    with network.inside():
+        yield
+
+
+@contextmanager
+def served(network: Host, registry: DockerRegistry) -> Iterator[DockerRegistry]:
+    """Have a registry serve on the host."""
+    with ExitStack() as stack:
+        with network.inside():
+            stack.enter_context(registry)
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def registry(network: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with served(network, DockerRegistry(tmp_path_factory.mktemp("registry"))) as registry:
+        yield registry
+
+
 @pytest.fixture(params=["docker", "wherry"])
 def cli(request: pytest.FixtureRequest, docker: Client, wherry: Client) -> Client:
     return {"docker": docker, "wherry": wherry}[request.param]
 
 
-@pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+@pytest.fixture(scope="module")
+def guarded(network: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A docker-registry that wants a name and a password."""
-    with DockerRegistry(tmp_path_factory.mktemp("guarded"), htpasswd=HTPASSWD) as registry:
+    folder = tmp_path_factory.mktemp("guarded")
+    with served(network, DockerRegistry(folder, htpasswd=HTPASSWD)) as registry:
         yield registry
 
 
@@ -246,10 +277,10 @@ def skopeo(*words: str) -> None:
 
 
 def test_a_daemon_killed_in_a_pull_goes_on(
-    new_engine: Callable[..., Engine], docker_for: Callable[[Engine], Client]
+    new_engine: Callable[..., Engine], docker_for: Callable[[Engine], Client], network: Host
 ) -> None:
     image = make_image([{"big": os.urandom(8 << 20)}])
-    engine = new_engine()
+    engine = new_engine(host=network)
     docker = docker_for(engine)
     with Liar() as liar:
         liar.add(image, "1")

@@ -196,15 +196,19 @@ def _disconnect(session: Session, options: Options, arguments: list[str]) -> int
 def _remove(session: Session, options: Options, arguments: list[str]) -> int:
     forced = options.on("force")
 
+    gone: set[str] = set()
+    if forced:
+        for name in arguments:
+            try:
+                session.engine.get(f"/networks/{segment(name)}")
+            except NotFound:
+                gone.add(name)
+
     def act(name: str) -> str:
-        try:
-            session.engine.call("DELETE", f"/networks/{segment(name)}")
-        except NotFound:
-            if not forced:
-                raise
+        session.engine.call("DELETE", f"/networks/{segment(name)}")
         return name
 
-    return for_each(session, arguments, act)
+    return for_each(session, [name for name in arguments if name not in gone], act)
 
 
 def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
