@@ -20,8 +20,8 @@ from wherry.build.context.store import StoredTree
 from wherry.build.files import Target, Tree
 from wherry.build.modes import Chmod
 from wherry.build.placement import Placement
+from wherry.build.remote.files import Downloaded, LateWeb, file_name, is_web
 from wherry.build.remote.git import Git, GitSource, parse_git
-from wherry.build.remote.web import Downloaded, Web, file_name, is_web
 from wherry.build.selection import Picked, below, pick
 from wherry.build.steps import AddStep, CopyStep
 from wherry.model.errors import Invalid
@@ -42,7 +42,7 @@ class Copying:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is where downloads and clones lie while a build needs them."""
-        self._web = Web(folder / "downloads")
+        self._web = LateWeb(folder / "downloads")
         self._git = Git(folder / "git")
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[object, ...], str] = OrderedDict()

@@ -10,8 +10,8 @@ from typing import Final
 
 from wherry.build.context.store import ContextStore, Fetch
 from wherry.build.context.tarred import receive_tar
+from wherry.build.remote.files import LateWeb
 from wherry.build.remote.git import Git, parse_git
-from wherry.build.remote.web import Web
 from wherry.model.build import ContextKind, ContextRef
 from wherry.model.errors import Invalid
 from wherry.storage.layers.compression import decompressed
@@ -23,7 +23,7 @@ _LARGEST_DOCKERFILE: Final = 16 << 20
 def fetchers(folder: Path) -> Mapping[ContextKind, Fetch]:
     """Return what fetches git and web contexts, working in `folder`."""
     git = Git(folder / "git")
-    web = Web(folder / "downloads")
+    web = LateWeb(folder / "downloads")
 
     def from_git(store: ContextStore, ref: ContextRef) -> str:
         value = ref.value

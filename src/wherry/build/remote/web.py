@@ -12,50 +12,19 @@ import os
 import secrets
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
-from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import Final, cast
 
+from wherry.build.remote.files import Downloaded, is_web
 from wherry.kernel.paths import remove_path
 from wherry.model.errors import Invalid, NotFound, Unavailable
 from wherry.storage.durable import full
 
-_SCHEMES: Final = ("http://", "https://")
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 60.0  # seconds without a byte
 _AGENT: Final = "wherry"
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file that is here."""
-
-    path: Path
-    digest: str
-    """`sha256:…`"""
-    mtime: int | None
-    """Last-Modified, in seconds; None where the server does not say."""
-    name: str = ""
-    """What the server calls it (Content-Disposition)."""
-    tag: str = ""
-    """Its ETag."""
-
-
-def is_web(text: str) -> bool:
-    """Whether a source is a URL that is fetched by HTTP."""
-    return text.startswith(_SCHEMES)
-
-
-def file_name(url: str, found: Downloaded) -> str:
-    """Return what the file of a URL is called. Raises Invalid for a URL without a name."""
-    path = urllib.parse.unquote(urllib.parse.urlsplit(url).path)
-    name = path.rpartition("/")[2] or found.name
-    if not name or name in (".", ".."):
-        raise Invalid(f"cannot determine filename from url: {url}")
-    return name
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -70,7 +39,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        if not newurl.startswith(_SCHEMES):
+        if not is_web(newurl):
             raise Invalid(f"{req.full_url}: redirected to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # pyright: ignore[reportArgumentType]
 
