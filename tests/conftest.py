@@ -113,10 +113,22 @@ def debian(
     By another engine: the shared one has a network of its own, from which no mirror is reached.
     """
     name = "debian:bookworm-slim"
-    saved = str(tmp_path_factory.mktemp("debian") / "image.tar")
+    bring_debian(wherry, wherry_for, tmp_path_factory.mktemp("debian"), name)
+    return name
+
+
+def bring_debian(
+    wherry: Client,
+    wherry_for: Callable[[Engine], Client],
+    folder: Path,
+    name: str,
+    *options: str,
+    timeout: float = 110,
+) -> None:
+    """Make a Debian image with an engine that reaches the mirror, and load it into `wherry`'s."""
+    saved = str(folder / "image.tar")
     with Engine.on_the_machine() as maker:
-        wherry_for(maker)("image", "bootstrap", name, timeout=110)
+        wherry_for(maker)("image", "bootstrap", name, *options, timeout=timeout)
         wherry_for(maker)("save", "-o", saved, name)
     wherry("load", "-i", saved)
     os.unlink(saved)
-    return name

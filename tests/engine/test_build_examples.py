@@ -13,13 +13,19 @@ import json
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import bring_debian
 from tests.harness.clients import Client, find_docker
+from tests.harness.engine import Engine
+
+# The base image with its packages is made once, from the mirror.
+pytestmark = pytest.mark.timeout(420)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REFERENCE = os.environ.get("WHERRY_TEST_REFERENCE", "")
@@ -80,16 +86,28 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def bases(wherry: Client, busybox: str, is_wherry: bool) -> None:
+def bases(
+    wherry: Client,
+    wherry_for: Callable[[Engine], Client],
+    busybox: str,
+    is_wherry: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """The base images, in the engine under test."""
     if not is_wherry:
         pytest.skip("base images are wherry's to make")
-    wherry("image", "bootstrap", "debian:bookworm-slim", "--include", TOOLBOX, timeout=300)
+
+    def bring(packages: str) -> None:
+        name, folder = "debian:bookworm-slim", tmp_path_factory.mktemp("base")
+        bring_debian(wherry, wherry_for, folder, name, "--include", packages, timeout=300)
+
+    bring(TOOLBOX)
+    wherry("tag", busybox, "busybox:latest")
     for name in NAMES:
         wherry("tag", "debian:bookworm-slim", name)
     if TOOLCHAINS:
         for name, packages in COMPILERS.items():
-            wherry("image", "bootstrap", "debian:bookworm-slim", "--include", packages, timeout=300)
+            bring(packages)
             wherry("tag", "debian:bookworm-slim", name)
 
 
