@@ -1,4 +1,4 @@
-"""Clients as people use them: skopeo always, podman and buildah where they are installed."""
+"""Clients as people use them: skopeo, podman and buildah."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -170,8 +171,10 @@ class TestSkopeo:
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """A podman or buildah with a storage of its own."""
-    folders = ("--root", str(tmp_path / "storage"), "--runroot", str(tmp_path / "run"))
-    yield lambda program, *words: run(program, *folders, "--storage-driver", "vfs", *words)
+    # podman takes no runroot of more than 50 characters.
+    with tempfile.TemporaryDirectory(prefix="wherry-", dir="/var/tmp") as runroot:
+        folders = ("--root", str(tmp_path / "storage"), "--runroot", runroot)
+        yield lambda program, *words: run(program, *folders, "--storage-driver", "vfs", *words)
 
 
 @pytest.mark.parametrize("program", ["podman", "buildah"])
