@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wherry.api.building import BuildContexts
+from wherry.api.contexts import BuildContexts
 from wherry.build.service import Builds
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event

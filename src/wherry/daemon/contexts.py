@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from wherry.api.building import PushOutput, WriteOutput
+from wherry.api.contexts import PushOutput, WriteOutput
 from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
 from wherry.build.files import Tree
@@ -28,7 +28,7 @@ _LARGEST = 16 << 20
 
 
 class ClientContexts:
-    """Satisfies `api.building.BuildContexts`."""
+    """Satisfies `api.contexts.BuildContexts`."""
 
     def __init__(
         self,

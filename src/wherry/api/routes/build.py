@@ -8,7 +8,8 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
-from wherry.api.building import Asks, BuildContexts, ClientBuild
+from wherry.api.building import Asks, ClientBuild
+from wherry.api.contexts import BuildContexts
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
