@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bench.cases.answers import Answers
 from bench.cases.archives import Archives
 from bench.cases.case import Case, Settings
 from bench.cases.fleet import Fleet, Memory
@@ -16,6 +17,7 @@ from bench.cases.streams import Cat
 
 CASES: dict[str, Callable[[Settings], Case]] = {
     "memory": Memory,
+    "answers": Answers,
     "api-cycle": ApiCycle,
     "cli-run": CliRun,
     "exec": Exec,

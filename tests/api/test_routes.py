@@ -170,7 +170,7 @@ def test_one_network_is_found_by_name_and_by_id(api: Api) -> None:
         ),
         ("GET", "/containers/json?limit=abc", 400, "limit"),
         ("GET", "/images/json?filters=x", 400, "invalid filter"),
-        ("GET", "/events?filters=%7B%22foo%22%3A%5B%22x%22%5D%7D", 400, "invalid filter 'foo'"),
+        ("GET", "/events?filters=%5B%5D", 400, "invalid filter"),
         ("GET", "/events?since=5&until=4", 400, "cannot be after"),
         ("GET", "/containers/x/logs", 400, "Bad parameters: you must choose at least one stream"),
         ("GET", "/containers/x/logs?stdout=1&since=yesterday", 400, "since"),
@@ -574,9 +574,9 @@ def test_system(api: Api) -> None:
     usage = api.ask("GET", "/system/df").json
     assert usage["LayersSize"] == 200
     assert set(usage) == {"LayersSize", "Images", "Containers", "Volumes", "BuildCache"}
-    assert set(api.ask("GET", "/system/df?type=volume&type=container").json) == {
-        "Containers",
-        "Volumes",
+    some = api.ask("GET", "/system/df?type=volume&type=container").json
+    assert {name for name in some if some[name] is not None} == {
+        *("LayersSize", "Containers", "Volumes"),
     }
     assert [net["Name"] for net in api.ask("GET", "/networks").json] == ["host", "none"]
     volumes = api.ask("GET", "/volumes").json

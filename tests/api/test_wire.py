@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.fakes import DIGEST, FACTS, IMAGE
+from wherry.api.versions import CURRENT
 from wherry.api.wire.archive import render_path_stat
 from wherry.api.wire.bodies import UpdateBody
 from wherry.api.wire.codec import decode, encode, parse_time, render_time
 from wherry.api.wire.container import Surroundings, render_container, render_item, render_status
-from wherry.api.wire.create import parse_create
+from wherry.api.wire.create import parse_create, read_create
 from wherry.api.wire.filters import CONTAINERS, parse_filters
 from wherry.api.wire.human import render_command, render_duration
 from wherry.api.wire.image import render_history, render_image, render_image_item
@@ -245,6 +246,12 @@ def test_any_json_is_a_spec_or_an_error_of_ours(value: Any) -> None:
             pass
 
 
+def test_what_linux_has_given_up_is_a_warning() -> None:
+    body = json.dumps({"HostConfig": {"KernelMemory": 1, "KernelMemoryTCP": 1}}).encode()
+    for version, discarded in (((1, 39), 1), ((1, 41), 2), ((1, 42), 1), (CURRENT, 1)):
+        assert len(read_create(body, number_of, version)[1]) == discarded, version
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_spec_or_an_error_of_ours(body: bytes) -> None:
     try:
@@ -293,8 +300,6 @@ def test_what_is_wrong_is_named(body: bytes, message: str) -> None:
         {"HostConfig": {"CpuPercent": 1}},
         {"HostConfig": {"IOMaximumIOps": 1}},
         {"HostConfig": {"IOMaximumBandwidth": 1}},
-        {"HostConfig": {"KernelMemory": 1}},
-        {"HostConfig": {"KernelMemoryTCP": 1}},
     ],
 )
 def test_what_no_spec_can_hold_is_refused(body: Any) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -56,6 +57,7 @@ class Api:
         kind: str = "application/json",
         timeout: float = 20,
         search: str = "",
+        headers: Mapping[str, object] | None = None,
         **query: object,
     ) -> Answer:
         """Send one request on a connection of its own; objects go as JSON, bytes as they are."""
@@ -66,7 +68,8 @@ class Api:
             where += "?" + (search or urlencode(query))
         connection = _Connection(self.path, timeout)
         try:
-            connection.request(method, where, data, {"Content-Type": kind} if data else {})
+            sent = {name: str(value) for name, value in (headers or {}).items()}
+            connection.request(method, where, data, sent | ({"Content-Type": kind} if data else {}))
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.getheaders()), answer.read())
         finally:

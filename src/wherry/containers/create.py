@@ -136,7 +136,7 @@ class Creator:
         check_published(spec)
         spec = self._networking.checked(replace(spec, endpoints=wanted_endpoints(spec)))
         spec = self._with_references(spec)
-        init = self._default_init if spec.init is None else spec.init
+        init = (self._default_init or None) if spec.init is None else spec.init
         spec = replace(spec, mounts=check_mounts(spec), init=init)
         self._check_joined(spec)
         self._check_security(spec)

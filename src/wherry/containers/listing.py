@@ -19,6 +19,8 @@ from wherry.model.errors import NotFound
 from wherry.model.ids import Digest
 from wherry.model.views import Change, ContainerView, Filters, MountPoint
 
+_SPARE = 256
+
 CHANGED, DELETED = 0, 2
 
 
@@ -72,6 +74,7 @@ class Lister:
         self._images = images
         self._folder = folder
         self._volume_path = volume_path
+        self._views: dict[str, ContainerView] = {}
 
     async def list(
         self, *, everything: bool, limit: int, size: bool, filters: Filters
@@ -88,7 +91,28 @@ class Lister:
         if limit > 0:
             del found[limit:]
         linked = linked_names(self._store)
-        return [await self._view(container, linked, size=size, layers=size) for container in found]
+        if size:
+            return [
+                await self._view(container, linked, size=True, layers=True) for container in found
+            ]
+        return [await self._listed(container, linked) for container in found]
+
+    async def _listed(
+        self, container: Container, linked: Mapping[str, tuple[str, ...]]
+    ) -> ContainerView:
+        """Return a listing's view: the same object again while nothing has changed."""
+        known = self._views.get(container.id)
+        if (
+            known is None
+            or known.container is not container
+            or known.linked_as != linked.get(container.id, ())
+            or container.spec.links
+        ):
+            known = await self._view(container, linked, size=False, layers=False)
+            if len(self._views) > 2 * len(self._store) + _SPARE:
+                self._views.clear()
+            self._views[container.id] = known
+        return known
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerView:
         """Return everything about one container. Raises NotFound."""

@@ -9,7 +9,7 @@ from wherry.containers.events import Recorder, container_event
 from wherry.containers.live import Lives
 from wherry.containers.store import ContainerStore
 from wherry.model.containers import Container
-from wherry.model.errors import Invalid
+from wherry.model.errors import Conflict, Invalid
 from wherry.model.ids import check_container_name
 
 
@@ -47,7 +47,11 @@ class Renamer:
             container = self._store.get(container.id)
             if container.name == bare:
                 raise Invalid("Renaming a container with the same name as its current name")
-            self._store.check_name(bare)
+            try:
+                self._store.check_name(bare)
+            except Conflict as error:
+                error.message = f"Error when allocating new name: {error.message}"
+                raise
             renamed = self._networking.renamed(replace(container, name=bare))
             self._store.save(renamed)
             self._events.record(container_event(renamed, "rename", oldName=f"/{container.name}"))

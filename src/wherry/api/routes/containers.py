@@ -8,17 +8,21 @@ from dataclasses import replace
 from wherry.api.devices import number_of, path_of
 from wherry.api.messages import Request, Response
 from wherry.api.router import Route
-from wherry.api.routes.shapes import done, json_answer, read_json
+from wherry.api.routes.shapes import JSON, done, json_answer, read_json
 from wherry.api.services import Containers, Engine, Images
 from wherry.api.wire.bodies import UpdateBody
-from wherry.api.wire.codec import decode
-from wherry.api.wire.container import Surroundings, render_container, render_item
-from wherry.api.wire.create import parse_create, parse_restart
+from wherry.api.wire.codec import decode, encode
+from wherry.api.wire.container import Surroundings, render_container
+from wherry.api.wire.create import parse_restart, read_create
 from wherry.api.wire.filters import CONTAINERS, CONTAINERS_PRUNE, parse_filters
+from wherry.api.wire.older import adapt_update
+from wherry.api.wire.rendered import RenderedContainers, RenderedItems
 from wherry.api.wire.resources import parse_limits
 from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.views import ContainerView
 
+_PLATFORMS = (1, 41)
+_STOP_SIGNALS = (1, 42)
 _CHANGED_ONLY_BY_CREATE = ("Devices", "DeviceCgroupRules", "Ulimits", "CgroupParent")
 
 
@@ -29,6 +33,8 @@ class ContainerRoutes:
         self._containers = containers
         self._images = images
         self._engine = engine
+        self._items = RenderedItems()
+        self._inspected = RenderedContainers()
 
     def routes(self) -> list[Route]:
         """Return the table."""
@@ -57,16 +63,23 @@ class ContainerRoutes:
 
     async def create(self, request: Request) -> Response:
         """POST /containers/create."""
-        spec = parse_create(await read_json(request), number_of)
+        spec, warnings = read_create(await read_json(request), number_of, request.version)
         if not spec.image:
             raise Invalid("config cannot be empty in order to create a container: no image named")
-        if platform := request.text("platform"):
+        platform = request.text("platform")
+        if platform and request.version >= _PLATFORMS:
             spec = replace(spec, platform=platform)
         made = await self._containers.create(spec, request.text("name"))
-        return json_answer({"Id": made.id, "Warnings": list(made.warnings)}, 201)
+        return json_answer({"Id": made.id, "Warnings": [*warnings, *made.warnings]}, 201)
 
     async def start(self, request: Request) -> Response:
         """POST /containers/{id}/start."""
+        # {} and null pass, as they do in Docker: nothing that says something is as short.
+        if len(await request.read()) > 7:
+            raise Invalid(
+                "starting container with non-empty request body was deprecated since API v1.22"
+                " and removed in v1.24"
+            )
         if request.text("checkpoint") or request.text("checkpoint-dir"):
             raise Unsupported("checkpoints are not in this version of wherry")
         return done(await self._containers.start(request.parameters["id"]))
@@ -74,20 +87,25 @@ class ContainerRoutes:
     async def stop(self, request: Request) -> Response:
         """POST /containers/{id}/stop."""
         stopped = await self._containers.stop(
-            request.parameters["id"], _timeout(request), request.text("signal")
+            request.parameters["id"], _timeout(request), _stop_signal(request)
         )
         return done(stopped)
 
     async def restart(self, request: Request) -> Response:
         """POST /containers/{id}/restart."""
         await self._containers.restart(
-            request.parameters["id"], _timeout(request), request.text("signal")
+            request.parameters["id"], _timeout(request), _stop_signal(request)
         )
         return done()
 
     async def kill(self, request: Request) -> Response:
         """POST /containers/{id}/kill."""
-        await self._containers.kill(request.parameters["id"], request.text("signal") or "KILL")
+        ref = request.parameters["id"]
+        try:
+            await self._containers.kill(ref, request.text("signal") or "KILL")
+        except NotFound as error:
+            error.message = f"cannot kill container: {ref}: {error.message}"
+            raise
         return done()
 
     async def pause(self, request: Request) -> Response:
@@ -121,6 +139,7 @@ class ContainerRoutes:
     async def update(self, request: Request) -> Response:
         """POST /containers/{id}/update."""
         body = decode(UpdateBody, await read_json(request))
+        adapt_update(body, request.version)
         for name in _CHANGED_ONLY_BY_CREATE:
             if getattr(body, name):
                 raise Unsupported(f"{name} cannot be changed by an update")
@@ -163,12 +182,16 @@ class ContainerRoutes:
             everything=everything, limit=limit, size=request.flag("size"), filters=filters
         )
         now = time.time_ns()
-        return json_answer([render_item(view, now) for view in views])
+        return Response(200, self._items.render(views, now, request.version), JSON)
 
     async def inspect(self, request: Request) -> Response:
         """GET /containers/{id}/json."""
         view = await self._containers.inspect(request.parameters["id"], size=request.flag("size"))
-        return json_answer(render_container(view, await self._surroundings(view)))
+        text = self._inspected.get(view)
+        if text is None:
+            text = encode(render_container(view, await self._surroundings(view)))
+            self._inspected.put(view, text)
+        return Response(200, text, JSON)
 
     async def _surroundings(self, view: ContainerView) -> Surroundings:
         driver = self._engine.facts().default_log_driver
@@ -185,6 +208,10 @@ class ContainerRoutes:
         return json_answer(
             {"ContainersDeleted": list(pruned.deleted) or None, "SpaceReclaimed": pruned.space}
         )
+
+
+def _stop_signal(request: Request) -> str:
+    return request.text("signal") if request.version >= _STOP_SIGNALS else ""
 
 
 def _timeout(request: Request) -> int | None:

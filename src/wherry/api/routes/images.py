@@ -51,7 +51,8 @@ class ImageRoutes:
     async def list(self, request: Request) -> Response:
         """GET /images/json."""
         filters = dict(parse_filters(request.text("filters"), IMAGES))
-        if reference := request.text("filter"):  # before API 1.41
+        reference = request.text("filter")
+        if reference and request.version < (1, 41):
             filters["reference"] = (reference,)
         everything = request.flag("all")
         images = await self._images.list(everything=everything, filters=filters)

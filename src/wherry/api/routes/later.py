@@ -29,7 +29,7 @@ _LATER: dict[str, str] = {
 
 _SWARM = (
     "GET /nodes; GET /nodes/{id}; DELETE /nodes/{id}; POST /nodes/{id}/update; GET /swarm; "
-    "POST /swarm/leave; POST /swarm/update; GET /swarm/unlockkey; GET /services; "
+    "POST /swarm/update; GET /swarm/unlockkey; GET /services; "
     "POST /services/create; GET /services/{id}; DELETE /services/{id}; POST /services/{id}/update; "
     "GET /services/{id}/logs; GET /tasks; GET /tasks/{id}; GET /tasks/{id}/logs; GET /secrets; "
     "POST /secrets/create; GET /secrets/{id}; DELETE /secrets/{id}; POST /secrets/{id}/update; "
@@ -67,6 +67,10 @@ async def _no_swarm(_: Request) -> Response:
     )
 
 
+async def _no_member(_: Request) -> Response:
+    raise Unavailable("This node is not part of a swarm")
+
+
 def _constant(value: object) -> Handler:
     async def answer(_: Request) -> Answer:
         return json_answer(value)
@@ -78,6 +82,7 @@ def later_routes() -> list[Route]:
     """Return the table. The lists and prunes are what `docker system prune` and Compose ask in passing."""
     routes = [
         Route("GET", "/plugins", _constant([])),
+        Route("POST", "/swarm/leave", _no_member),
         Route("GET", "/plugins/{name:all}/json", _no_plugin),
     ]
     tables = [(_SWARM, _no_swarm)]

@@ -16,6 +16,7 @@ from wherry.api.wire.network import (
 )
 from wherry.model.errors import Invalid
 
+_LISTED_WITHOUT_CONTAINERS = (1, 28)
 _SWITCHES = frozenset("1 t T TRUE true True 0 f F FALSE false False".split())
 
 
@@ -41,7 +42,10 @@ class NetworkRoutes:
     async def list(self, request: Request) -> Response:
         """GET /networks."""
         filters = parse_filters(request.text("filters"), NETWORKS)
-        return json_answer([render_network(view) for view in await self._networks.list(filters)])
+        views = await self._networks.list(filters)
+        if request.version < _LISTED_WITHOUT_CONTAINERS:
+            views = [await self._networks.inspect(view.network.id) for view in views]
+        return json_answer([render_network(view) for view in views])
 
     async def create(self, request: Request) -> Response:
         """POST /networks/create; CheckDuplicate is what is always done."""

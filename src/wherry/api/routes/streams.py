@@ -22,6 +22,7 @@ from wherry.model.views import AttachOptions, LogOptions, StatsSample
 
 _CONDITIONS = frozenset(("", "not-running", "next-exit", "removed"))
 _STDOUT = 1
+_SIZED = (1, 42)
 
 
 _EXEC_FAILED = "OCI runtime exec failed: exec failed: unable to start container process"
@@ -73,7 +74,7 @@ class StreamRoutes:
 
     async def exec_create(self, request: Request) -> Response:
         """POST /containers/{id}/exec."""
-        spec = parse_exec(await read_json(request))
+        spec = parse_exec(await read_json(request), sized=request.version >= _SIZED)
         exec_id = await self._containers.exec_create(request.parameters["id"], spec)
         # Here already: a client that asks for an upgrade at the start shows no message of a refusal.
         await self._containers.exec_check(exec_id)
@@ -86,7 +87,8 @@ class StreamRoutes:
         view = await self._containers.exec_inspect(exec_id)
         await self._containers.exec_check(exec_id)
         tty = view.spec.tty
-        size = console_size(body.ConsoleSize, tty=tty)
+        sized = request.version >= _SIZED
+        size = console_size(body.ConsoleSize if sized else None, tty=tty)
         if body.Detach:
             try:
                 await self._containers.exec_start(
@@ -121,7 +123,8 @@ class StreamRoutes:
 
     async def wait(self, request: Request) -> Response:
         """POST /containers/{id}/wait. The client starts the container once it has the head."""
-        condition = request.text("condition")
+        # Before API 1.30 there was one, and the parameter was passed over.
+        condition = request.text("condition") if request.version >= (1, 30) else ""
         if condition not in _CONDITIONS:
             raise Invalid(f'invalid condition: "{condition}"')
         exited = await self._containers.wait(request.parameters["id"], condition or "not-running")
@@ -158,6 +161,7 @@ class StreamRoutes:
         ref = request.parameters["id"]
         memory = self._engine.facts().memory
         stream, one_shot = request.flag("stream", True), request.flag("one-shot")
+        one_shot = one_shot and request.version >= (1, 41)
         if stream and one_shot:
             raise Invalid("cannot have stream=true and one-shot=true")
         sample = await self._containers.stats(ref)

@@ -17,6 +17,7 @@ from wherry.api.wire.container import render_item
 from wherry.api.wire.events import render_event
 from wherry.api.wire.filters import EVENTS, parse_filters
 from wherry.api.wire.image import render_image_item, shared_sizes
+from wherry.api.wire.older import adapt_info
 from wherry.api.wire.system import render_info, render_version_answer
 from wherry.api.wire.volume import render_volume
 from wherry.model.errors import Invalid
@@ -58,10 +59,11 @@ class SystemRoutes:
         """GET /version."""
         return json_answer(render_version_answer(self._services.engine.facts()))
 
-    async def info(self, _: Request) -> Response:
+    async def info(self, request: Request) -> Response:
         """GET /info."""
         engine = self._services.engine
         answer = render_info(engine.facts(), await engine.counts(), self._listeners)
+        adapt_info(answer, request.version)
         answer["NFd"] = len(os.listdir("/proc/self/fd"))
         answer["NGoroutines"] = len(asyncio.all_tasks())
         return json_answer(answer)
@@ -86,10 +88,17 @@ class SystemRoutes:
 
     async def usage(self, request: Request) -> Response:
         """GET /system/df."""
-        kinds = frozenset(request.query.get("type", _USAGE))
+        typed = request.version >= (1, 42)
+        kinds = frozenset(request.query.get("type", _USAGE)) if typed else _USAGE
         if unknown := kinds - _USAGE:
             raise Invalid(f"unknown object type: {', '.join(sorted(unknown))}")
-        answer: dict[str, object] = {}
+        answer: dict[str, object] = {
+            "LayersSize": 0,
+            "Images": None,
+            "Containers": None,
+            "Volumes": None,
+            "BuildCache": None,
+        }
         if "image" in kinds:
             images = await self._services.images.list(everything=False, filters={})
             used = await self._services.images.container_counts()
@@ -109,7 +118,7 @@ class SystemRoutes:
                 everything=True, limit=0, size=True, filters={}
             )
             now = time.time_ns()
-            answer["Containers"] = [render_item(view, now) for view in views]
+            answer["Containers"] = [render_item(view, now, request.version) for view in views]
         if "volume" in kinds:
             usage = await self._services.volumes.usage()
             answer["Volumes"] = [render_volume(view) for view in usage]

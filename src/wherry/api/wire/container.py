@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from wherry.api.versions import CURRENT, Version
 from wherry.api.wire.codec import render_time
 from wherry.api.wire.human import render_command, render_duration
 from wherry.api.wire.network import render_endpoints, render_port_list, render_settings
@@ -216,7 +217,7 @@ def render_status(state: ContainerState, now: int) -> str:
             return f"Exited ({state.exit_code}) {ago} ago"
 
 
-def render_item(view: ContainerView, now: int) -> dict[str, object]:
+def render_item(view: ContainerView, now: int, version: Version = CURRENT) -> dict[str, object]:
     """Return one entry of GET /containers/json."""
     container = view.container
     answer: dict[str, object] = {
@@ -234,7 +235,7 @@ def render_item(view: ContainerView, now: int) -> dict[str, object]:
         answer["SizeRootFs"] = view.size_root_fs
     mode = container.spec.namespaces.network
     host: dict[str, object] = {"NetworkMode": "bridge" if mode in ("", "default") else mode}
-    if container.spec.annotations:
+    if container.spec.annotations and version >= (1, 46):
         host["Annotations"] = dict(container.spec.annotations)
     answer |= {
         "Labels": dict(container.labels),

@@ -6,10 +6,12 @@ makes sense is for `containers` to say.
 
 from __future__ import annotations
 
+from wherry.api.versions import CURRENT, Version
 from wherry.api.wire.bodies import Config, CreateBody, Health, HostConfig, Restart, Words
 from wherry.api.wire.codec import decode, pairs_of, texts
 from wherry.api.wire.mounts import parse_mounts
 from wherry.api.wire.network import mapped_endpoints
+from wherry.api.wire.older import adapt_create
 from wherry.api.wire.resources import DeviceNumber, parse_devices, parse_limits, parse_ulimits
 from wherry.model.containers import (
     ContainerSpec,
@@ -23,17 +25,29 @@ from wherry.model.errors import Invalid, Unsupported
 
 
 def parse_create(body: bytes, number_of: DeviceNumber) -> ContainerSpec:
-    """Return what `body` asks for. Raises Invalid naming the field, Unsupported for what no spec holds."""
+    """Return what `body` asks for in the newest version; as `read_create`."""
+    return read_create(body, number_of, CURRENT)[0]
+
+
+def read_create(
+    body: bytes, number_of: DeviceNumber, version: Version
+) -> tuple[ContainerSpec, tuple[str, ...]]:
+    """Return what `body` asks for in `version`, and warnings.
+
+    Raises Invalid naming the field, Unsupported for what no spec holds.
+    """
     wanted = decode(CreateBody, body)
+    warnings = adapt_create(wanted, version)
     host = wanted.HostConfig or HostConfig()
     _refuse(wanted, host)
-    return ContainerSpec(
+    spec = ContainerSpec(
         **_config_fields(wanted),  # pyright: ignore[reportArgumentType]
         **_host_fields(host, number_of),  # pyright: ignore[reportArgumentType]
         endpoints=mapped_endpoints(
             wanted.NetworkingConfig and wanted.NetworkingConfig.EndpointsConfig
         ),
     )
+    return spec, warnings
 
 
 def parse_config(body: bytes) -> ContainerSpec | None:

@@ -45,8 +45,8 @@ def console_size(size: list[int] | None, *, tty: bool) -> tuple[int, int]:
     return (size[0], size[1])
 
 
-def parse_exec(body: bytes) -> ExecSpec:
-    """Return what POST /containers/{id}/exec asks for. Raises Invalid."""
+def parse_exec(body: bytes, *, sized: bool = True) -> ExecSpec:
+    """Return what POST /containers/{id}/exec asks for; not `sized` passes ConsoleSize over. Raises Invalid."""
     wanted = decode(_Create, body)
     argv = parse_words(wanted.Cmd)
     if not argv:
@@ -63,7 +63,7 @@ def parse_exec(body: bytes) -> ExecSpec:
         attach_stderr=bool(wanted.AttachStderr),
         privileged=bool(wanted.Privileged),
         detach_keys=wanted.DetachKeys or "",
-        console_size=console_size(wanted.ConsoleSize, tty=tty),
+        console_size=console_size(wanted.ConsoleSize if sized else None, tty=tty),
     )
 
 

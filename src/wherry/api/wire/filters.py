@@ -41,6 +41,8 @@ def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
         raw = cast(object, msgspec.json.decode(text.encode("utf-8", "replace")))
     except (msgspec.DecodeError, RecursionError):
         raise Invalid("invalid filter") from None
+    if raw is None:
+        return {}
     if not isinstance(raw, dict):
         raise Invalid("invalid filter")
     found: dict[str, tuple[str, ...]] = {}
@@ -52,6 +54,9 @@ def parse_filters(text: str, known: Set[str]) -> Mapping[str, tuple[str, ...]]:
         if not all(isinstance(item, str) for item in items):
             raise Invalid("invalid filter")
         if name not in known:
+            if known is EVENTS:
+                # Docker passes over what it cannot filter events by.
+                continue
             raise Invalid(f"invalid filter '{name}'")
         found[name] = cast(tuple[str, ...], items)
     if known is not VOLUMES:

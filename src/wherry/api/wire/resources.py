@@ -13,14 +13,12 @@ DeviceNumber = Callable[[str], tuple[int, int]]
 """From a block device's path to major and minor. Raises Invalid."""
 DevicePath = Callable[[int, int], str]
 
-# Windows' and those that Linux has given up; Docker accepts and forgets them.
+# Docker accepts and forgets Windows' own.
 _REFUSED = {
     "CpuCount": "CpuCount is for Windows containers",
     "CpuPercent": "CpuPercent is for Windows containers",
     "IOMaximumIOps": "IOMaximumIOps is for Windows containers",
     "IOMaximumBandwidth": "IOMaximumBandwidth is for Windows containers",
-    "KernelMemory": "KernelMemory (--kernel-memory): Linux has no such limit any more",
-    "KernelMemoryTCP": "KernelMemoryTCP: Linux has no such limit any more",
     "DeviceRequests": "DeviceRequests (--gpus): device drivers are not in this version of wherry",
 }
 
