@@ -52,12 +52,6 @@ class Checked:
         assert operation is not None, f"{method} {path} is not in the file"
         return self._check(operation, answer)
 
-    def lacks(self, method: str, path: str) -> bool:
-        """Whether the engine says that an operation is not in this version of it (501)."""
-        operation = self.specification.find(method, path)
-        assert operation is not None, f"{method} {path} is not in the file"
-        return self.api(method, f"/{VERSION}{quote(path)}", version="").status == 501
-
     def note(self, method: str, path: str, status: int) -> None:
         """A stream was opened by hand: its status is checked, and the operation counts as seen."""
         operation = self.specification.find(method, path)
