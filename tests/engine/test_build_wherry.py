@@ -92,6 +92,9 @@ def test_failure_shows_where_and_what(wherry: Client, project: Callable[..., Pat
     done = wherry("build", str(project("RUN echo the-last-words; exit 3")), check=False)
     assert done.returncode == 1
     assert "the-last-words" in done.stderr.partition("------\n")[2]
+    assert re.search(
+        r"^Dockerfile:2\n-+\n1 \|     FROM .*\n2 \| >>> RUN echo the-last", done.stderr, re.M
+    )
     assert "exit code: 3" in done.stderr or "non-zero code: 3" in done.stderr
 
 

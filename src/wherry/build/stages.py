@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wherry.build.cache import BuildCache, StepResult
+from wherry.build.dockerfile.faults import show_place
 from wherry.build.exchange import Record
 from wherry.build.files import Contexts, Tree
 from wherry.build.keys import step_key
@@ -221,9 +222,16 @@ class Stages:
                 self._emit(StepFailed(ref, time.time_ns(), "canceled", canceled=True))
                 raise
             except WherryError as error:
-                self._emit(StepFailed(ref, time.time_ns(), str(error)))
+                excerpt = self._excerpt(step)
+                self._emit(StepFailed(ref, time.time_ns(), str(error), excerpt=excerpt))
                 raise
         return result
+
+    def _excerpt(self, step: Step) -> str:
+        if step.common.from_base:
+            return ""
+        lines = self._request.dockerfile.decode(errors="replace").splitlines()
+        return show_place(step.common.instruction.span, self._request.dockerfile_name, lines)
 
     async def _step(
         self, stage: Stage, step: Step, ref: StepRef, before: StageResult

@@ -220,6 +220,8 @@ class StepFailed:
     at: int
     message: str
     canceled: bool = False
+    excerpt: str = ""
+    """Where it stands: `Dockerfile:3`, and the lines around it, the step's marked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from wherry.model.build import (
     Transfer,
 )
 from wherry.model.containers import Ulimit
-from wherry.model.errors import Invalid
+from wherry.model.errors import Invalid, Unsupported
 from wherry.model.resources import Limits
 
 
@@ -114,6 +114,8 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
         dockerfile = base64.b64decode(said.dockerfile or "", validate=True)
     except ValueError as error:
         raise Invalid(f"invalid build request: {error}") from None
+    if said.provenance or said.sbom:
+        raise Unsupported("provenance and bills of materials are not in this version of wherry")
     limits = Limits(**{name: getattr(said.limits, name) for name in _Limits.__struct_fields__})
     same: dict[str, Any] = {
         name: getattr(said, name)
@@ -168,7 +170,8 @@ def _body(event: Progress) -> dict[str, object]:
             return {"type": "done", "at": event.at}
         case StepFailed():
             canceled = {"canceled": True} if event.canceled else {}
-            return {"type": "failed", "at": event.at, "message": event.message, **canceled}
+            said = {"message": event.message, "excerpt": event.excerpt}
+            return {"type": "failed", "at": event.at, **said, **canceled}
         case BuildWarning():
             fields = ("rule", "message", "description", "url", "line", "last_line", "excerpt")
             return {"type": "warning", **{name: getattr(event, name) for name in fields}}

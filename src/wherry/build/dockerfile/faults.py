@@ -53,3 +53,9 @@ def render_fault(
             shown.append(" " * column + "^" * max(1, len(at)))
     shown.append("-" * 20)
     return "\n".join(shown)
+
+
+def show_place(span: Span, name: str, lines: Sequence[str]) -> str:
+    """Return `NAME:LINE` and the lines around it, those of `span` marked."""
+    head, _, rest = render_fault("", span, name, lines).partition("\n")
+    return f"{head.removesuffix(': ')}\n{rest}" if rest else ""

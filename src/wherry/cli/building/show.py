@@ -125,6 +125,8 @@ class Shown:
         failed = self._vertices.failed
         if failed is not None:
             _write(failure_tail(failed))
+            if self._vertices.excerpt:
+                _write(f"{self._vertices.excerpt}\n")
         found = [w for w in self._vertices.warnings if w["rule"]]
         for notice in self._vertices.warnings:
             if not notice["rule"]:

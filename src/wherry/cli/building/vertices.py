@@ -71,6 +71,8 @@ class Vertices:
         self.all: dict[int, Vertex] = {}
         self.warnings: list[Object] = []
         self.failed: Vertex | None = None
+        self.excerpt = ""
+        """Where in the Dockerfile the step stands that failed."""
 
     def of(self, step: Object) -> Vertex | None:
         """Return the vertex of a step; None for an instruction that only changes the configuration."""
@@ -104,6 +106,7 @@ class Vertices:
             vertex.ended = event["at"]
             if vertex.state == FAILED:
                 self.failed = vertex
+                self.excerpt = event.get("excerpt") or ""
         elif kind == "transfer":
             vertex.transfers[event["name"]] = event
         return vertex

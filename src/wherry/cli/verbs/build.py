@@ -144,8 +144,11 @@ def _request(options: Options) -> Object:
     outputs = [parse_output(text) for text in options.all("output")]
     if options.on("push"):
         outputs.append({"kind": "registry", "attributes": {}})
-    if options.on("load"):
-        outputs.append({"kind": "docker", "attributes": {}})
+    # The engine keeps the image in any case: what --load asks for is there already.
+    outputs = [o for o in outputs if o["kind"] != "docker" or o["attributes"].get("dest")]
+    for output in outputs:
+        if output["kind"] == "image" and output["attributes"].get("push") == "true":
+            output["kind"] = "registry"
     if sum(o["attributes"].get("dest") == "-" for o in outputs) > 1:
         raise Failure("only one output can go to standard output")
     for output in outputs:
