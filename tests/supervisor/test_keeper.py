@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import random
@@ -80,9 +81,8 @@ def test_a_stale_lock_and_socket_are_in_nobodys_way(tmp_path: Path) -> None:
         root.mkdir()
         (root / "keeper.lock").touch()
         dead = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        os.chdir(root)
-        dead.bind("supervisor.sock")
-        os.chdir("/")
+        with contextlib.chdir(root):
+            dead.bind("supervisor.sock")
         dead.close()
         async with supervised(tmp_path) as case:
             assert await case.client.survivors() == []
