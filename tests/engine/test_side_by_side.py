@@ -54,8 +54,8 @@ def talker(module_boxes: Boxes) -> str:
 
 @pytest.fixture(scope="module")
 def shared_volume(module_boxes: Boxes) -> str:
-    """A volume with labels."""
-    return module_boxes.volume("--label", "b=2", "--label", "a=1")
+    """A volume with one label: of several the docker client prints the order that its map has."""
+    return module_boxes.volume("--label", "a=1")
 
 
 @pytest.mark.parametrize(
