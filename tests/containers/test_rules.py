@@ -277,6 +277,13 @@ def test_ps_shows_what_has_no_terminal_or_another(args: str) -> None:
     assert [row[0] for row in rows] == [str(process.pid)]
 
 
+def test_arguments_of_ps_that_no_program_can_get() -> None:
+    with pytest.raises(Invalid, match="a zero byte"):
+        asyncio.run(read_processes("-o pid\0comm", [1]))
+    with pytest.raises(Invalid, match="No closing quotation"):
+        asyncio.run(read_processes("-o 'pid", [1]))
+
+
 def test_users_are_those_of_the_container(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("app:x:7:8::/home/app:/bin/sh\n")

@@ -82,6 +82,8 @@ async def read_processes(ps_args: str, pids: list[int]) -> tuple[list[str], list
         words = shlex.split(ps_args or DEFAULT_ARGS)
     except ValueError as error:
         raise Invalid(f"ps: {error}") from None
+    if any("\0" in word for word in words):
+        raise Invalid("ps: an argument holds a zero byte")
     try:
         output = await _run_ps([*words, "-q", ",".join(map(str, pids))])
     except Invalid:
