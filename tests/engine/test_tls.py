@@ -16,6 +16,7 @@ from tests.engine.boxes import eventually
 from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.clients import Client, find_docker
 from tests.harness.engine import Engine, script
+from tests.harness.hosts import Host
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +164,18 @@ def test_another_terminator_follows_one_that_was_killed(remote: Remote, docker_t
     assert remote.terminator() != before
 
 
-def test_missing_certificates_are_named(remote: Remote, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(script("wherryd"), "--data-root", str(tmp_path / "d"), "--exec-root"),
-            *(str(tmp_path / "r"), "-H", f"tcp://127.0.0.1:{_free_port()}", "--tls"),
-            *("--tlscert", str(tmp_path / "no.pem"), "--pidfile", str(tmp_path / "p")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1 and "no.pem cannot be read" in done.stderr
+def test_missing_certificates_are_named_before_anything_is_made(tmp_path: Path) -> None:
+    with Host("tls") as host:
+        done = subprocess.run(
+            host.command(
+                *(script("wherryd"), "--data-root", str(tmp_path / "d"), "--exec-root"),
+                *(str(tmp_path / "r"), "-H", "tcp://127.0.0.1:2376", "--tls"),
+                *("--tlscert", str(tmp_path / "no.pem"), "--pidfile", str(tmp_path / "p")),
+            ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1 and "no.pem cannot be read" in done.stderr
+        assert "wherry" not in host.ip("link")

@@ -41,7 +41,6 @@ class Gate:
         """Bind what is bound, and serve. Raises Unavailable where the certificates cannot be used."""
         for listener in listeners:
             listener.listen(_MOST)
-        self._check_files()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keeper = asyncio.ensure_future(self._keep(listeners, adopt, ready))
         try:
@@ -57,7 +56,8 @@ class Gate:
             await asyncio.gather(self._keeper, *self._adopting, return_exceptions=True)
             self._keeper = None
 
-    def _check_files(self) -> None:
+    def check_files(self) -> None:
+        """Raise Unavailable where a certificate or key cannot be read; for before anything is made."""
         config = self._config
         wanted = [("tlscert", config.tlscert), ("tlskey", config.tlskey)]
         if config.tlsverify:

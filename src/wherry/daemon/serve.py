@@ -89,8 +89,11 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._warn(listeners)
-        wired = await self._build(self._config)
         gate = Gate(self._config)
+        secured = [one.socket for one in listeners if self._is_secured(one)]
+        if secured:
+            gate.check_files()
+        wired = await self._build(self._config)
         stack = contextlib.AsyncExitStack()
         try:
             handler: Handler = application(wired.services)
@@ -100,7 +103,6 @@ class Daemon:
                 await meters.open()
                 stack.push_async_callback(meters.close)
             server = Server(handler)
-            secured = [one.socket for one in listeners if self._is_secured(one)]
             for listener in listeners:
                 if not self._is_secured(listener):
                     await server.listen(listener.socket)
