@@ -520,7 +520,7 @@ def test_connect_and_disconnect(webs: Webs, docker: Client) -> None:
     again = docker("network", "connect", a, box, check=False)
     assert f"endpoint with name {box} already exists in network {a}" in again.stderr
     docker("network", "disconnect", a, box)
-    assert webs.links(box) == ["eth0"]
+    webs.wait_links(box, ["eth0"])
     assert f"default via {gateways[b]} dev eth0" in webs.routes(box)
     assert endpoint["IPAddress"] not in webs.exec(box, "cat /etc/hosts")
     assert webs.fetch(box, f"http://{server}/") == ""
@@ -528,7 +528,7 @@ def test_connect_and_disconnect(webs: Webs, docker: Client) -> None:
     assert "is not connected to network" in gone.stderr
     docker("network", "disconnect", b, box)
     assert webs.settings(box)["Networks"] == {}
-    assert webs.links(box) == []
+    webs.wait_links(box, [])
     # It is in no network after the next start either, and can be in one again.
     docker("restart", "-t", "1", box)
     assert webs.settings(box)["Networks"] == {}
@@ -543,6 +543,15 @@ def test_connect_brings_names_to_the_default_bridge(webs: Webs, docker: Client) 
     docker("network", "connect", network, box)
     assert "nameserver 127.0.0.11" in webs.exec(box, "cat /etc/resolv.conf")
     assert webs.fetch(box, f"http://{server}/") == "hello"
+    # It asks there still when it has left, and is told nothing of its neighbours of before.
+    docker("network", "disconnect", network, box)
+    asked = f"nslookup -type=a {server} 127.0.0.11"
+    assert "Address: " not in webs.exec(box, asked, check=False)
+    webs.exec(box, "echo '# mine' >> /etc/resolv.conf")
+    docker("network", "connect", network, box)
+    address = webs.endpoint(server, network)["IPAddress"]
+    assert address in webs.exec(box, asked)
+    assert "# mine" in webs.exec(box, "cat /etc/resolv.conf")
 
 
 def test_connect_while_it_does_not_run(webs: Webs, docker: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from typing import Any
 
 from tests.engine.boxes import SLEEP
@@ -99,6 +100,13 @@ class Webs:
     def routes(self, name: str) -> list[str]:
         """Return the lines of `ip route` inside."""
         return [line.strip() for line in self.exec(name, "ip -4 route").splitlines()]
+
+    def wait_links(self, name: str, wanted: list[str]) -> None:
+        """Wait until just these links are inside: the kernel takes its time to remove one."""
+        deadline = time.monotonic() + 10
+        while (found := self.links(name)) != wanted:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
 
     def links(self, name: str) -> list[str]:
         """Return the names of the interfaces inside, without loopback."""

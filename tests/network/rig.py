@@ -184,7 +184,7 @@ class Rig:
         """Disconnect a running box."""
         (endpoint,) = (e for e in box.endpoints if e.network_id == network.id)
         with self.site.host.inside():
-            self.wirer.unwire(box.pid, box.pidfd, endpoint.interface)
+            self.wirer.unwire(box.pid, box.pidfd, endpoint.interface)()
         self.networks.detach(endpoint)
         box.endpoints.remove(endpoint)
 

@@ -55,8 +55,11 @@ class Feed:
             self._names.watch(container.id, container.state.pid)
 
     def is_served(self, container: Container) -> bool:
-        """Return whether the container asks 127.0.0.11: it is in a network with names."""
-        return any(self._named(endpoint) for endpoint in container.state.attachments.endpoints)
+        """Return whether the container asks 127.0.0.11: it is or was in a network with names."""
+        attachments = container.state.attachments
+        return attachments.served or any(
+            self._named(endpoint) for endpoint in attachments.endpoints
+        )
 
     def members(self, container: Container) -> list[Member]:
         """Return what others are to find of a container."""

@@ -9,6 +9,7 @@ The caller holds the container's lock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.containers.undo import Undo
 from wherry.model.containers import Container, ContainerSpec
-from wherry.model.errors import Conflict, Forbidden, Invalid, WherryError
+from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, WherryError
 from wherry.model.ids import new_id
 from wherry.model.networks import (
     Attachments,
@@ -46,6 +47,7 @@ from wherry.model.networks import (
     Wiring,
 )
 
+_log = logging.getLogger("wherry.containers")
 _DEFAULT_WAY = "default"
 _FAILED = "failed to set up container networking: "
 
@@ -157,8 +159,9 @@ class Networking:
                 container.id, container.name, wishes, self._in_gateway_order(kept, endpoints)
             )
         spec = replace(spec, endpoints=tuple(kept[wish.network] for wish in spec.endpoints))
-        state = replace(container.state, attachments=Attachments(tuple(endpoints), ports))
         served = any(has_names(found_one) for found_one in found.values())
+        attachments = Attachments(tuple(endpoints), ports, served)
+        state = replace(container.state, attachments=attachments)
         return Prepared(
             replace(container, spec=spec, state=state), Wiring(tuple(links), name_service=served)
         )
@@ -245,13 +248,17 @@ class Networking:
             raise Invalid(f"network {network.name} has nothing to connect to")
         kept = replace(wish, network=network.name, network_id=network.id)
         spec = replace(container.spec, endpoints=(*container.spec.endpoints, kept))
-        attachments = replace(before, endpoints=(*before.endpoints, endpoint))
+        named = has_names(network)
+        # From then on it asks 127.0.0.11, whatever it leaves: its resolv.conf says so.
+        served = named and not self._feed.is_served(container)
+        attachments = replace(
+            before, endpoints=(*before.endpoints, endpoint), served=before.served or named
+        )
         after = replace(
             container, spec=spec, state=replace(container.state, attachments=attachments)
         )
         async with Undo() as undo:
             undo.push(self._fabric.detach, endpoint)
-            served = has_names(network) and not self._feed.is_served(container)
             self._store.save(after)
             undo.push(self._store.save, container)
             # The ways out are set below, for all links together.
@@ -263,14 +270,14 @@ class Networking:
         self._feed.started(after, descriptors)
         if not served:
             self._feed.seen(after)
-        self._write_files(after, added=endpoint)
-        await self._set_ways(container, after)
+        self._write_files(after, added=endpoint, served=served)
+        await self._move_way(container, after)
+        await self._move_ports(container, after)
         self._tell(after, endpoint, "connect")
 
     async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
         """Take a running container out of a network. Raises Unavailable."""
         before = container.state.attachments
-        await self._supervisor.disconnect(container.id, endpoint.interface)
         wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
         attachments = replace(
             before, endpoints=tuple(e for e in before.endpoints if e.id != endpoint.id)
@@ -280,23 +287,35 @@ class Networking:
             spec=replace(container.spec, endpoints=wishes),
             state=replace(container.state, attachments=attachments),
         )
+        # The way out first: while a link goes, the kernel lets nobody change another.
+        await self._move_way(container, after)
+        try:
+            await self._supervisor.disconnect(container.id, endpoint.interface)
+        except NotFound:
+            _log.warning("%s had no interface %s any more", container.name, endpoint.interface)
         self._store.save(after)
         self._fabric.detach(endpoint)
         self._feed.left(container, endpoint)
         self._feed.seen(after)
         self._write_files(after, removed=endpoint)
-        await self._set_ways(container, after)
+        await self._move_ports(container, after)
         self._tell(container, endpoint, "disconnect")
 
-    async def _set_ways(self, before: Container, after: Container) -> None:
-        """Let the way out, and the published ports with it, follow the networks that there are now."""
-        wishes = {wish.network: wish for wish in after.spec.endpoints}
-        endpoints = after.state.attachments.endpoints
-        new = ways_out(endpoints, gateway_order(wishes.values()))
-        held = before.state.attachments
-        if new != ways_out(held.endpoints, gateway_order(before.spec.endpoints)):
+    async def _move_way(self, before: Container, after: Container) -> None:
+        """Let the way out follow the networks that there are now."""
+        old, new = (
+            ways_out(one.state.attachments.endpoints, gateway_order(one.spec.endpoints))
+            for one in (before, after)
+        )
+        if new != old:
             ways = [(interface, way) for interface, some in new.items() for way in some]
             await self._supervisor.set_ways(after.id, ways)
+
+    async def _move_ports(self, before: Container, after: Container) -> None:
+        """Let the published ports follow the way out."""
+        wishes = {wish.network: wish for wish in after.spec.endpoints}
+        endpoints = after.state.attachments.endpoints
+        held = before.state.attachments
         if not held.ports and not port_wishes(after.spec):
             return
         # Each port keeps the number that it has.
@@ -307,8 +326,8 @@ class Networking:
             ports = await self._fabric.publish(
                 after.id, after.name, again, self._in_gateway_order(wishes, endpoints)
             )
-        state = replace(after.state, attachments=Attachments(endpoints, ports))
-        self._store.save_state(after.id, state)
+        attachments = replace(after.state.attachments, ports=ports)
+        self._store.save_state(after.id, replace(after.state, attachments=attachments))
 
     def _in_gateway_order(
         self, wishes: dict[str, EndpointSpec], endpoints: Iterable[Endpoint]
@@ -349,13 +368,14 @@ class Networking:
         *,
         added: Endpoint | None = None,
         removed: Endpoint | None = None,
+        served: bool = False,
     ) -> None:
         hostfiles.change_hosts(
             self._folder(container.id),
             add=hostfiles.own_lines(container, (added,)) if added else (),
             remove=(removed.ipv4, removed.ipv6) if removed else (),
         )
-        if added is not None and added.names:
+        if served:
             hostfiles.write_resolv_conf(
                 self._folder(container.id),
                 self._dns.applied(container.spec),

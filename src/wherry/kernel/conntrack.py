@@ -10,9 +10,9 @@ import contextlib
 import errno
 import socket
 import struct
+from collections.abc import Iterable
 
 from wherry.kernel.netlink import (
-    NETFILTER,
     Message,
     Netlink,
     NetlinkError,
@@ -75,12 +75,8 @@ def forget_port(netlink: Netlink, family: int, protocol: int, port: int) -> None
                 netlink.perform([_request(_DELETE, family, nested(_TUPLE_ORIG, found[0]))])
 
 
-def forget_ports(ports: list[tuple[str, int, int]]) -> None:
+def forget_ports(netlink: Netlink, ports: Iterable[tuple[str, int, int]]) -> None:
     """Forget the connections to several (host address, protocol, port). Raises OSError."""
-    if not ports:
-        return
-    with Netlink(NETFILTER) as netlink:
-        netlink.widen()
-        for address, protocol, port in ports:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            forget_port(netlink, family, protocol, port)
+    for address, protocol, port in ports:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        forget_port(netlink, family, protocol, port)

@@ -194,6 +194,8 @@ class Attachments:
 
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    served: bool = False
+    """It asks 127.0.0.11, as it does from its first network with names until it ends."""
 
 
 @dataclass(frozen=True, slots=True)

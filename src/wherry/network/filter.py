@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 
+from wherry.kernel import conntrack
 from wherry.kernel import nftables as nft
 from wherry.kernel.netlink import NETFILTER, Netlink, NetlinkError, Request
 from wherry.model.errors import Unavailable
@@ -88,6 +89,20 @@ class Filter:
             _log.warning("the table %s was changed by somebody else: made again", self.table)
             self.load()
 
+    def forget_flows(self, ports: Sequence[tuple[str, int, int]]) -> None:
+        """Have connections to (host address, protocol, port) looked at by the rules again.
+
+        By the socket that is kept: closing one waits for what was removed to be freed, some 15 ms.
+        """
+        with self._lock:
+            try:
+                if ports:
+                    conntrack.forget_ports(self._socket(), ports)
+            except OSError as error:
+                self.close()
+                text = error.strerror
+                _log.warning("connections to ports that changed hands are still known: %s", text)
+
     def load(self) -> None:
         """Make the whole table as it is wanted; the administrator's chains stay. Raises Unavailable."""
         with self._lock:
@@ -152,13 +167,16 @@ class Filter:
             tables = (nft.parse_table(m) for m in asked.dump(nft.dump_tables(rules.FAMILY)))
             return any(table is not None and table[1] == self.table for table in tables)
 
-    def _commit(self, plan: list[Request]) -> None:
+    def _socket(self) -> Netlink:
         if self._netlink is None:
             self._netlink = Netlink(NETFILTER)
             self._netlink.widen()
+        return self._netlink
+
+    def _commit(self, plan: list[Request]) -> None:
         for _ in range(_BUSY_TRIES):
             try:
-                self._netlink.commit(nft.batch(plan))
+                self._socket().commit(nft.batch(plan))
                 return
             except NetlinkError as error:
                 # Somebody else's transaction came between; the kernel has retried itself as well.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from wherry.kernel import conntrack
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import WherryError
 from wherry.model.networks import Attachments, Endpoint, Network, PortWish, PublishedPort
 from wherry.network import publishing, rules
 from wherry.network.filter import Filter
 from wherry.network.ports import Held, Ports
-
-_log = logging.getLogger(__name__)
 
 
 class Relay(Protocol):
@@ -86,7 +82,7 @@ class Publisher:
             self._direct[container_id] = tuple(direct)
             if self._filter is not None:
                 self._filter.add((*_elements(taken, way), *direct))
-                _forget_flows(taken)
+                self._filter.forget_flows(_datagrams(taken))
             await self._listen(container_id, taken, way)
         except BaseException:
             await self.unpublish(container_id)
@@ -111,7 +107,7 @@ class Publisher:
         gone += self._direct.pop(container_id, ())
         if gone and self._filter is not None:
             self._filter.remove(gone)
-            _forget_flows(released)
+            self._filter.forget_flows(_datagrams(released))
         if self._relay is not None and any(held.listens for held in released):
             await self._relay.stop(container_id)
 
@@ -160,17 +156,13 @@ def _key_of(port: PublishedPort) -> rules.Element:
     return rules.port_element(port.proto, port.host_address, port.host_port, nowhere, 0)
 
 
-def _forget_flows(ports: Sequence[Held]) -> None:
+def _datagrams(ports: Sequence[Held]) -> list[tuple[str, int, int]]:
     """A sender of datagrams that goes on is a connection to the kernel, which looks at no rule again."""
-    some = [
+    return [
         (held.port.host_address, rules.PROTOCOLS["udp"], held.port.host_port)
         for held in ports
         if held.port.proto == "udp"
     ]
-    try:
-        conntrack.forget_ports(some)
-    except OSError as error:
-        _log.warning("connections to ports that changed hands are still known: %s", error.strerror)
 
 
 def has_ipv6() -> bool:

@@ -226,7 +226,10 @@ class Server:
                 answer({}, table.connect(request.key("key"), wiring))
                 return None
             case "disconnect":
-                table.disconnect(request.key("key"), request.text("interface"))
+                finish = table.disconnect(request.key("key"), request.text("interface"))
+                answer({})
+                finish()
+                return None
             case "ways":
                 table.set_ways(request.key("key"), ways_from_wire(request.table("ways")))
             case "names":

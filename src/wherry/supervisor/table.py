@@ -170,10 +170,13 @@ class Table:
         process = self._running(key)
         return self._wirer.wire(process.pid, process.fds[PIDFD], wiring, fresh=False)
 
-    def disconnect(self, key: str, interface: str) -> None:
-        """Remove an interface of a running container; raise NotFound, Conflict."""
+    def disconnect(self, key: str, interface: str) -> Callable[[], None]:
+        """Take away an interface of a running container; raise NotFound, Conflict.
+
+        What is returned is to be called when that has been answered.
+        """
         process = self._running(key)
-        self._wirer.unwire(process.pid, process.fds[PIDFD], interface)
+        return self._wirer.unwire(process.pid, process.fds[PIDFD], interface)
 
     def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None:
         """Change where a running container's default routes lead; raise NotFound, Conflict, StartFailed."""

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from wherry.kernel import abi, clauses, links, nftables
 from wherry.kernel.calls import Kernel
@@ -82,11 +82,12 @@ class Wirer:
         finally:
             os.close(netns)
 
-    def unwire(self, pid: int, pidfd: int, interface: str) -> None:
-        """Remove one interface of a running process's namespace. Raises NotFound.
+    def unwire(self, pid: int, pidfd: int, interface: str) -> Callable[[], None]:
+        """Take one interface of a running process's namespace out of use. Raises NotFound.
 
-        Its addresses, and with them its routes, are gone at once; the link itself is removed by a process
-        of its own, since the kernel waits some 15 ms for it (unregister_netdevice), and nobody else has to.
+        Its addresses, and with them its routes, are gone at once. What is returned is to be called once, when
+        whoever asked has been answered: it has the link itself removed by a process of its own, since the
+        kernel waits some 15 ms for that (unregister_netdevice) and keeps all other links' changes waiting.
         """
         netns = self._open(pid, pidfd)
         try:
@@ -96,14 +97,21 @@ class Wirer:
                 except OSError as error:
                     raise NotFound("interface", interface) from error
                 inside.perform([links.delete_address(index, a) for a in _addresses(inside, index)])
-            self._remove_aside(netns, interface)
-        finally:
+        except BaseException:
             os.close(netns)
+            raise
+        return lambda: self._remove_aside(netns, interface)
 
     def _remove_aside(self, netns: int, interface: str) -> None:
-        pid, pidfd = self._k.clone3(self._parent)
+        """Remove a link of a namespace, whose descriptor is taken, in a process of its own."""
+        try:
+            pid, pidfd = self._k.clone3(self._parent)
+        except OSError:
+            os.close(netns)  # without addresses it does nothing until the container ends
+            return
         if pid:
             os.close(pidfd)
+            os.close(netns)
             if not self._parent:
                 self.helpers.append(pid)
             return
