@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _fetch(session: Session, what: str, name: str) -> tuple[bytes, dict[str, str]]:
     reference = parse_reference(name)
-    headers = header_for(server_of(reference))
+    headers = header_for(session.configuration, server_of(reference))
     query = {"name": str(reference)}
     response = session.engine.open("GET", f"/wherry/registries/{what}", query, None, headers)
     return response.read(), response.headers
