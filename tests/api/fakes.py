@@ -48,6 +48,7 @@ from wherry.model.errors import (
 from wherry.model.events import Event
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer
+from wherry.model.manifest_lists import ManifestList
 from wherry.model.networks import Driver, EndpointSpec, Network, NetworkSpec
 from wherry.model.resources import Limits
 from wherry.model.stats import BlkioStats, CgroupStats, CpuStats, MemoryStats, PidsStats
@@ -563,8 +564,21 @@ class FakeRegistries:
     async def distribution(self, name: str, credentials: Credentials) -> DistributionView:
         return DistributionView("application/json", DIGEST, 7, (("linux", "arm64", "v8", ""),))
 
-    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+    async def manifest(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> tuple[str, Digest, bytes]:
         return "application/json", DIGEST, b"{}"
+
+    async def image_config(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> bytes:
+        return b"{}"
+
+    async def push_list(
+        self, name: str, wanted: ManifestList, credentials: Credentials, insecure: bool = False
+    ) -> tuple[list[Digest], Digest]:
+        self.calls.append(("push_list", name, wanted, insecure))
+        return [DIGEST for _ in wanted.entries], DIGEST
 
     async def referrers(self, name: str, credentials: Credentials) -> bytes:
         return b"{}"

@@ -17,6 +17,7 @@ from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartP
 from wherry.model.events import Event
 from wherry.model.ids import Digest
 from wherry.model.images import Image
+from wherry.model.manifest_lists import ManifestList
 from wherry.model.networks import EndpointSpec, NetworkSpec
 from wherry.model.resources import Limits
 from wherry.model.views import (
@@ -224,8 +225,22 @@ class Registries(Protocol):
         ...
 
     async def distribution(self, name: str, credentials: Credentials) -> DistributionView: ...
-    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+    async def manifest(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> tuple[str, Digest, bytes]:
         """Return a manifest's media type, digest and bytes."""
+        ...
+
+    async def image_config(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> bytes:
+        """Return an image's configuration."""
+        ...
+
+    async def push_list(
+        self, name: str, wanted: ManifestList, credentials: Credentials, insecure: bool = False
+    ) -> tuple[list[Digest], Digest]:
+        """Store a manifest list and all it names; return the digests of the manifests, and its own."""
         ...
 
     async def referrers(self, name: str, credentials: Credentials) -> bytes:

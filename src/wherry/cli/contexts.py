@@ -4,7 +4,7 @@
     FOLDER/contexts/tls/<sha256 of the name>/docker/{ca,cert,key}.pem
     FOLDER/wherry.json                                     {"currentContext": NAME}, wherry's own choice
 
-FOLDER is --config, DOCKER_CONFIG or ~/.docker. Which one is in use is not shared: a Docker Desktop's choice
+FOLDER is that of the client's configuration. Which one is in use is not shared: a Docker Desktop's choice
 must not send wherry's commands there. Source: docker-context(1).
 """
 
@@ -85,15 +85,6 @@ def read_meta(name: str, meta: dict[str, Any]) -> Context:
     description = str(metadata.get("Description") or "")
     skip = bool(endpoint.get("SkipTLSVerify"))
     return Context(name, str(endpoint.get("Host") or ""), description, skip_verify=skip)
-
-
-def config_folder(chosen: str = "") -> str:
-    """Return the folder of the client's configuration."""
-    return (
-        chosen
-        or os.environ.get("DOCKER_CONFIG", "")
-        or os.path.expanduser(os.path.join("~", ".docker"))
-    )
 
 
 class ContextStore:

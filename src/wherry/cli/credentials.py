@@ -1,13 +1,11 @@
 """Credentials of registries as Docker's command line keeps them, and shares with it.
 
-`$DOCKER_CONFIG/config.json` or `~/.docker/config.json` has them itself (`auths`, base64 and no
-more), or names programs that keep them (`credHelpers` by registry, `credsStore` for the rest).
+The client's config.json has them itself (`auths`, base64 and no more), or names programs that keep
+them (`credHelpers` by registry, `credsStore` for the rest).
 Source: docs.docker.com, "docker login", "Credential stores"; docker-credential-helpers' protocol.
 """
 
 from __future__ import annotations
-
-import os
 
 from wherry.cli.failure import Failure
 from wherry.client import wire
@@ -16,6 +14,8 @@ from wherry.model.ids import DEFAULT_DOMAIN, Reference
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from wherry.cli.configuration import Configuration
 
     Object = dict[str, Any]
 
@@ -42,17 +42,17 @@ def server_named(text: str) -> str:
     return host.partition("/")[0]
 
 
-def header_for(server: str) -> dict[str, str]:
+def header_for(configuration: Configuration, server: str) -> dict[str, str]:
     """Return X-Registry-Auth with what is kept for `server`; an empty object where nothing is."""
     from base64 import urlsafe_b64encode
 
-    text = wire.encode(Store().get(server))
+    text = wire.encode(Store(configuration).get(server))
     return {"X-Registry-Auth": urlsafe_b64encode(text.encode()).decode()}
 
 
-def all_headers() -> dict[str, str]:
+def all_headers(configuration: Configuration) -> dict[str, str]:
     """Return X-Registry-Config with what is kept for every registry; nothing where nothing is."""
-    found = Store().all()
+    found = Store(configuration).all()
     if not found:
         return {}
     from base64 import urlsafe_b64encode
@@ -60,23 +60,16 @@ def all_headers() -> dict[str, str]:
     return {"X-Registry-Config": urlsafe_b64encode(wire.encode(found).encode()).decode()}
 
 
-def config_path() -> str:
-    """Return where the configuration file is, or would be."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(folder, "config.json")
-
-
 class Store:
     """The configuration file and the helpers that it names."""
 
-    def __init__(self) -> None:
-        self.path = config_path()
-        self._config: Object = _read(self.path)
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
 
     def helper(self, server: str) -> str:
         """Return the name of the program that keeps `server`'s credentials, or ""."""
-        helpers: Object = self._table("credHelpers")
-        name = helpers.get(server) or self._config.get("credsStore") or ""
+        helpers: Object = self._configuration.table("credHelpers")
+        name = helpers.get(server) or self._configuration.text("credsStore")
         return name if isinstance(name, str) else ""
 
     def get(self, server: str) -> Object:
@@ -84,7 +77,7 @@ class Store:
         helper = self.helper(server)
         if helper:
             return _from_helper(helper, server)
-        auths: Object = self._table("auths")
+        auths: Object = self._configuration.table("auths")
         kept = auths.get(server)
         if kept is None:
             kept = next((auths[key] for key in auths if server_named(key) == server), None)
@@ -93,7 +86,10 @@ class Store:
     def all(self) -> Object:
         """Return an AuthConfig for every registry that is logged in to."""
         found: Object = {}
-        for server in {**self._table("auths"), **self._table("credHelpers")}:
+        for server in {
+            **self._configuration.table("auths"),
+            **self._configuration.table("credHelpers"),
+        }:
             try:
                 found[server] = self.get(server_named(server))
             except Failure:
@@ -109,21 +105,21 @@ class Store:
             user = _TOKEN_USER if token else username
             entry = {"ServerURL": server, "Username": user, "Secret": secret}
             _run(helper, "store", wire.encode(entry))
-            self._table("auths")[server] = {}
-            self._write()
+            self._configuration.table("auths")[server] = {}
+            self._configuration.write()
             return ""
         from base64 import b64encode
 
         entry: Object = {"auth": b64encode(f"{username}:{password}".encode()).decode()}
         if token:
             entry = {"auth": b64encode(f"{username}:".encode()).decode(), "identitytoken": token}
-        self._table("auths")[server] = entry
-        self._write()
-        return self.path
+        self._configuration.table("auths")[server] = entry
+        self._configuration.write()
+        return self._configuration.path
 
     def forget(self, server: str) -> bool:
         """Remove credentials; return whether there were any."""
-        auths: Object = self._table("auths")
+        auths: Object = self._configuration.table("auths")
         helper = self.helper(server)
         there = any(server_named(key) == server for key in auths)
         if helper:
@@ -132,52 +128,8 @@ class Store:
         for key in [key for key in auths if server_named(key) == server]:
             del auths[key]
         if there:
-            self._write()
+            self._configuration.write()
         return there
-
-    def _table(self, name: str) -> Object:
-        table = self._config.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise Failure(f"{self.path}: {name} is no object")
-        return table  # pyright: ignore[reportUnknownVariableType]
-
-    def _write(self) -> None:
-        """Replace the file, whole or not at all, readable by its owner only."""
-        from json import dumps
-
-        folder = os.path.dirname(self.path)
-        os.makedirs(folder, 0o700, exist_ok=True)
-        # A file that is a link into another folder stays one.
-        path = os.path.realpath(self.path)
-        temporary = f"{path}.{os.getpid()}"
-        document = {key: value for key, value in self._config.items() if value != {}}
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(dumps(document, indent="\t"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-
-def _read(path: str) -> Object:
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}") from None
-    try:
-        document: Any = wire.decode(content) if content.strip() else {}
-    except ValueError as error:
-        raise Failure(f"{path} is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise Failure(f"{path} holds no JSON object")
-    return document  # pyright: ignore[reportUnknownVariableType]
 
 
 def _decoded(kept: Object, server: str) -> Object:

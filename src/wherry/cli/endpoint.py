@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from wherry.cli.configuration import find_folder
 from wherry.cli.failure import Failure
 from wherry.client.address import DEFAULT_HOST, Address, Credentials, parse_address
 
@@ -22,9 +23,9 @@ def find_address(options: Options) -> tuple[Address, bool]:
     """Return the engine's address, and whether anyone chose it. Raises Failure, Invalid."""
     name = context_name(options)
     if name:
-        from wherry.cli.contexts import ContextStore, config_folder
+        from wherry.cli.contexts import ContextStore
 
-        context = ContextStore(config_folder(options.text("config"))).get(name)
+        context = ContextStore(find_folder(options.text("config"))).get(name)
         return parse_address(_written(context.host), context.credentials()), True
     hosts: list[str] = options.all("host")
     text = (hosts[0] if hosts else "") or _environment()
@@ -48,12 +49,11 @@ def context_name(options: Options) -> str:
     if not named and not hosts and not _environment():
         named = os.environ.get("WHERRY_CONTEXT", "") or os.environ.get("DOCKER_CONTEXT", "")
         if not named:
-            named = _chosen(options.text("config"))
+            named = _chosen(find_folder(options.text("config")))
     return "" if named == "default" else named
 
 
-def _chosen(config: str) -> str:
-    folder = config or os.environ.get("DOCKER_CONFIG") or f"{os.environ.get('HOME', '')}/.docker"
+def _chosen(folder: str) -> str:
     # Nearly nobody has one: a stat instead of an import of what reads it.
     if not os.path.exists(f"{folder}/wherry.json"):
         return ""
@@ -88,15 +88,9 @@ def _credentials(options: Options) -> Credentials | None:
             verify = True
         else:
             return None
-    folder = environment.get("DOCKER_CERT_PATH") or _home(options)
+    folder = environment.get("DOCKER_CERT_PATH") or find_folder(options.text("config"))
     files: dict[str, str] = {}
     for flag, name in (("tlscacert", "ca"), ("tlscert", "cert"), ("tlskey", "key")):
         path = options.text(flag) or os.path.join(folder, f"{name}.pem")
         files[name] = path if options.given(flag) or os.path.exists(path) else ""
     return Credentials(ca=files["ca"], cert=files["cert"], key=files["key"], verify=verify)
-
-
-def _home(options: Options) -> str:
-    from wherry.cli.contexts import config_folder
-
-    return config_folder(options.text("config"))

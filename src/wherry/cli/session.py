@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from wherry.cli.configuration import Configuration, find_folder
 from wherry.cli.endpoint import find_address
 from wherry.cli.style import Style, wanted
 from wherry.client.engine import Engine
@@ -20,6 +21,7 @@ class Session:
     def __init__(self, options: Options, path: str = "") -> None:
         self.options = options
         self.path = path
+        self.configuration = Configuration(find_folder(options.text("config")))
         self._engine: Engine | None = None
 
     @property

@@ -115,15 +115,22 @@ REGISTRY: dict[str, Entry] = {
     "stop": ("registry:STOP", "Stop the engine's own registry"),
 }
 MANIFEST: dict[str, Entry] = {
+    "annotate": ("manifest:ANNOTATE", "Add additional information to a local image manifest"),
+    "create": (
+        "manifest:CREATE",
+        "Create a local manifest list for annotating and pushing to a registry",
+    ),
     "inspect": ("manifest:INSPECT", "Display an image manifest, or manifest list"),
+    "push": ("manifest:PUSH", "Push a manifest list to a repository"),
     "referrers": ("manifest:REFERRERS", "List what refers to an image in its registry"),
+    "rm": ("manifest:REMOVE", "Delete one or more manifest lists from local storage"),
 }
 GROUPS: dict[str, tuple[str, dict[str, Entry]]] = {
     "builder": ("Manage builds", BUILDER),
     "container": ("Manage containers", CONTAINER),
     "context": ("Manage contexts", CONTEXT),
     "image": ("Manage images", IMAGE),
-    "manifest": ("Look at manifests in registries", MANIFEST),
+    "manifest": ("Manage image manifests and manifest lists", MANIFEST),
     "network": ("Manage networks", NETWORK),
     "registry": ("Serve images to others", REGISTRY),
     "system": ("Manage wherry", SYSTEM),

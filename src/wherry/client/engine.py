@@ -97,10 +97,12 @@ class Engine:
         path: str,
         query: dict[str, str] | None = None,
         body: object = None,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """Send a request with a JSON body (None sends none) and return the answer's JSON, or None."""
         data = None if body is None else wire.encode(body).encode("utf-8", "replace")
-        response = self.open(method, path, query, data, None if data is None else _JSON)
+        everything = {**(headers or {}), **({} if data is None else _JSON)}
+        response = self.open(method, path, query, data, everything)
         content = response.read()
         return _decoded(content) if content.strip() else None
 

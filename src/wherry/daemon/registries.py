@@ -18,6 +18,7 @@ from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.model.events import Event
 from wherry.model.ids import Digest
+from wherry.model.manifest_lists import ManifestList
 from wherry.model.views import DistributionView, Filters, Progress, SearchResult
 from wherry.registry.credentials import Credentials
 from wherry.storage.content import ContentStore
@@ -68,9 +69,23 @@ class LateRegistries:
         """See TransferService.distribution."""
         return await (await self._service()).distribution(name, credentials)
 
-    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
+    async def manifest(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> tuple[str, Digest, bytes]:
         """See TransferService.manifest."""
-        return await (await self._service()).manifest(name, credentials)
+        return await (await self._service()).manifest(name, credentials, insecure)
+
+    async def image_config(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> bytes:
+        """See TransferService.image_config."""
+        return await (await self._service()).image_config(name, credentials, insecure)
+
+    async def push_list(
+        self, name: str, wanted: ManifestList, credentials: Credentials, insecure: bool = False
+    ) -> tuple[list[Digest], Digest]:
+        """See TransferService.push_list."""
+        return await (await self._service()).push_list(name, wanted, credentials, insecure)
 
     async def referrers(self, name: str, credentials: Credentials) -> bytes:
         """See TransferService.referrers."""

@@ -10,6 +10,7 @@ from wherry.api.wire.filters import SEARCH, parse_filters
 from wherry.api.wire.registries import (
     parse_auth,
     parse_credentials_header,
+    parse_manifest_list,
     parse_push_platform,
     render_distribution,
     render_search,
@@ -31,6 +32,8 @@ class RegistriesRoutes:
             Route("POST", "/auth", self.auth),
             Route("GET", "/distribution/{name:all}/json", self.distribution),
             Route("GET", "/wherry/registries/manifest", self.manifest),
+            Route("POST", "/wherry/registries/manifest", self.push_list),
+            Route("GET", "/wherry/registries/config", self.image_config),
             Route("GET", "/wherry/registries/referrers", self.referrers),
         ]
 
@@ -87,8 +90,28 @@ class RegistriesRoutes:
         media_type, digest, data = await self._registries.manifest(
             request.text("name"),
             parse_credentials_header(request.headers.get("x-registry-auth", "")),
+            request.flag("insecure"),
         )
         return Response(200, data, media_type, (("Docker-Content-Digest", str(digest)),))
+
+    async def image_config(self, request: Request) -> Response:
+        """GET /wherry/registries/config?name=…: an image's configuration, as it is stored."""
+        data = await self._registries.image_config(
+            request.text("name"),
+            parse_credentials_header(request.headers.get("x-registry-auth", "")),
+            request.flag("insecure"),
+        )
+        return Response(200, data, "application/json")
+
+    async def push_list(self, request: Request) -> Response:
+        """POST /wherry/registries/manifest?name=…: store a manifest list and all it names."""
+        stored, digest = await self._registries.push_list(
+            request.text("name"),
+            parse_manifest_list(await read_json(request)),
+            parse_credentials_header(request.headers.get("x-registry-auth", "")),
+            request.flag("insecure"),
+        )
+        return json_answer({"Manifests": [str(one) for one in stored], "Digest": str(digest)})
 
     async def referrers(self, request: Request) -> Response:
         """GET /wherry/registries/referrers?name=…: the index of what refers to a manifest."""

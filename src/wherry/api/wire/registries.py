@@ -8,6 +8,8 @@ from typing import cast
 import msgspec
 
 from wherry.model.errors import Invalid
+from wherry.model.ids import Reference
+from wherry.model.manifest_lists import ListEntry, ManifestList
 from wherry.model.views import DistributionView, SearchResult
 from wherry.registry.credentials import Credentials, decode_header, parse_credentials
 
@@ -20,6 +22,31 @@ def parse_auth(body: bytes) -> Credentials:
         return parse_credentials(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"invalid JSON: {error}") from None
+
+
+class _Entry(msgspec.Struct, rename="pascal"):
+    name: str
+    media_type: str
+    data: bytes
+
+
+class _List(msgspec.Struct, rename="pascal"):
+    media_type: str
+    data: bytes
+    manifests: list[_Entry]
+
+
+def parse_manifest_list(body: bytes) -> ManifestList:
+    """Return the list in the body of POST /wherry/registries/manifest; bytes are in base64."""
+    try:
+        found = msgspec.json.decode(body, type=_List)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"invalid JSON: {error}") from None
+    entries = tuple(
+        ListEntry(Reference.parse(entry.name), entry.media_type, entry.data)
+        for entry in found.manifests
+    )
+    return ManifestList(found.media_type, found.data, entries)
 
 
 def parse_push_platform(text: str) -> str:

@@ -71,7 +71,9 @@ def _build(session: Session, options: Options, arguments: list[str]) -> int:
                 lambda: _bring(session, options, arguments[0], body),
             )
             data = wire.encode(body).encode("utf-8", "replace")
-            for event in session.engine.events("POST", "/wherry/build", None, data, _headers()):
+            for event in session.engine.events(
+                "POST", "/wherry/build", None, data, _headers(session)
+            ):
                 if "ask" in event:
                     answers.give(event)
                 else:
@@ -82,14 +84,13 @@ def _build(session: Session, options: Options, arguments: list[str]) -> int:
     return _finish(session, options, shown)
 
 
-def _headers() -> dict[str, str]:
+def _headers(session: Session) -> dict[str, str]:
     """The credentials of every registry that is logged in to: the engine takes what it needs."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    if not os.path.exists(f"{folder}/config.json"):
+    if not os.path.exists(session.configuration.path):
         return _JSON
     from wherry.cli.credentials import all_headers
 
-    return {**_JSON, **all_headers()}
+    return {**_JSON, **all_headers(session.configuration)}
 
 
 def _progress(options: Options) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.contexts import DEFAULT, Context, ContextStore, check_name, config_folder
+from wherry.cli.contexts import DEFAULT, Context, ContextStore, check_name
 from wherry.cli.endpoint import context_name, find_address
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
@@ -36,7 +36,7 @@ _HERE = "Current DOCKER_HOST based configuration"
 
 
 def _store(session: Session) -> ContextStore:
-    return ContextStore(config_folder(session.options.text("config")))
+    return ContextStore(session.configuration.folder)
 
 
 def _current(session: Session) -> str:

@@ -128,7 +128,7 @@ def _pull(session: Session, image: str, platform: str, quiet: bool) -> None:
     from wherry.cli.references import parse_reference, pull_query
 
     query = pull_query(image)
-    headers = header_for(server_of(parse_reference(image)))
+    headers = header_for(session.configuration, server_of(parse_reference(image)))
     if platform:
         query["platform"] = platform
     # Standard output is the container's: progress goes to standard error.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _login(session: Session, options: Options, arguments: list[str]) -> int:
     server = server_named(arguments[0] if arguments else "")
-    store = Store()
+    store = Store(session.configuration)
     username, password = options.text("username"), options.text("password")
     if options.on("password-stdin"):
         if options.given("password"):
@@ -81,7 +81,7 @@ def _ask(session: Session, server: str, username: str, password: str) -> tuple[s
 
 def _logout(session: Session, _options: Options, arguments: list[str]) -> int:
     server = server_named(arguments[0] if arguments else "")
-    if Store().forget(server):
+    if Store(session.configuration).forget(server):
         session.line(f"Removing login credentials for {server}")
     else:
         session.line(f"Not logged in to {server}")

@@ -30,7 +30,9 @@ def _search(session: Session, options: Options, arguments: list[str]) -> int:
         filters.setdefault(name, []).append(value)
     if filters:
         query["filters"] = wire.encode(filters)
-    response = session.engine.open("GET", "/images/search", query, None, header_for(server))
+    response = session.engine.open(
+        "GET", "/images/search", query, None, header_for(session.configuration, server)
+    )
     found: list[Object] = wire.decode(response.read())
     style = options.text("format")
     if style == "json":

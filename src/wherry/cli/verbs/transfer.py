@@ -25,7 +25,7 @@ def _pull(session: Session, options: Options, arguments: list[str]) -> int:
         session.line("Using default tag: latest")
     if options.text("platform"):
         query["platform"] = normalise(options.text("platform"))
-    headers = header_for(server_of(reference))
+    headers = header_for(session.configuration, server_of(reference))
     messages = session.engine.events("POST", "/images/create", query, None, headers)
     show(messages, quiet=options.on("quiet"))
     session.line(str(reference if options.on("all-tags") else reference.with_default_tag()))
@@ -49,7 +49,7 @@ def _push(session: Session, options: Options, arguments: list[str]) -> int:
         names = ("os", "architecture", "variant")
         query["platform"] = wire.encode(dict(zip(names, words, strict=False)))
     route = f"/images/{segment(reference.repository)}/push"
-    headers = header_for(server_of(reference))
+    headers = header_for(session.configuration, server_of(reference))
     messages = session.engine.events("POST", route, query, None, headers)
     show(messages, quiet=options.on("quiet"))
     if options.on("quiet"):

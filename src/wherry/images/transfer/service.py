@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TypeVar
 
 from wherry import __version__
 from wherry.images.bridge import Flow, Report, in_thread, report_from
 from wherry.images.times import now
+from wherry.images.transfer.lists import check_list, push_list, read_config
 from wherry.images.transfer.looking import read_distribution, search_in
 from wherry.images.transfer.pull import Pulled, Puller
 from wherry.images.transfer.push import Pusher
@@ -23,6 +25,7 @@ from wherry.model.errors import Invalid, Unauthorized
 from wherry.model.events import Event
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Image, Platform
+from wherry.model.manifest_lists import ManifestList
 from wherry.model.views import DistributionView, Filters, Progress, SearchResult
 from wherry.registry.client import Repository
 from wherry.registry.credentials import Credentials
@@ -165,17 +168,59 @@ class TransferService:
 
         return await self._asked(credentials, work)
 
-    async def manifest(self, name: str, credentials: Credentials) -> tuple[str, Digest, bytes]:
-        """Return a manifest as it is in the registry: media type, digest, bytes."""
+    async def manifest(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> tuple[str, Digest, bytes]:
+        """Return a manifest as it is in the registry: media type, digest, bytes.
+
+        `insecure` asks a registry without TLS, or with a certificate that nobody vouches for.
+        """
         reference = _reference(name, "").with_default_tag()
+        settings = self._trusting(reference, insecure)
 
         def work(session: Session) -> tuple[str, Digest, bytes]:
-            repository = self._repository(session, reference)
+            repository = self._repository(session, reference, settings)
             with said(reference):
                 found = repository.manifest(reference.digest or reference.tag)
             return found.media_type, found.digest, found.data
 
-        return await self._asked(credentials, work)
+        return await self._asked(credentials, work, settings)
+
+    async def image_config(
+        self, name: str, credentials: Credentials, insecure: bool = False
+    ) -> bytes:
+        """Return an image's configuration as it is in the registry."""
+        reference = _reference(name, "").with_default_tag()
+        settings = self._trusting(reference, insecure)
+
+        def work(session: Session) -> bytes:
+            with said(reference):
+                return read_config(self._repository(session, reference, settings), reference)
+
+        return await self._asked(credentials, work, settings)
+
+    async def push_list(
+        self, name: str, wanted: ManifestList, credentials: Credentials, insecure: bool = False
+    ) -> tuple[list[Digest], Digest]:
+        """Store a manifest list as `name`, with all it names; return the digests of both."""
+        reference = _reference(name, "").with_default_tag()
+        check_list(reference, wanted)
+        settings = self._trusting(reference, insecure)
+        stop = Stop()
+
+        def work(session: Session) -> tuple[list[Digest], Digest]:
+            repository = self._repository(session, reference, settings)
+            sources = [self._repository(session, e.source, settings) for e in wanted.entries]
+            with said(reference, pushing=True):
+                return push_list(repository, sources, reference.tag, wanted, stop)
+
+        return await self._asked(credentials, work, settings, stop)
+
+    def _trusting(self, reference: Reference, insecure: bool) -> RegistrySettings:
+        settings = self._settings
+        if not insecure:
+            return settings
+        return replace(settings, insecure=(*settings.insecure, reference.domain))
 
     async def referrers(self, name: str, credentials: Credentials) -> bytes:
         """Return the index of what refers to a manifest in the registry."""
@@ -199,12 +244,18 @@ class TransferService:
 
         return await self._asked(credentials, work)
 
-    async def _asked(self, credentials: Credentials, work: Callable[[Session], T]) -> T:
+    async def _asked(
+        self,
+        credentials: Credentials,
+        work: Callable[[Session], T],
+        settings: RegistrySettings | None = None,
+        stop: Stop | None = None,
+    ) -> T:
         """Run `work` in a thread; cancelled, it is woken and waited for."""
-        stop = Stop()
+        stop = stop or Stop()
 
         def run() -> T:
-            session = self._session(credentials, stop)
+            session = self._session(credentials, stop, settings)
             try:
                 return work(session)
             finally:
@@ -215,12 +266,17 @@ class TransferService:
         except Refused as error:
             raise error.as_kind() from None
 
-    def _session(self, credentials: Credentials, stop: Stop) -> Session:
-        settings = self._settings
+    def _session(
+        self, credentials: Credentials, stop: Stop, settings: RegistrySettings | None = None
+    ) -> Session:
+        settings = settings or self._settings
         return Session(credentials, settings.proxies, settings.insecure, stop, _AGENT)
 
-    def _repository(self, session: Session, reference: Reference) -> Repository:
-        return Repository(session, find_endpoints(reference.domain, self._settings), reference.path)
+    def _repository(
+        self, session: Session, reference: Reference, settings: RegistrySettings | None = None
+    ) -> Repository:
+        endpoints = find_endpoints(reference.domain, settings or self._settings)
+        return Repository(session, endpoints, reference.path)
 
     def _from_thread(self) -> Callable[[str, Image, str], None]:
         loop = asyncio.get_running_loop()
