@@ -140,6 +140,16 @@ def test_links_lead_nowhere_outside(store: ContextStore, tmp_path: Path) -> None
     assert "here" in shown(store, tree)
 
 
+@pytest.mark.parametrize("parent", range(6, 12))
+def test_a_hard_link_where_more_directories_are_used_than_are_kept_open(
+    store: ContextStore, parent: int
+) -> None:
+    files: list[Member] = [(f"d{n}/f", str(n).encode(), {}) for n in range(70)]
+    link: Member = (f"d{parent}/hard", 0, {"type": tarfile.LNKTYPE, "linkname": "d0/f"})
+    tree = store.receive(archive(*files, link))
+    assert store.read(tree, f"d{parent}/hard") == b"0"
+
+
 def test_the_last_of_one_name_counts(store: ContextStore) -> None:
     tree = store.receive(
         archive(

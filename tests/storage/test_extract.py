@@ -35,6 +35,14 @@ def put(root: Path, base: str, stream: BytesIO, **options: object) -> Unpacked:
         os.close(fd)
 
 
+def test_hard_links_between_more_directories_than_are_kept_open(root: Path) -> None:
+    files = [file(f"d{n}/f", b"%d" % n) for n in range(70)]
+    links = [link(f"new{n}/hard", f"d{n * 37 % 70}/f", Kind.HARDLINK) for n in range(70)]
+    put(root, "/data", archive(*files, *links))
+    for n in range(70):
+        assert (root / f"data/new{n}/hard").read_text() == str(n * 37 % 70)
+
+
 def test_entries_arrive_with_their_metadata(root: Path) -> None:
     os.chmod(root / "data", 0o2777)  # hands down its group
     os.chown(root / "data", 0, 50)

@@ -5,22 +5,20 @@ Owners become 0:0, as Docker has it: who packed the context is nothing the image
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from wherry.model.errors import Invalid
 from wherry.storage.layers.compression import ReadAhead, decompressed
+from wherry.storage.layers.directories import Parents, Unfinished, hard_link
 from wherry.storage.layers.entries import DEFAULT_LIMITS, Entry, Kind, Limits, Readable, bad_entry
-from wherry.storage.layers.placing import Creation, Parents, Placer, clean_name, clear_name, failed
+from wherry.storage.layers.placing import Creation, Placer, clean_name, clear_name, failed
 from wherry.storage.layers.reader import TarReader
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def _root(uid: int, gid: int) -> tuple[int, int]:
@@ -68,7 +66,7 @@ class _Receiving:
         self._content = _Hashed(reader)
         self._placer = Placer(self._content, Creation.read(), _root)
         self._parents = Parents(root)
-        self._directories: dict[bytes, tuple[Entry, tuple[int, int]]] = {}
+        self._directories = Unfinished()
 
     def run(self) -> None:
         try:
@@ -78,7 +76,7 @@ class _Receiving:
                 except OSError as problem:
                     raise failed(entry, problem) from problem
             self._reader.drain()
-            self._finish()
+            self._directories.finish(self._parents, self._placer)
         finally:
             self._parents.forget()
 
@@ -87,8 +85,7 @@ class _Receiving:
         if not path:
             if entry.kind is not Kind.DIRECTORY:
                 raise bad_entry(entry.name, "the context itself is not a directory")
-            status = os.fstat(self._root)
-            self._directories[b""] = (entry, (status.st_dev, status.st_ino))
+            self._directories.meet(path, entry, os.fstat(self._root))
             return
         if any(key.startswith("trusted.") for key in entry.xattrs):
             kept = {k: v for k, v in entry.xattrs.items() if not k.startswith("trusted.")}
@@ -96,19 +93,20 @@ class _Receiving:
         directory, _, name = path.rpartition(b"/")
         parent = self._parent(directory, entry)
         try:
-            self._place(parent, path, name, entry)
+            self._place(parent, path, directory, name, entry)
         except FileExistsError:
+            parent = self._parent(directory, entry)  # placing a link may have closed it
             if clear_name(parent, name):
                 self._parents.forget()
                 parent = self._parent(directory, entry)
-            self._place(parent, path, name, entry)
+            self._place(parent, path, directory, name, entry)
 
-    def _place(self, parent: int, path: bytes, name: bytes, entry: Entry) -> None:
+    def _place(self, parent: int, path: bytes, directory: bytes, name: bytes, entry: Entry) -> None:
         match entry.kind:
             case Kind.DIRECTORY:
-                self._directory(parent, path, name, entry)
+                self._directories.make(parent, path, name, entry)
             case Kind.HARDLINK:
-                self._link(parent, name, entry)
+                hard_link(self._parents, directory, name, entry)
             case Kind.FILE if entry.sparse is None:
                 self._content.hasher = hashlib.sha256()
                 self._placer.place(parent, name, entry)
@@ -136,52 +134,6 @@ class _Receiving:
                         entry.name, f"{path!r} on its path is not a directory"
                     ) from None
         return self._parents.find(directory)
-
-    def _directory(self, parent: int, path: bytes, name: bytes, entry: Entry) -> None:
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent)
-        except FileExistsError:
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode):
-                raise
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        self._directories[path] = (entry, (status.st_dev, status.st_ino))
-
-    def _link(self, parent: int, name: bytes, entry: Entry) -> None:
-        source = clean_name(entry.link, entry)
-        directory, _, source_name = source.rpartition(b"/")
-        try:
-            source_parent = self._parents.find(directory)
-            status = os.stat(source_name or b".", dir_fd=source_parent, follow_symlinks=False)
-        except OSError:
-            raise bad_entry(entry.name, "a hard link to nothing") from None
-        if stat.S_ISDIR(status.st_mode):
-            raise bad_entry(entry.name, "a hard link to a directory")
-        try:
-            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            pass
-        else:
-            if os.path.samestat(there, status):
-                return
-        os.link(
-            source_name, name, src_dir_fd=source_parent, dst_dir_fd=parent, follow_symlinks=False
-        )
-
-    def _finish(self) -> None:
-        for path, (entry, identity) in self._directories.items():
-            try:
-                fd = self._parents.find(path)
-            except OSError as problem:
-                if problem.errno not in _REPLACED:
-                    raise
-                continue
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == identity:
-                try:
-                    self._placer.finish_directory(fd, entry)
-                except OSError as problem:
-                    raise failed(entry, problem) from problem
 
 
 def looks_like_archive(head: bytes) -> bool:

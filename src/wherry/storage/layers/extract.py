@@ -20,6 +20,7 @@ from wherry.kernel.paths import (
     open_in_root,
 )
 from wherry.model.errors import Forbidden, Invalid, NotFound
+from wherry.storage.layers.directories import Parents, Unfinished, hard_link
 from wherry.storage.layers.entries import (
     DEFAULT_LIMITS,
     Entry,
@@ -27,23 +28,14 @@ from wherry.storage.layers.entries import (
     Limits,
     OwnerMap,
     Readable,
-    bad_entry,
     show,
 )
-from wherry.storage.layers.placing import (
-    Parents,
-    Placer,
-    clean_name,
-    clear_name,
-    failed,
-)
+from wherry.storage.layers.placing import Placer, clean_name, clear_name, failed
 from wherry.storage.layers.reader import TarReader
 from wherry.storage.layers.unpack import Unpacked
 
 _IMPLIED_MODE: Final = 0o755
 _ATTEMPTS: Final = 4
-# What stands in a directory's way when a later entry, or the container, put something else there.
-_REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def extract(
@@ -97,7 +89,7 @@ class _Extraction:
         self._placer = Placer(reader, None, owner)
         self._implied_owner = owner(0, 0) if owner is not None else (0, 0)
         self._parents = Parents(root_fd, base)
-        self._directories: dict[bytes, tuple[Entry, tuple[int, int]]] = {}
+        self._directories = Unfinished()
 
     def run(self) -> Unpacked:
         size = count = 0
@@ -113,7 +105,7 @@ class _Extraction:
                 except OSError as problem:
                     raise failed(entry, problem) from problem
             self._reader.drain()
-            self._finish_directories()
+            self._directories.finish(self._parents, self._placer)
         finally:
             self._parents.forget()
         return Unpacked(size, count, tuple(self._placer.skipped))
@@ -147,49 +139,11 @@ class _Extraction:
     def _place(self, path: bytes, directory: bytes, name: bytes, entry: Entry) -> None:
         match entry.kind:
             case Kind.DIRECTORY:
-                parent = self._parents.find(directory)
-                try:
-                    os.mkdir(name, 0o700, dir_fd=parent)
-                except FileExistsError:
-                    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                    if not stat.S_ISDIR(status.st_mode):
-                        raise
-                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                self._directories[path] = (entry, (status.st_dev, status.st_ino))
+                self._directories.make(self._parents.find(directory), path, name, entry)
             case Kind.HARDLINK:
-                self._link(directory, name, entry)
+                hard_link(self._parents, directory, name, entry)
             case _:
                 self._placer.place(self._parents.find(directory), name, entry)
-
-    def _link(self, directory: bytes, name: bytes, entry: Entry) -> None:
-        source = clean_name(entry.link, entry)
-        source_directory, _, source_name = source.rpartition(b"/")
-        if not source_name:
-            raise bad_entry(entry.name, "a hard link to the base directory")
-        try:
-            source_parent = self._parents.find(source_directory)
-            parent = self._parents.find(directory)
-            wanted = os.stat(source_name, dir_fd=source_parent, follow_symlinks=False)
-            try:
-                present = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            except FileNotFoundError:
-                pass
-            else:
-                if os.path.samestat(wanted, present):
-                    return
-            os.link(
-                source_name,
-                name,
-                src_dir_fd=source_parent,
-                dst_dir_fd=parent,
-                follow_symlinks=False,
-            )
-        except PermissionError:  # link(2): EPERM for a directory
-            raise bad_entry(entry.name, f"no hard link can be made to {show(source)}") from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise bad_entry(
-                entry.name, f"a hard link to {show(source)}, which does not exist"
-            ) from None
 
     def _make_room(self, directory: bytes, name: bytes, entry: Entry) -> None:
         parent = self._parents.find(directory)
@@ -206,21 +160,6 @@ class _Extraction:
             raise Invalid(f"cannot overwrite {there} {show(name)} with {new} {show(entry.name)}")
         if clear_name(parent, name):
             self._parents.forget()
-
-    def _finish_directories(self) -> None:
-        for path, (entry, identity) in self._directories.items():
-            try:
-                fd = self._parents.find(path)
-            except OSError as problem:
-                if problem.errno not in _REPLACED:
-                    raise
-                continue
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == identity:
-                try:
-                    self._placer.finish_directory(fd, entry)
-                except OSError as problem:
-                    raise failed(entry, problem) from problem
 
 
 def _is_mount_point(parent: int, name: bytes) -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from wherry.storage.layers.directories import Parents
 from wherry.storage.layers.entries import Entry, Kind
 from wherry.storage.layers.lower import LowerTree
-from wherry.storage.layers.placing import Creation, Parents, Placer
+from wherry.storage.layers.placing import Creation, Placer
 from wherry.storage.layers.xattrs import read_xattrs_at, to_archive
 
 _CHUNK: Final = 1 << 20

@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from wherry.kernel.paths import CONTAINED, open_in_root, remove_tree
+from wherry.kernel.paths import remove_tree
 from wherry.model.errors import Forbidden, Full, Internal, Invalid, Unsupported, WherryError
 from wherry.storage.layers.entries import Entry, Kind, OwnerMap, bad_entry, show
 from wherry.storage.layers.xattrs import is_optional, to_set
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_MOST_PARENTS: Final = 64
 _MOST_SKIPPED: Final = 100
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 
@@ -49,35 +47,6 @@ class Content(Protocol):
     """Where a file's content comes from: the pieces that are stored, in order."""
 
     def chunks(self) -> Iterator[memoryview]: ...
-
-
-class Parents:
-    """The directories last used below a root, open. Descriptors stay this object's."""
-
-    def __init__(self, root_fd: int, base: bytes = b"") -> None:
-        self._root_fd = root_fd
-        self._base = base
-        self._open: dict[bytes, int] = {}
-
-    def find(self, path: bytes) -> int:
-        """Return a descriptor of the directory `path`; OSError where there is none.
-
-        Links on the way are followed inside the root.
-        """
-        found = self._open.get(path)
-        if found is not None:
-            return found
-        full = self._base + b"/" + path if self._base else path
-        descriptor = open_in_root(self._root_fd, full, _DIRECTORY, resolve=CONTAINED)
-        if len(self._open) >= _MOST_PARENTS:
-            os.close(self._open.pop(next(iter(self._open))))
-        self._open[path] = descriptor
-        return descriptor
-
-    def forget(self) -> None:
-        """Close all: a directory or link on some path was replaced."""
-        while self._open:
-            os.close(self._open.popitem()[1])
 
 
 @dataclass(slots=True)

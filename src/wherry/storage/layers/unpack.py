@@ -7,7 +7,6 @@ get their own metadata last, their times with it.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from wherry.storage.layers import whiteouts
+from wherry.storage.layers.directories import Parents, Unfinished, hard_link
 from wherry.storage.layers.entries import (
     DEFAULT_LIMITS,
     Entry,
@@ -24,25 +24,15 @@ from wherry.storage.layers.entries import (
     Limits,
     Readable,
     bad_entry,
-    show,
 )
 from wherry.storage.layers.lower import LowerTree
-from wherry.storage.layers.placing import (
-    Creation,
-    Parents,
-    Placer,
-    clean_name,
-    clear_name,
-    failed,
-)
+from wherry.storage.layers.placing import Creation, Placer, clean_name, clear_name, failed
 from wherry.storage.layers.reader import TarReader
 from wherry.storage.layers.xattrs import ACLS, OPAQUE
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o700
 _DEFAULT_MODE: Final = 0o755
-# What stands in a directory's way when a later entry put something else there.
-_REPLACED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +73,13 @@ class _Layer:
         self._lower = lower
         self._placer = Placer(reader, Creation.read())
         self._parents = Parents(root)
-        # A directory's final metadata by path, with the (device, inode) it is meant for.
-        self._directories: dict[bytes, tuple[Entry, tuple[int, int]]] = {}
+        self._directories = Unfinished()
 
     def fill(self) -> Unpacked:
         os.fchmod(self._root, _PRIVATE)
         for name in set(os.listxattr(self._root)) & ACLS:
             os.removexattr(self._root, name)  # handed down by a default ACL of what it lies in
-        self._remember(b"", self._implied(b""), os.fstat(self._root))
+        self._directories.meet(b"", self._implied(b""), os.fstat(self._root))
         size = count = 0
         try:
             for entry in self._reader:
@@ -100,7 +89,7 @@ class _Layer:
                 except OSError as problem:
                     raise failed(entry, problem) from problem
             self._reader.drain()
-            self._finish_directories()
+            self._directories.finish(self._parents, self._placer)
         finally:
             self._parents.forget()
         return Unpacked(size, count, tuple(self._placer.skipped))
@@ -162,7 +151,7 @@ class _Layer:
 
     def _directory(self, path: bytes, directory: bytes, base: bytes, entry: Entry) -> None:
         if not path:
-            self._remember(path, entry, os.fstat(self._root))
+            self._directories.meet(path, entry, os.fstat(self._root))
             return
         parent = self._parent(directory, entry)
         try:
@@ -170,7 +159,7 @@ class _Layer:
         except FileExistsError:
             status = os.stat(base, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                self._remember(path, entry, status)
+                self._directories.meet(path, entry, status)
             elif whiteouts.is_whiteout(status):
                 self._make_over_whiteout(parent, path, base, entry)
             else:
@@ -183,7 +172,7 @@ class _Layer:
 
     def _make(self, parent: int, path: bytes, base: bytes, entry: Entry) -> None:
         os.mkdir(base, _PRIVATE, dir_fd=parent)
-        self._remember(path, entry, os.stat(base, dir_fd=parent, follow_symlinks=False))
+        self._directories.meet(path, entry, os.stat(base, dir_fd=parent, follow_symlinks=False))
 
     def _make_over_whiteout(self, parent: int, path: bytes, base: bytes, entry: Entry) -> None:
         """The layer removes the lower directory and adds its own: nothing of the lower shows."""
@@ -221,64 +210,18 @@ class _Layer:
             self._mark(b"", whiteouts.Whiteout(name), entry)
 
     def _link(self, directory: bytes, base: bytes, path: bytes, entry: Entry) -> None:
-        source = clean_name(entry.link, entry)
-        source_directory, _, source_base = source.rpartition(b"/")
-        if not source_base:
-            raise bad_entry(entry.name, "a hard link to the root")
-        if source == path:
+        if clean_name(entry.link, entry) == path:
             return
+        self._parent(directory, entry)
         try:
-            self._parent(directory, entry)
-            if not self._linked(source_directory, source_base, directory, base):
-                self._clear(self._parents.find(directory), base)
-                self._linked(source_directory, source_base, directory, base)
-        except PermissionError:  # link(2): EPERM for a directory
-            raise bad_entry(entry.name, f"no hard link can be made to {show(source)}") from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise bad_entry(
-                entry.name, f"a hard link to {show(source)}, which is not in the layer"
-            ) from None
-
-    def _linked(self, from_directory: bytes, source: bytes, directory: bytes, base: bytes) -> bool:
-        """Whether `base` is now a link of `source`; False where something else has the name."""
-        # The nearer in time a directory was found, the later it is closed: both stay open here.
-        source_parent = self._parents.find(from_directory)
-        parent = self._parents.find(directory)
-        try:
-            os.link(
-                source,
-                base,
-                src_dir_fd=source_parent,
-                dst_dir_fd=parent,
-                follow_symlinks=False,
-            )
+            hard_link(self._parents, directory, base, entry)
         except FileExistsError:
-            wanted = os.stat(source, dir_fd=source_parent, follow_symlinks=False)
-            present = os.stat(base, dir_fd=parent, follow_symlinks=False)
-            return os.path.samestat(wanted, present)
-        return True
+            self._clear(self._parents.find(directory), base)
+            hard_link(self._parents, directory, base, entry)
 
     def _clear(self, parent: int, base: bytes) -> None:
         if clear_name(parent, base):
             self._parents.forget()
-
-    def _remember(self, path: bytes, entry: Entry, status: os.stat_result) -> None:
-        self._directories[path] = (entry, (status.st_dev, status.st_ino))
-
-    def _finish_directories(self) -> None:
-        for path, (entry, identity) in self._directories.items():
-            try:
-                fd = self._parents.find(path)
-            except OSError as problem:
-                if problem.errno not in _REPLACED:
-                    raise
-                continue
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == identity:
-                try:
-                    self._placer.finish_directory(fd, entry)
-                except OSError as problem:
-                    raise failed(entry, problem) from problem
 
 
 def _plain_directory() -> Entry:
