@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -164,18 +165,29 @@ def test_another_terminator_follows_one_that_was_killed(remote: Remote, docker_t
     assert remote.terminator() != before
 
 
-def test_missing_certificates_are_named_before_anything_is_made(tmp_path: Path) -> None:
-    with Host("tls") as host:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--tls", "--tlscert", "no.pem"), "no.pem cannot be read"),
+        (("--tls", "--tlscert", "bad.pem", "--tlskey", "bad.pem"), "cannot load the TLS"),
+        (("--metrics-addr", "127.0.0.1:1"), "127.0.0.1:1 is in use"),
+    ],
+)
+def test_what_keeps_the_engine_from_starting_leaves_nothing(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate\n")
+    words = ("--data-root", "d", "--exec-root", "r", "--pidfile", "p", "-H", "tcp://127.0.0.1:2")
+    with Host("alone") as host, closing(host.listen("127.0.0.1", 1)):
         done = subprocess.run(
-            host.command(
-                *(script("wherryd"), "--data-root", str(tmp_path / "d"), "--exec-root"),
-                *(str(tmp_path / "r"), "-H", "tcp://127.0.0.1:2376", "--tls"),
-                *("--tlscert", str(tmp_path / "no.pem"), "--pidfile", str(tmp_path / "p")),
-            ),
+            host.command(script("wherryd"), *words, *options),
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert done.returncode == 1 and "no.pem cannot be read" in done.stderr
-        assert "wherry" not in host.ip("link")
+        assert done.returncode == 1 and said in done.stderr
+        # No bridge, no rules: nobody is there who would take them away.
+        assert host.ip("-o", "link").count("\n") == 1
+        assert host.run("nft", "list", "tables") == ""

@@ -154,3 +154,14 @@ def late():
         "k.l",
         "m",
     }
+
+
+def test_tls_contexts_are_made_in_one_place() -> None:
+    """What one of them forgets (the version, the authority's error) no other can."""
+    makers = ("SSLContext(", "create_default_context(", "_create_unverified_context(")
+    found = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if any(maker in path.read_text() for maker in makers)
+    }
+    assert found == {"tls/contexts.py"}

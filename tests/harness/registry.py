@@ -43,8 +43,14 @@ class DockerRegistry:
     """One docker-registry over `folder`. A context manager; `host` is what images' names begin with."""
 
     def __init__(
-        self, folder: Path, *, htpasswd: str = "", tls: tuple[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        htpasswd: str = "",
+        tls: tuple[str, str] | None = None,
+        client_authority: str = "",
     ) -> None:
+        """`tls` is a certificate and its key; by `client_authority` clients must show one too."""
         program = find_docker_registry()
         assert program, "there is no docker-registry here: `make test` fetches one"
         self.port = free_port()
@@ -67,7 +73,8 @@ class DockerRegistry:
             config["http"] = {
                 "addr": self.host,
                 "secret": "tests",
-                "tls": {"certificate": tls[0], "key": tls[1]},
+                "tls": {"certificate": tls[0], "key": tls[1]}
+                | ({"clientcas": [client_authority]} if client_authority else {}),
             }
         if htpasswd:
             (folder / "htpasswd").write_text(htpasswd)

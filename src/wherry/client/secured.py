@@ -10,44 +10,31 @@ import contextlib
 import os
 import select
 import socket
-import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from ssl import SSLContext
 
 from wherry.client.address import Address, Credentials
 from wherry.client.faults import Unreachable
+from wherry.tls import contexts
 from wherry.tls.pump import Pump, run
 
 _SHAKE_SECONDS = 20.0
 
 
-def client_context(credentials: Credentials) -> ssl.SSLContext:
+def client_context(credentials: Credentials) -> SSLContext:
     """Return the context of a client. Raises Unreachable naming the file that cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not credentials.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif credentials.ca:
-        _load(credentials.ca, lambda: context.load_verify_locations(credentials.ca))
-    else:
-        context.load_default_certs()
-    if credentials.cert or credentials.key:
-        _load(
-            f"{credentials.cert}, {credentials.key}",
-            lambda: context.load_cert_chain(credentials.cert, credentials.key),
-        )
-    return context
-
-
-def _load(what: str, load: Callable[[], None]) -> None:
+    shown = (credentials.cert, credentials.key)
     try:
-        load()
-    except (OSError, ssl.SSLError) as error:
-        text = error.strerror if isinstance(error, FileNotFoundError) else str(error)
-        raise Unreachable(f"could not load the TLS files {what}: {text}") from None
+        return contexts.client_context(
+            authorities=(credentials.ca,) if credentials.ca else (),
+            system=not credentials.ca,
+            certificates=(shown,) if any(shown) else (),
+            verify=credentials.verify,
+        )
+    except contexts.UnusableFiles as error:
+        raise Unreachable(f"could not load the TLS files {error.files}: {error.reason}") from None
 
 
 def secure(wire: socket.socket, address: Address) -> socket.socket:

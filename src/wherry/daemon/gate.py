@@ -1,7 +1,7 @@
 """The gate to TCP with TLS: starts `wherry.tls.terminator`, and serves the connections it hands over.
 
 wherryd > terminator with the listening sockets and the certificates' paths
-terminator r > ready; c + descriptor > a client that shook hands
+terminator r > ready; c + descriptor > a client that shook hands, who waits until wherryd serves
 wherryd closes > the terminator ends; the terminator dies > another is started
 """
 
@@ -36,13 +36,19 @@ class Gate:
         self._config = config
         self._keeper: asyncio.Task[None] | None = None
         self._adopting: set[asyncio.Future[None]] = set()
+        self._adopt: asyncio.Future[Adopt] = asyncio.get_running_loop().create_future()
 
-    async def open(self, listeners: Sequence[socket.socket], adopt: Adopt) -> None:
-        """Bind what is bound, and serve. Raises Unavailable where the certificates cannot be used."""
+    def serve(self, adopt: Adopt) -> None:
+        """Hand over the clients, those that have come already and those to come."""
+        self._adopt.set_result(adopt)
+
+    async def open(self, listeners: Sequence[socket.socket]) -> None:
+        """Take clients in, for `serve`. Raises Unavailable where the certificates cannot be used."""
         for listener in listeners:
             listener.listen(_MOST)
+        self._check_files()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keeper = asyncio.ensure_future(self._keep(listeners, adopt, ready))
+        self._keeper = asyncio.ensure_future(self._keep(listeners, ready))
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await ready
@@ -53,11 +59,12 @@ class Gate:
         """End the terminator, and every connection through it."""
         if self._keeper is not None:
             self._keeper.cancel()
+            if not self._adopt.done():
+                self._adopt.cancel()
             await asyncio.gather(self._keeper, *self._adopting, return_exceptions=True)
             self._keeper = None
 
-    def check_files(self) -> None:
-        """Raise Unavailable where a certificate or key cannot be read; for before anything is made."""
+    def _check_files(self) -> None:
         config = self._config
         wanted = [("tlscert", config.tlscert), ("tlskey", config.tlskey)]
         if config.tlsverify:
@@ -66,11 +73,9 @@ class Gate:
             if not os.access(path, os.R_OK):
                 raise Unavailable(f"--{name}: {path} cannot be read", hint="see docs/remote.md")
 
-    async def _keep(
-        self, listeners: Sequence[socket.socket], adopt: Adopt, ready: asyncio.Future[None]
-    ) -> None:
+    async def _keep(self, listeners: Sequence[socket.socket], ready: asyncio.Future[None]) -> None:
         while True:
-            code = await self._run(listeners, adopt, ready)
+            code = await self._run(listeners, ready)
             if not ready.done():
                 ready.set_exception(
                     Unavailable(f"the TLS terminator ended with {code}: see the line above")
@@ -79,9 +84,7 @@ class Gate:
             log.error("the TLS terminator ended with %s; its connections are cut", code)
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _run(
-        self, listeners: Sequence[socket.socket], adopt: Adopt, ready: asyncio.Future[None]
-    ) -> int:
+    async def _run(self, listeners: Sequence[socket.socket], ready: asyncio.Future[None]) -> int:
         config = self._config
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -96,7 +99,7 @@ class Gate:
                     pass_fds=(theirs.fileno(), *descriptors),
                 )
             loop = asyncio.get_running_loop()
-            loop.add_reader(ours.fileno(), self._take, ours, adopt, ready)
+            loop.add_reader(ours.fileno(), self._take, ours, ready)
             try:
                 return await process.wait()
             except asyncio.CancelledError:
@@ -107,7 +110,7 @@ class Gate:
             finally:
                 loop.remove_reader(ours.fileno())
 
-    def _take(self, control: socket.socket, adopt: Adopt, ready: asyncio.Future[None]) -> None:
+    def _take(self, control: socket.socket, ready: asyncio.Future[None]) -> None:
         try:
             data, ancillary, _, _ = control.recvmsg(16, socket.CMSG_SPACE(4))
         except (BlockingIOError, ConnectionResetError):
@@ -122,9 +125,18 @@ class Gate:
                 os.set_inheritable(fd, False)
                 connected = socket.socket(fileno=fd)
                 connected.setblocking(False)
-                future = asyncio.ensure_future(_adopted(adopt, connected))
+                future = asyncio.ensure_future(self._hand_over(connected))
                 self._adopting.add(future)
                 future.add_done_callback(self._adopting.discard)
+
+    async def _hand_over(self, connected: socket.socket) -> None:
+        try:
+            adopt = await asyncio.shield(self._adopt)
+        except asyncio.CancelledError:
+            connected.close()
+            raise
+        with contextlib.suppress(OSError):
+            await adopt(connected)
 
 
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -133,8 +145,3 @@ _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
     "from wherry.tls.terminator import main; sys.exit(main(sys.argv[1:]))"
 )
-
-
-async def _adopted(adopt: Adopt, connected: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        await adopt(connected)

@@ -12,14 +12,14 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from wherry import __version__
 from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.server import Server
 from wherry.api.services import Services
-from wherry.daemon.listeners import open_tcp, parse_host
+from wherry.daemon.listeners import Listener, open_tcp, parse_host
 from wherry.http.exposition import CONTENT_TYPE, Histogram, family, labelled
 from wherry.model.events import Event
 
@@ -147,12 +147,21 @@ class Metrics:
         ]
 
 
+def bind_metrics(address: str) -> list[Listener]:
+    """Return sockets bound to `--metrics-addr`, none where it is empty.
+
+    Raises Invalid, Conflict, Unavailable for an address that cannot be had.
+    """
+    return open_tcp(parse_host(f"tcp://{address.removeprefix('tcp://')}")) if address else []
+
+
 class Meters:
     """Serves the metrics on an address of their own, and counts what passes."""
 
-    def __init__(self, services: Services, address: str) -> None:
+    def __init__(self, services: Services, listeners: Sequence[Listener]) -> None:
+        """`listeners` are those of `bind_metrics`."""
         self._services = services
-        self._address = address
+        self._listeners = listeners
         self._metrics = Metrics()
         self._server: Server | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -172,9 +181,9 @@ class Meters:
         return count
 
     async def open(self) -> None:
-        """Listen. Raises Invalid, Conflict, Unavailable for an address that cannot be had."""
+        """Listen."""
         self._server = Server(self._answer)
-        for listener in open_tcp(parse_host(f"tcp://{self._address.removeprefix('tcp://')}")):
+        for listener in self._listeners:
             await self._server.listen(listener.socket)
         self._listening = asyncio.ensure_future(self._hear())
 

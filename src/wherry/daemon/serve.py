@@ -30,7 +30,7 @@ from wherry.daemon.halt import end_supervisor, stop_containers
 from wherry.daemon.listeners import Listener, open_listeners
 from wherry.daemon.locks import Locks
 from wherry.daemon.log import set_level, set_up_log
-from wherry.daemon.metrics import Meters
+from wherry.daemon.metrics import Meters, bind_metrics
 from wherry.daemon.notify import notify
 from wherry.daemon.options import OPTIONS
 from wherry.model.errors import WherryError
@@ -89,16 +89,21 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._warn(listeners)
-        gate = Gate(self._config)
         secured = [one.socket for one in listeners if self._is_secured(one)]
-        if secured:
-            gate.check_files()
-        wired = await self._build(self._config)
-        stack = contextlib.AsyncExitStack()
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            # What may keep the daemon from starting comes before anything is made on the host.
+            metered = bind_metrics(self._config.metrics_addr)
+            for listener in metered:
+                stack.callback(listener.socket.close)
+            gate = Gate(self._config)
+            stack.push_async_callback(gate.close)
+            if secured:
+                await gate.open(secured)
+            wired = await self._build(self._config)
+            stack.push_async_callback(wired.close)
             handler: Handler = application(wired.services)
-            if self._config.metrics_addr:
-                meters = Meters(wired.services, self._config.metrics_addr)
+            if metered:
+                meters = Meters(wired.services, metered)
                 handler = meters.counting(handler)
                 await meters.open()
                 stack.push_async_callback(meters.close)
@@ -106,8 +111,7 @@ class Daemon:
             for listener in listeners:
                 if not self._is_secured(listener):
                     await server.listen(listener.socket)
-            if secured:
-                await gate.open(secured, server.adopt)
+            gate.serve(server.adopt)
             # What start-up made stays; the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -119,15 +123,10 @@ class Daemon:
             log.info("stopping")
             notify("STOPPING=1")
             await gate.close()
-            await stack.aclose()
             await server.close()
             if not self._config.live_restore:
                 timeout = self._config.shutdown_timeout
                 await stop_containers(wired.services.containers, None if timeout < 0 else timeout)
-        finally:
-            await stack.aclose()
-            await gate.close()
-            await wired.close()
         if not self._config.live_restore:
             await end_supervisor(self._config)
 

@@ -1,6 +1,6 @@
 """Sockets to registries: TCP, through a proxy where one is set, and TLS where the origin asks for it.
 
-`ssl` is imported by the first TLS connection and not before: it maps 3 MB (docs/decisions).
+`ssl` is imported by the first TLS connection and not before: it maps 3 MB (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from base64 import b64encode
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from wherry.model.errors import Invalid, Unavailable
+from wherry.model.errors import Unavailable
 from wherry.registry.endpoints import Origin, Proxies, Trust, proxy_credentials
-from wherry.registry.messages import BrokenConnection, Connection
+from wherry.registry.messages import BrokenConnection, Connection, tls_reason
 from wherry.registry.stopping import Stop
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _secured(sock: socket.socket, origin: Origin, trust: Trust, stop: Stop) -> s
         ) from None
     except (OSError, ValueError) as error:
         sock.close()
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        reason = tls_reason(error) or getattr(error, "strerror", None) or error
         raise BrokenConnection(f"{origin}: tls handshake: {reason}") from None
     except BaseException:
         sock.close()
@@ -154,20 +154,11 @@ def _stamps(trust: Trust) -> tuple[int, ...]:
 
 @lru_cache(maxsize=32)
 def _context(trust: Trust, _stamps: tuple[int, ...]) -> ssl.SSLContext:
-    import ssl
+    from wherry.tls.contexts import client_context
 
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if not trust.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    try:
-        for path in trust.authorities:
-            context.load_verify_locations(path)
-        for certificate, key in trust.certificates:
-            context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one
-        paths = [*trust.authorities, *(part for pair in trust.certificates for part in pair)]
-        raise Invalid(f"a certificate cannot be read: {error} ({', '.join(paths)})") from None
-    return context
+    return client_context(
+        authorities=trust.authorities,
+        certificates=trust.certificates,
+        verify=trust.verify,
+        protocols=("http/1.1",),
+    )

@@ -151,8 +151,20 @@ class Connection:
     def _broken(self, error: Exception) -> BrokenConnection:
         if isinstance(error, TimeoutError):
             return BrokenConnection(f"{self.name} sent nothing for {IDLE_SECONDS:.0f} seconds")
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = tls_reason(error) or getattr(error, "strerror", None) or str(error)
+        reason = reason or type(error).__name__
         return BrokenConnection(f"the connection to {self.name} broke: {reason}")
+
+
+def tls_reason(error: Exception) -> str:
+    """Return what an ssl.SSLError says, a peer's alert as Go's clients say it; "" for other errors."""
+    words = getattr(error, "reason", None) or ""
+    if not isinstance(words, str):
+        return ""
+    version, alert, rest = words.lower().partition("_alert_")
+    if alert and version.startswith(("tls", "ssl")):
+        return f"remote error: tls: {rest.replace('_', ' ')}"
+    return words.lower().replace("_", " ")
 
 
 class Answer:

@@ -18,27 +18,13 @@ import sys
 import time
 from collections.abc import Sequence
 
+from wherry.tls.contexts import UnusableFiles, server_context
 from wherry.tls.pump import Pump
 
 HANDSHAKE_SECONDS = 10.0
 """Within which a client must have shaken hands."""
 _MOST = 4096
 """Connections at one time; more wait in the kernel's queue."""
-
-
-def server_context(cert: str, key: str, ca: str, *, verify: bool) -> ssl.SSLContext:
-    """Return the context of a server: TLS 1.2 at least; `verify` wants clients' certificates by `ca`.
-
-    Raises OSError, ssl.SSLError.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(cert, key)
-    if verify:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(ca)
-    return context
 
 
 class Terminator:
@@ -145,8 +131,8 @@ def main(words: Sequence[str]) -> int:
     """Run with descriptors and files as `words` name them; return the exit code."""
     control, cert, key, ca, verify, *listeners = words
     try:
-        context = server_context(cert, key, ca, verify=verify == "1")
-    except (OSError, ssl.SSLError) as error:
+        context = server_context(cert, key, ca if verify == "1" else "")
+    except UnusableFiles as error:
         sys.stderr.write(f"cannot load the TLS certificates: {error}\n")
         return 1
     end = socket.socket(fileno=int(control))

@@ -109,27 +109,22 @@ def _unix_datagram(path: str) -> DatagramSink:
 
 def _secured(plain: StreamSink, place: Destination, files: TlsFiles) -> StreamSink:
     """Return a sink whose bytes go over TLS, by a pump in a thread (wherry.tls)."""
-    import ssl
     import threading
 
+    from wherry.tls.contexts import UnusableFiles, client_context
     from wherry.tls.pump import Pump, run
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if not files.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif files.ca:
-            context.load_verify_locations(files.ca)
-        else:
-            context.load_default_certs()
-        if files.cert:
-            context.load_cert_chain(files.cert, files.key or None)
-        ours, theirs = socket.socketpair()
-        wire = plain.detach()
-        pump = Pump(context, theirs, wire, server_side=False, hostname=place.host)
-    except ssl.SSLError as error:
-        raise OSError(f"TLS: {error}") from None
+        context = client_context(
+            authorities=(files.ca,) if files.ca else (),
+            system=not files.ca,
+            certificates=((files.cert, files.key),) if files.cert else (),
+            verify=files.verify,
+        )
+    except UnusableFiles as error:
+        raise OSError(error.message) from None
+    ours, theirs = socket.socketpair()
+    pump = Pump(context, theirs, plain.detach(), server_side=False, hostname=place.host)
     threading.Thread(target=run, args=(pump,), name="log-tls", daemon=True).start()
     ours.setblocking(False)
     return StreamSink(ours)

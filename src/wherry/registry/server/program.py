@@ -30,6 +30,7 @@ from wherry.registry.server.application import METRICS_PATH, STYLE, metrics_answ
 from wherry.registry.server.assembly import Registry, build
 from wherry.registry.server.faults import Code, Fault, fault_response
 from wherry.registry.server.settings import Settings, parse_settings, render_help
+from wherry.tls.contexts import Telling, load_certificate, server_context
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _reload(registry: Registry, settings: Settings, tls: ssl.SSLContext | None) 
     registry.reload()
     if tls is not None:
         try:
-            _load_chain(tls, settings)
+            load_certificate(tls, str(settings.tls_cert), str(settings.tls_key or ""))
         except Invalid as error:
             log.error("the certificate stays as it was: %s", error)
     log.info("reloaded")
@@ -135,25 +136,11 @@ def _reload(registry: Registry, settings: Settings, tls: ssl.SSLContext | None) 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_cert is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    _load_chain(context, settings)
-    if settings.tls_client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(settings.tls_client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise Invalid(f"--tls-client-ca {settings.tls_client_ca}: {error}") from None
+    context = server_context(
+        str(settings.tls_cert), str(settings.tls_key or ""), str(settings.tls_client_ca or "")
+    )
+    context.sslobject_class = Telling
     return context
-
-
-def _load_chain(context: ssl.SSLContext, settings: Settings) -> None:
-    assert settings.tls_cert is not None
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"--tls-cert {settings.tls_cert}: {error}") from None
 
 
 def open_listeners(address: str) -> list[socket.socket]:
