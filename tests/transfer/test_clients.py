@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -217,6 +219,74 @@ def test_search_lists_a_registry_s_catalog(cli: Client, registry: DockerRegistry
     upload(registry.base, "search/needle", make_image([{"x": b"x"}]), "1")
     out = cli("search", f"{registry.host}/needle").stdout
     assert f"{registry.host}/search/needle" in out
+
+
+FOUND = [
+    {"name": "a/x", "description": "one\ntwo", "star_count": 5, "is_official": True},
+    {"name": "b/x", "description": "long " * 20, "star_count": 50, "is_automated": True},
+    {"name": "c/x", "star_count": 1},
+    "no repository",
+]
+
+
+@pytest.fixture
+def searched(network: Host) -> Iterator[Liar]:
+    """A registry with the search of version 1, which asks for no more than `n` results."""
+
+    def answer(handler: Any) -> bool:
+        n = int(parse_qs(urlsplit(handler.path).query)["n"][0])
+        return handler.answer(200, json.dumps({"results": FOUND[:n]}).encode())
+
+    with Liar() as liar:
+        liar.lie("/v1/_ping", lambda handler: handler.answer(200, b"true"))
+        liar.lie("/v1/search", answer)
+        yield liar
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["a/x", "b/x", "c/x"]),
+        (("--limit", "1"), ["a/x"]),
+        (("--limit", "0"), ["a/x", "b/x", "c/x"]),
+        (("--filter", "stars=5"), ["a/x", "b/x"]),
+        (("--filter", "stars=1", "--filter", "stars=10"), ["b/x"]),
+        (("--filter", "is-official=true"), ["a/x"]),
+        (("--filter", "is-official=0"), ["b/x", "c/x"]),
+        (("--filter", "is-automated=true"), []),
+        (("--filter", "is-official=1", "--filter", "stars=6"), []),
+    ],
+)
+def test_search(cli: Client, searched: Liar, words: tuple[str, ...], names: list[str]) -> None:
+    """What Docker 28.5 finds with the same server, in the server's order."""
+    out = cli("search", *words, "--format", "{{.Name}}", f"{searched.host}/x").stdout
+    assert out.split() == names
+    assert searched.count("GET", r"/v1/search\?q=x&n=(1|25)$") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--limit", "101"), "limit 101 is outside the range of [1, 100]"),
+        (("--filter", "color=red"), "invalid filter 'color'"),
+        (("--filter", "is-official=maybe"), "invalid filter 'is-official=[maybe]'"),
+        (("--filter", "stars=x"), "invalid filter 'stars=x': strconv.Atoi: parsing \"x\": inv"),
+    ],
+)
+def test_searches_that_are_refused(
+    cli: Client, searched: Liar, words: tuple[str, ...], said: str
+) -> None:
+    done = cli("search", *words, f"{searched.host}/x", check=False)
+    assert done.returncode == 1 and said in done.stderr
+    assert not searched.count("GET", "/v1/search")
+
+
+def test_a_search_is_shown(docker: Client, wherry: Client, searched: Liar) -> None:
+    for words in ((), ("--no-trunc",), ("--format", "json")):
+        shown = [c("search", *words, f"{searched.host}/x").stdout for c in (docker, wherry)]
+        assert shown[0] == shown[1] and "[OK]" in shown[0] or '"true"' in shown[0]
+    refused = docker("search", f"http://{searched.host}/x", check=False).stderr
+    assert f"repository name (http://{searched.host}/x) should not have a scheme" in refused
 
 
 def test_manifests_are_shown(wherry: Client, docker: Client, registry: DockerRegistry) -> None:
