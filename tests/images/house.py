@@ -22,6 +22,7 @@ from wherry.storage.database import Database
 from wherry.storage.layers import Entry, Kind, TarWriter
 from wherry.storage.leases import Leases
 from wherry.storage.overlay import OverlaySnapshotter
+from wherry.storage.partials import Partials
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class House:
             users=self.users,
             emit=self.events.append,
             scratch=root / "scratch",
+            partials=Partials(root),
         )
 
     def close(self) -> None:

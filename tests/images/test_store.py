@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.images.house import House, run, tar
@@ -312,3 +314,18 @@ def test_a_reopened_store_knows_everything(house: House) -> None:
         assert again.store.resolve("app:1").config == image.config
     finally:
         again.close()
+
+
+def test_what_broken_pulls_left_counts_and_is_pruned(house: House) -> None:
+    before = run(house.service.disk_usage())
+    for number in range(2):
+        fd = house.service.partials.open(Digest.of(bytes([number])))
+        os.write(fd, b"12345")
+        os.close(fd)
+        if not number:
+            os.utime(house.service.partials.path(Digest.of(b"\0")), (1000, 1000))
+    assert run(house.service.disk_usage()) == before + 10
+    assert run(house.service.prune({"label": ["x"]})) == ([], 0)
+    assert run(house.service.prune({"until": ["2000"]})) == ([], 5)
+    assert run(house.service.prune({})) == ([], 5)
+    assert run(house.service.disk_usage()) == before

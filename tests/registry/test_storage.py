@@ -113,5 +113,12 @@ def test_no_keys(tmp_path: Path, key: str) -> None:
 def test_what_a_crash_left_of_a_record_is_no_name(tmp_path: Path) -> None:
     records = FolderRecords(tmp_path)
     asyncio.run(records.put("a/_tags/x", b""))
-    (tmp_path / "records/a/_tags/.x.0123").touch()
+    left = tmp_path / "records/a/_tags/.x.0123456789ab"
+    left.touch()
     assert asyncio.run(records.names("a/_tags")) == ["x"]
+    # This process may be writing it; the next one knows that nobody is.
+    assert records.tidy() == 0
+    after = FolderRecords(tmp_path)
+    os.utime(left, (1, 1))
+    assert after.tidy() == 1 and not left.exists()
+    assert asyncio.run(after.get("a/_tags/x")) == b""

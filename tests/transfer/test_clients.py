@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -219,6 +221,74 @@ def test_search_lists_a_registry_s_catalog(cli: Client, registry: DockerRegistry
     assert f"{registry.host}/search/needle" in out
 
 
+FOUND = [
+    {"name": "a/x", "description": "one\ntwo", "star_count": 5, "is_official": True},
+    {"name": "b/x", "description": "long " * 20, "star_count": 50, "is_automated": True},
+    {"name": "c/x", "star_count": 1},
+    "no repository",
+]
+
+
+@pytest.fixture
+def searched(network: Host) -> Iterator[Liar]:
+    """A registry with the search of version 1, which asks for no more than `n` results."""
+
+    def answer(handler: Any) -> bool:
+        n = int(parse_qs(urlsplit(handler.path).query)["n"][0])
+        return handler.answer(200, json.dumps({"results": FOUND[:n]}).encode())
+
+    with Liar() as liar:
+        liar.lie("/v1/_ping", lambda handler: handler.answer(200, b"true"))
+        liar.lie("/v1/search", answer)
+        yield liar
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["a/x", "b/x", "c/x"]),
+        (("--limit", "1"), ["a/x"]),
+        (("--limit", "0"), ["a/x", "b/x", "c/x"]),
+        (("--filter", "stars=5"), ["a/x", "b/x"]),
+        (("--filter", "stars=1", "--filter", "stars=10"), ["b/x"]),
+        (("--filter", "is-official=true"), ["a/x"]),
+        (("--filter", "is-official=0"), ["b/x", "c/x"]),
+        (("--filter", "is-automated=true"), []),
+        (("--filter", "is-official=1", "--filter", "stars=6"), []),
+    ],
+)
+def test_search(cli: Client, searched: Liar, words: tuple[str, ...], names: list[str]) -> None:
+    """What Docker 28.5 finds with the same server, in the server's order."""
+    out = cli("search", *words, "--format", "{{.Name}}", f"{searched.host}/x").stdout
+    assert out.split() == names
+    assert searched.count("GET", r"/v1/search\?q=x&n=(1|25)$") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--limit", "101"), "limit 101 is outside the range of [1, 100]"),
+        (("--filter", "color=red"), "invalid filter 'color'"),
+        (("--filter", "is-official=maybe"), "invalid filter 'is-official=[maybe]'"),
+        (("--filter", "stars=x"), "invalid filter 'stars=x': strconv.Atoi: parsing \"x\": inv"),
+    ],
+)
+def test_searches_that_are_refused(
+    cli: Client, searched: Liar, words: tuple[str, ...], said: str
+) -> None:
+    done = cli("search", *words, f"{searched.host}/x", check=False)
+    assert done.returncode == 1 and said in done.stderr
+    assert not searched.count("GET", "/v1/search")
+
+
+def test_a_search_is_shown(docker: Client, wherry: Client, searched: Liar) -> None:
+    for words in ((), ("--no-trunc",), ("--format", "json")):
+        shown = [c("search", *words, f"{searched.host}/x").stdout for c in (docker, wherry)]
+        assert shown[0] == shown[1] and "[OK]" in shown[0] or '"true"' in shown[0]
+    refused = docker("search", f"http://{searched.host}/x", check=False).stderr
+    assert f"repository name (http://{searched.host}/x) should not have a scheme" in refused
+
+
 def test_manifests_are_shown(wherry: Client, docker: Client, registry: DockerRegistry) -> None:
     image = make_image([{"shown": b"x"}])
     upload(registry.base, "shown/it", image, "1")
@@ -296,9 +366,37 @@ def test_a_daemon_killed_in_a_pull_goes_on(
         assert docker("pull", f"{liar.host}/a:1", check=False).returncode != 0
         assert crashed.wait(20)
         engine.start()
+        # What lies there in part is not hidden from whoever looks for space.
+        assert on_disk(docker) != "0B"
         docker("pull", f"{liar.host}/a:1")
         assert liar.sent[layer] - len(image.layers[0]) < 1 << 20
         assert docker.line("inspect", "-f", "{{.Id}}", f"{liar.host}/a:1") == image.id
+        docker("rmi", f"{liar.host}/a:1")
+        broken = make_image([{"big": os.urandom(1 << 20)}])
+        liar.add(broken, "2")
+        liar.lie(f"/blobs/{digest_of(broken.layers[0])}", half)
+        assert docker("pull", f"{liar.host}/a:2", check=False).returncode != 0
+        assert on_disk(docker) == "524.3kB"
+        docker("image", "prune", "-f")
+        assert on_disk(docker) == "0B"
+
+
+def on_disk(docker: Client) -> str:
+    """Return what `system df` says of images."""
+    return docker("system", "df", "--format", "{{.Type}} {{.Size}}").stdout.split()[1]
+
+
+def half(handler: Any) -> bool:
+    """Send half of a MiB, and nothing where more is asked for."""
+    if "range" in {name.lower() for name in handler.headers}:
+        return handler.refuse(404, "BLOB_UNKNOWN")
+    data = handler.registry.blobs[handler.path.rpartition("/")[2]]
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data[: 1 << 19])
+    handler.close_connection = True
+    return True
 
 
 def test_the_house_s_own_registry(

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from wherry.kernel.durable import write_file
+from wherry.kernel.durable import sweep_temporaries, write_file
 from wherry.model.errors import Conflict, Unavailable, WherryError
 from wherry.model.views import RegistryStatus
 
@@ -44,6 +44,7 @@ class EmbeddedRegistry:
 
     async def open(self) -> None:
         """Start it where it was asked for in an earlier life. What goes wrong is logged."""
+        sweep_temporaries(self._record.parent)
         try:
             wanted = msgspec.json.decode(self._record.read_bytes(), type=list[str])
         except FileNotFoundError:

@@ -22,7 +22,6 @@ from wherry.model.manifest_lists import ManifestList
 from wherry.model.views import DistributionView, Filters, Progress, SearchResult
 from wherry.registry.credentials import Credentials
 from wherry.storage.content import ContentStore
-from wherry.storage.partials import Partials
 from wherry.storage.snapshots import Snapshotter
 
 if TYPE_CHECKING:
@@ -109,8 +108,6 @@ def late_registries(
     emit: Callable[[Event], None],
 ) -> LateRegistries:
     """Return the service of registries over the engine's stores, still to be made."""
-    # Opened at the start, which removes what nobody came back for.
-    partials = Partials(config.data_root)
 
     def make() -> TransferService:
         from wherry.images.transfer.download import Downloads
@@ -127,7 +124,7 @@ def late_registries(
         )
         downloads = Downloads(
             content,
-            partials,
+            images.partials,
             concurrent=config.max_concurrent_downloads,
             attempts=config.max_download_attempts,
         )
@@ -135,7 +132,7 @@ def late_registries(
             store=store,
             content=content,
             snapshots=snapshots,
-            partials=partials,
+            partials=images.partials,
             places=places,
             unpacker=images.unpacker,
             intakes=images.intakes,

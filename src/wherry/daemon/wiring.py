@@ -58,6 +58,7 @@ from wherry.storage.content import ContentStore
 from wherry.storage.database import Database
 from wherry.storage.leases import Leases
 from wherry.storage.overlay import OverlaySnapshotter
+from wherry.storage.partials import Partials
 from wherry.storage.volumes import VolumeStore
 from wherry.supervisor.client import Exit, SupervisorClient
 from wherry.supervisor.identity import cgroup_parent, engine_id
@@ -283,6 +284,8 @@ def _open_images(
         users=storage.containers,
         emit=events.record,
         scratch=scratch / "images",
+        # Opened at the start, which removes what nobody came back for.
+        partials=Partials(data),
     )
 
 

@@ -28,11 +28,13 @@ from wherry.model.containers import Pairs
 from wherry.model.events import Event
 from wherry.model.ids import Digest
 from wherry.model.images import Image
+from wherry.model.moments import parse_when
 from wherry.model.views import ByteSource, Filters, ImageDeletion, Progress
 from wherry.storage.collector import Collected, Collector
 from wherry.storage.content import ContentStore
 from wherry.storage.layers import Readable
 from wherry.storage.leases import Leases
+from wherry.storage.partials import Partials
 from wherry.storage.snapshots import Snapshotter
 
 
@@ -53,6 +55,7 @@ class ImageService:
         users: Users,
         emit: Callable[[Event], None],
         scratch: Path,
+        partials: Partials,
     ) -> None:
         self.unpacker = unpacker = Unpacker(store, content, snapshots)
         intakes = partial(Intake, content, leases, collector)
@@ -63,6 +66,7 @@ class ImageService:
         self._collector = collector
         self._users = users
         self._emit = emit
+        self.partials = partials
         self._loader = Loader(store, unpacker, intakes)
         self._saver = Saver(store, content, leases)
         self._bootstrapper = Bootstrapper(self.maker, scratch)
@@ -100,12 +104,19 @@ class ImageService:
         return list(removed.deletions)
 
     async def prune(self, filters: Filters) -> tuple[list[ImageDeletion], int]:
-        """Remove unused images that match; return what went and the bytes given back."""
+        """Remove unused images that match; return what went and the bytes given back.
+
+        What pulls that were broken off have left goes too, unless labels are asked for: it has none.
+        """
         remover = self._remover()
+        now = time.time_ns()
+        until = [parse_when(text, now) / 1e9 for text in filters.get("until", ())]
+        partly = not any(name.startswith("label") for name in filters)
 
         def prune() -> tuple[list[ImageDeletion], int]:
             removed = remover.prune(prune_candidates(self._store, filters))
-            return list(removed.deletions), removed.space
+            freed = self.partials.prune(min(until, default=None)) if partly else 0
+            return list(removed.deletions), removed.space + freed
 
         return await in_thread(prune)
 
@@ -212,8 +223,8 @@ class ImageService:
             await in_thread(lambda: self._collector.collect(reversed(chain)))
 
     async def disk_usage(self) -> int:
-        """Return the bytes of all layers, each once."""
-        return self._store.disk_usage()
+        """Return the bytes of all layers, each once, and of what broken-off pulls have left."""
+        return self._store.disk_usage() + self.partials.size()
 
     async def container_counts(self) -> dict[str, int]:
         """Return how many containers use each image id."""

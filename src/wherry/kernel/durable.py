@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from wherry.kernel.paths import sync_filesystem
 from wherry.model.errors import Full
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{12}", re.DOTALL)
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -79,6 +81,18 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             raise
         finally:
             os.close(fd)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one under which `write_file` prepares another: what a crash left."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a crash left of `write_file` in `folder`; for when nobody else writes there."""
+    for name in os.listdir(folder):
+        if is_temporary(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

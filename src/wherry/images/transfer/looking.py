@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import cast
 
 import msgspec
@@ -50,15 +51,14 @@ def search_in(
 ) -> Sequence[SearchResult]:
     """Return the repositories that match: of Docker Hub, or of the host that `term` begins with.
 
-    A registry without the search of version 1 is asked for its catalog instead.
+    As the search of version 1 says it, in its order. A registry without that is asked for its catalog
+    instead, whose repositories are given as they can be pulled.
     """
     if not 1 <= limit <= 100:
         raise Invalid(f"limit {limit} is outside the range of [1, 100]")
-    for name in filters:
-        if name not in _FILTERS:
-            raise Invalid(f"invalid filter '{name}'")
-    if term.startswith(("http://", "https://")):
-        raise Invalid(f'invalid repository name: repository name "{term}" must not have a scheme')
+    passes = _filter(filters)
+    if "://" in term:
+        raise Invalid(f"invalid repository name: repository name ({term}) should not have a scheme")
     domain, words = _split(term)
     if domain == DEFAULT_DOMAIN:
         endpoints = [Endpoint(Origin.parse(_INDEX_SERVER))]
@@ -67,8 +67,6 @@ def search_in(
     repository = Repository(session, endpoints, "")
     try:
         found = _parsed(repository.search(words, limit))
-        if domain != DEFAULT_DOMAIN:
-            found = [_under(domain, result) for result in found]
     except Refused as error:
         if domain == DEFAULT_DOMAIN or error.denied:
             raise Unavailable(f"Unexpected status code {error.status}") from error
@@ -76,8 +74,9 @@ def search_in(
             names = repository.catalog()
         except Refused:
             raise Unavailable(f"Unexpected status code {error.status}") from error
-        found = [SearchResult(f"{domain}/{name}") for name in names if words in name]
-    return [result for result in found if _passes(result, filters)][:limit]
+        matching = (name for name in names if words in name)
+        found = [SearchResult(f"{domain}/{name}") for name in islice(matching, limit)]
+    return [result for result in found if passes(result)]
 
 
 def _split(term: str) -> tuple[str, str]:
@@ -87,16 +86,6 @@ def _split(term: str) -> tuple[str, str]:
             return DEFAULT_DOMAIN, rest
         return head, rest
     return DEFAULT_DOMAIN, term.removeprefix("library/")
-
-
-def _under(domain: str, result: SearchResult) -> SearchResult:
-    return SearchResult(
-        f"{domain}/{result.name}",
-        result.description,
-        result.stars,
-        result.official,
-        result.automated,
-    )
 
 
 def _parsed(data: bytes) -> list[SearchResult]:
@@ -118,22 +107,42 @@ def _parsed(data: bytes) -> list[SearchResult]:
                     text if isinstance(text, str) else "",
                     stars if isinstance(stars, int) else 0,
                     fields.get("is_official") is True,
-                    fields.get("is_automated") is True,
                 )
             )
-    return sorted(found, key=lambda result: -result.stars)
+    return found
 
 
-def _passes(result: SearchResult, filters: Filters) -> bool:
-    for value in filters.get("is-official", ()):
-        if (value.lower() in ("1", "t", "true")) != result.official:
-            return False
-    for value in filters.get("is-automated", ()):
-        if (value.lower() in ("1", "t", "true")) != result.automated:
-            return False
+def _filter(filters: Filters) -> Callable[[SearchResult], bool]:
+    """Return what tells whether a result is wanted. Raises Invalid, in Docker's words."""
+    for name in filters:
+        if name not in _FILTERS:
+            raise Invalid(f"invalid filter '{name}'")
+    # Docker Hub has no automated builds any more: Docker finds none by that filter.
+    automated = _switch(filters, "is-automated")
+    official = _switch(filters, "is-official")
+    least = 0
     for value in filters.get("stars", ()):
-        if not value.isdecimal():
-            raise Invalid(f"invalid filter 'stars={value}'")
-        if result.stars < int(value):
+        try:
+            least = max(least, int(value))
+        except ValueError:
+            raise Invalid(
+                f"invalid filter 'stars={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+            ) from None
+
+    def passes(result: SearchResult) -> bool:
+        if automated or (official is not None and official != result.official):
             return False
-    return True
+        return result.stars >= least
+
+    return passes
+
+
+def _switch(filters: Filters, name: str) -> bool | None:
+    values = tuple(filters.get(name, ()))
+    if not values:
+        return None
+    if len(values) == 1 and values[0] in ("true", "1"):
+        return True
+    if len(values) == 1 and values[0] in ("false", "0"):
+        return False
+    raise Invalid(f"invalid filter '{name}=[{' '.join(values)}]'")

@@ -38,6 +38,8 @@ def said(
         if error.missing and not error.denied and not pushing:
             if error.code == "NAME_UNKNOWN" and not (reference.tag or reference.digest):
                 raise Missing(f"repository {name} not found: {error.message}") from error
+            if error.code == "BLOB_UNKNOWN":
+                raise Missing(f"part of {name} not found: {error.message}") from error
             raise Missing(f"manifest for {name} not found: {error.message}") from error
         raise error.as_kind() from error
     except Unreachable as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from wherry.kernel.durable import sweep_temporaries
 from wherry.model.errors import Invalid
 from wherry.registry.server.access import Gate, Policy
 from wherry.registry.server.application import Application
@@ -42,6 +43,7 @@ class Registry:
     sessions: Sessions
     sweeper: Sweeper
     metrics: Metrics
+    records: FolderRecords
 
     def reload(self) -> None:
         """Read users and rights again; what is wrong is logged, and the old stays."""
@@ -76,6 +78,9 @@ class Registry:
     async def keep_house(self) -> None:
         """Expire uploads and collect garbage until cancelled."""
         settings = self.settings
+        left = await asyncio.to_thread(self.records.tidy)
+        if left:
+            log.info("removed %d records that a crash had left half-way", left)
         # The first grace after a start belongs to what the process before this one promised.
         sweep_at = time.monotonic() + max(settings.gc_interval, settings.gc_grace)
         pause = min(_MOST_BETWEEN, settings.upload_expiry / 4 or _MOST_BETWEEN)
@@ -102,10 +107,12 @@ def build(settings: Settings) -> Registry:
     """Return the registry in `settings.root`, which is made where it is missing. Raises Invalid."""
     root = settings.root
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep_temporaries(root)
     neighbour = settings.share / "blobs" if settings.share is not None else None
     blobs = FolderBlobs(root, neighbour)
     retention = Retention(settings.gc_grace)
-    repositories = Repositories(blobs, FolderRecords(root), retention)
+    records = FolderRecords(root)
+    repositories = Repositories(blobs, records, retention)
     sessions = Sessions(
         FolderUploads(root, blobs),
         repositories,
@@ -128,7 +135,7 @@ def build(settings: Settings) -> Registry:
         shows_metrics=settings.htpasswd is None,
     )
     sweeper = Sweeper(repositories, untagged_age=settings.delete_untagged or None)
-    return Registry(settings, application, gate, sessions, sweeper, metrics)
+    return Registry(settings, application, gate, sessions, sweeper, metrics, records)
 
 
 def read_policy(settings: Settings) -> Policy:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from wherry.http.threads import in_thread
-from wherry.kernel.durable import full, sync_directory, write_file
+from wherry.kernel.durable import full, is_temporary, sync_directory, write_file
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Internal
 
@@ -21,6 +22,19 @@ class FolderRecords:
         self._root = root / "records"
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_directory(root)
+        self._opened = time.time()
+
+    def tidy(self) -> int:
+        """Remove what a crash of a process before this one left of a `put`; return how many. Blocks."""
+        removed = 0
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                path = Path(folder, name)
+                # Whatever is younger may be this process's own, half-way.
+                if is_temporary(name) and path.lstat().st_mtime < self._opened:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
 
     def _path(self, key: str) -> Path:
         # Keys are built from checked names; this is the second lock on the door.
