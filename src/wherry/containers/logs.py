@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote_plus as quote
 
 from wherry.containers.live import Lives
@@ -14,24 +13,12 @@ from wherry.containers.log_settings import parse_log_config
 from wherry.containers.shipping.entries import details_of
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
+from wherry.containers.watching import CHANGES, Watch, wait_changed
 from wherry.images.bridge import bytes_from
-from wherry.kernel.inotify import IN_CREATE, IN_MODIFY
 from wherry.model.containers import Container, LogConfig
 from wherry.model.errors import Invalid, Unsupported
-from wherry.model.views import Exited, LogOptions
+from wherry.model.views import LogOptions
 from wherry.supervisor.logs.reader import LogReader, LogTail
-
-_CHANGES = IN_MODIFY | IN_CREATE
-
-
-class Watch(Protocol):
-    """inotify(7): tells of changes in a directory."""
-
-    def __enter__(self) -> Watch: ...
-    def __exit__(self, *_: object) -> None: ...
-    def fileno(self) -> int: ...
-    def watch(self, path: str, mask: int) -> int: ...
-    def read(self) -> object: ...
 
 
 class Logs:
@@ -79,7 +66,7 @@ class Logs:
         directory.mkdir(mode=0o700, exist_ok=True)
         deadline = options.until
         with self._watch() as watch, _open(reader, options) as log:
-            watch.watch(str(directory), _CHANGES)
+            watch.watch(str(directory), CHANGES)
             while True:
                 over = ended.done()
                 for piece in log.read():
@@ -90,7 +77,8 @@ class Logs:
                     for piece in log.read_uncovered():
                         yield piece
                     return
-                await _changed(watch, ended, deadline)
+                left = max((deadline - time.time_ns()) / 1e9, 0.001) if deadline else None
+                await wait_changed(watch, ended, left)
 
 
 def _details(container: Container) -> bytes:
@@ -116,22 +104,3 @@ def _read_all(reader: LogReader, options: LogOptions, write: Callable[[bytes], N
             write(piece)
         for piece in log.read_uncovered():
             write(piece)
-
-
-async def _changed(watch: Watch, ended: asyncio.Future[Exited], deadline: int) -> None:
-    """Return when the directory has changed, the process has ended or the time is over."""
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    loop.add_reader(watch.fileno(), told.set)
-    waiting = asyncio.ensure_future(told.wait())
-    try:
-        left = (deadline - time.time_ns()) / 1e9 if deadline else None
-        await asyncio.wait(
-            (waiting, ended),
-            timeout=None if left is None else max(left, 0.001),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-    finally:
-        loop.remove_reader(watch.fileno())
-        waiting.cancel()
-        watch.read()

@@ -17,7 +17,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from wherry.containers.live import Lives, Tasks
 from wherry.containers.shipping import fluentd, gelf, journald, options, syslog
@@ -25,7 +24,7 @@ from wherry.containers.shipping.entries import Cutter, Entry, Origin, origin_of
 from wherry.containers.shipping.sinks import Sink, TlsFiles, connect, identity
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
-from wherry.kernel.inotify import IN_CREATE, IN_MODIFY
+from wherry.containers.watching import CHANGES, Watch, wait_changed
 from wherry.model.containers import Container, LogConfig
 from wherry.model.errors import StartFailed
 from wherry.model.events import Event
@@ -34,22 +33,11 @@ from wherry.supervisor.logs.segment import ERR, OUT
 
 log = logging.getLogger(__name__)
 
-_CHANGES = IN_MODIFY | IN_CREATE
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _KEEP_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
 """For the rest of a container's lines before it is removed."""
 _PLACE = "shipped"
-
-
-class Watch(Protocol):
-    """inotify(7): tells of changes in a directory."""
-
-    def __enter__(self) -> Watch: ...
-    def __exit__(self, *_: object) -> None: ...
-    def fileno(self) -> int: ...
-    def watch(self, path: str, mask: int) -> int: ...
-    def read(self) -> object: ...
 
 
 class Shipping:
@@ -72,7 +60,7 @@ class Shipping:
         self._log_default = log_default
         self._watch = watch
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._told: dict[str, asyncio.Event] = {}
+        self._ends: dict[str, asyncio.Future[None]] = {}
 
     def heard(self, event: Event) -> None:
         """Begin at a start, and tell the task of an end."""
@@ -80,8 +68,8 @@ class Shipping:
             return
         if event.action == "start":
             self._begin(event.actor)
-        elif event.action == "die" and (told := self._told.get(event.actor)):
-            told.set()
+        elif event.action == "die" and (ended := self._ends.get(event.actor)):
+            _end(ended)
 
     def open(self) -> None:
         """Go on where an earlier daemon was."""
@@ -139,16 +127,16 @@ class Shipping:
         if container is None or (wanted := self._wants(container)) is None:
             return
         before = self._tasks.get(container_id)
-        told = self._told[container_id] = asyncio.Event()
+        ended = self._ends[container_id] = asyncio.get_running_loop().create_future()
         if container.state.status not in ALIVE:
-            told.set()
-        task = self._owner.spawn(self._ship(container, *wanted, told, before))
+            _end(ended)
+        task = self._owner.spawn(self._ship(container, *wanted, ended, before))
         self._tasks[container_id] = task
         task.add_done_callback(lambda _: self._ended(container_id, task))
 
     def _ended(self, container_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(container_id) is task:
-            del self._tasks[container_id], self._told[container_id]
+            del self._tasks[container_id], self._ends[container_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the logs of %s are not sent any more: %s", container_id, error)
 
@@ -157,7 +145,7 @@ class Shipping:
         container: Container,
         driver: str,
         chosen: dict[str, str],
-        told: asyncio.Event,
+        ended: asyncio.Future[None],
         before: asyncio.Task[None] | None,
     ) -> None:
         if before is not None:
@@ -173,16 +161,16 @@ class Shipping:
         tail = LogTail(str(logs), streams, collector, 0)
         try:
             with tail, self._watch() as watch:
-                watch.watch(str(logs), _CHANGES)
+                watch.watch(str(logs), CHANGES)
                 tail.place(place.time, -1)
                 while True:
-                    over = told.is_set()
+                    over = ended.done()
                     await self._send(collector.through(tail.read()), sender, place)
                     if over:
                         await self._send(collector.through(tail.read_uncovered()), sender, place)
                         await self._send([collector.cutter.finish()], sender, place)
                         return
-                    await _changed(watch, told)
+                    await wait_changed(watch, ended)
         finally:
             place.keep()
             sender.close()
@@ -194,6 +182,11 @@ class Shipping:
                 place.sent(entry)
             place.keep_now_and_then()
             await asyncio.sleep(0)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 class _Collector:
@@ -363,17 +356,3 @@ def _unready(text: str) -> StartFailed:
     return StartFailed(
         f"failed to create task for container: failed to initialize logging driver: {text}"
     )
-
-
-async def _changed(watch: Watch, told: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(watch.fileno(), ready.set)
-    waiting = [asyncio.ensure_future(one.wait()) for one in (ready, told)]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        loop.remove_reader(watch.fileno())
-        for future in waiting:
-            future.cancel()
-        watch.read()
