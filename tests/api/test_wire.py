@@ -21,7 +21,7 @@ from wherry.api.wire.codec import decode, encode, parse_time, render_time
 from wherry.api.wire.container import Surroundings, render_container, render_item, render_status
 from wherry.api.wire.create import parse_create, read_create
 from wherry.api.wire.filters import CONTAINERS, parse_filters
-from wherry.api.wire.human import render_command, render_duration
+from wherry.api.wire.human import render_command
 from wherry.api.wire.image import render_history, render_image, render_image_item
 from wherry.api.wire.mounts import parse_bind
 from wherry.api.wire.resources import parse_limits
@@ -491,27 +491,6 @@ def test_times_of_every_form(text: str, nanoseconds: int) -> None:
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(Invalid, match="since"):
         parse_time(text, "since")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "rendered"),
-    [
-        (0.5, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (180, "3 minutes"),
-        (3600, "About an hour"),
-        (3600 * 1.6, "2 hours"),
-        (3600 * 47, "47 hours"),
-        (86400 * 3, "3 days"),
-        (86400 * 20, "2 weeks"),
-        (86400 * 90, "3 months"),
-        (86400 * 800, "2 years"),
-    ],
-)
-def test_durations_are_docker_s(seconds: float, rendered: str) -> None:
-    assert render_duration(seconds) == rendered
 
 
 def test_every_state_has_its_words() -> None:

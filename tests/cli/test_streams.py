@@ -26,7 +26,7 @@ from wherry.cli import start
 from wherry.cli.failure import Failure
 from wherry.cli.stream import AttachedStream
 from wherry.cli.terminal import KeyWatch, parse_keys
-from wherry.client.frames import encode
+from wherry.model.frames import encode
 
 SOURCE = str(Path(start.__file__).parents[2])
 PROGRAM = [sys.executable, "-S", "-c"]

@@ -368,17 +368,6 @@ def test_the_kernel_s_mounts_are_hidden() -> None:
     assert hidden_mounts(text) == {"/proc", "/dev"}
 
 
-def test_until() -> None:
-    now = 10**18
-    assert filters.parse_until("1h30m", now) == now - 5400 * 10**9
-    assert filters.parse_until("10", now) == 10 * 10**9
-    assert filters.parse_until("1.5", now) == 1_500_000_000
-    assert filters.parse_until("2001-09-09T01:46:40Z", now) == 10**18
-    assert filters.parse_until("2001-09-09T01:46:40", now) == 10**18
-    with pytest.raises(Invalid, match='failed to parse value as time or duration: "abc"'):
-        filters.parse_until("abc", now)
-
-
 class _Nobody:
     def resolve(self, ref: str) -> object:
         raise AssertionError(ref)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wherry.daemon.arguments import parse_arguments, render_help
-from wherry.daemon.config import Config, load_config, parse_size
+from wherry.daemon.config import Config, load_config
 from wherry.daemon.main import main
 from wherry.daemon.options import NOT_YET, OPTIONS
 from wherry.model.containers import Ulimit
@@ -159,14 +159,6 @@ def test_not_in_this_version(tmp_path: Path, words: str, document: Any) -> None:
 
 def test_no_key_is_both_known_and_not() -> None:
     assert not NOT_YET & {option.key for option in OPTIONS}
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("5", 5), ("1k", 1024), ("2MB", 2 << 20), ("3GiB", 3 << 30), ("64M", 64 << 20)],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text, "x") == size
 
 
 def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wherry.images.changes import apply_changes, parse_duration
+from wherry.images.changes import apply_changes
 from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
@@ -97,11 +97,3 @@ def test_several_lines_and_continuations() -> None:
 def test_what_is_refused(change: str, message: str) -> None:
     with pytest.raises(Invalid, match=message):
         apply_changes(BASE, [change])
-
-
-def test_durations() -> None:
-    assert parse_duration("1h2m3.5s") == (3600 + 120) * 10**9 + 3_500_000_000
-    assert parse_duration("10µs") == 10_000
-    for text in ("", "5", "s", "1x", "-1s", "1s "):
-        with pytest.raises(Invalid):
-            parse_duration(text)

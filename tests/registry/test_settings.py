@@ -13,7 +13,6 @@ from wherry.registry.server.settings import (
     Settings,
     parse_duration,
     parse_settings,
-    parse_size,
     render_help,
 )
 
@@ -80,9 +79,10 @@ def test_durations(days: int, hours: int, minutes: int, seconds: int) -> None:
 
 @given(st.text())
 def test_every_text_is_parsed_or_refused(text: str) -> None:
-    for parse in (parse_duration, parse_size):
+    for wanted in (f"--gc-interval={text}", f"--max-blob={text}"):
         try:
-            assert parse(text, "x") >= 0
+            settings = parse_settings([wanted])
+            assert settings.gc_interval >= 0 and settings.max_blob >= 0
         except Invalid:
             pass
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from wherry.build.dockerfile.syntax import Form, Instruction
 from wherry.build.dockerfile.words import Expansion
-from wherry.images.changes import parse_duration
+from wherry.images.changes import parse_interval
 from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
+from wherry.model.literals import render_duration
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([a-zA-Z]+))?")
@@ -153,45 +154,16 @@ def _health(config: ImageConfig, instruction: Instruction) -> tuple[ImageConfig,
             raise Invalid(f"--retries cannot be negative ({retries})")
         health = HealthSpec(
             test=test,
-            interval=_duration(instruction, "interval"),
-            timeout=_duration(instruction, "timeout"),
-            start_period=_duration(instruction, "start-period"),
-            start_interval=_duration(instruction, "start-interval"),
+            interval=parse_interval(instruction.flag("interval"), "interval"),
+            timeout=parse_interval(instruction.flag("timeout"), "timeout"),
+            start_period=parse_interval(instruction.flag("start-period"), "start-period"),
+            start_interval=parse_interval(instruction.flag("start-interval"), "start-interval"),
             retries=int(retries),
         )
     durations = " ".join(
-        f'"{go_duration(value)}"'
+        f'"{render_duration(value)}"'
         for value in (health.interval, health.timeout, health.start_period, health.start_interval)
     )
     retried = f"'\\x{health.retries:02x}'"
     text = f"HEALTHCHECK &{{{go_list(health.test)} {durations} {retried}}}"
     return replace(config, health=health), text
-
-
-def _duration(instruction: Instruction, name: str) -> int:
-    text = instruction.flag(name)
-    if not text:
-        return 0
-    found = parse_duration(text)
-    if 0 < found < 10**6:
-        raise Invalid(f"Interval {name!r} cannot be less than 1ms")
-    return found
-
-
-def go_duration(nanoseconds: int) -> str:
-    """Return a duration as Go prints it: `1m30s`, `500ms`, `0s`."""
-    if nanoseconds == 0:
-        return "0s"
-    if nanoseconds < 10**9:
-        for unit, size in (("ms", 10**6), ("µs", 10**3)):
-            if nanoseconds >= size:
-                return f"{nanoseconds / size:.9f}".rstrip("0").rstrip(".") + unit
-        return f"{nanoseconds}ns"
-    seconds, rest = divmod(nanoseconds, 10**9)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{seconds}{fraction}s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text

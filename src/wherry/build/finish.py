@@ -8,9 +8,9 @@ from wherry.build.exchange import with_records
 from wherry.build.stages import StageResult
 from wherry.build.steps import Stage
 from wherry.images.config import Configuration, encode_config
-from wherry.images.times import format_rfc3339
 from wherry.model.build import BuildRequest
 from wherry.model.images import ImageConfig
+from wherry.model.moments import render_rfc3339
 
 _BILLION = 10**9
 
@@ -28,7 +28,7 @@ def encode_image(request: BuildRequest, stage: Stage, result: StageResult) -> by
             config=image_config(request, stage),
             diff_ids=tuple(stored.layer.diff_id for stored in result.layers),
             platform=stage.platform,
-            created=format_rfc3339(result.epoch * _BILLION),
+            created=render_rfc3339(result.epoch * _BILLION),
             author=stage.author or result.author,
             comment="buildkit.dockerfile.v0" if result.history else "",
             history=result.history,

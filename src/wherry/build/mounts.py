@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from wherry.build.steps import FromContext, MountKind, RunMount, Sharing, Source
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_size
 
 _ALIASES = {
     "src": "source",
@@ -26,7 +27,6 @@ _KEYS: Mapping[MountKind, frozenset[str]] = {
     MountKind.SECRET: frozenset("id target required mode uid gid env source".split()),
     MountKind.SSH: frozenset("id target required mode uid gid".split()),
 }
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ALL = frozenset(key for keys in _KEYS.values() for key in keys)
 
 
@@ -155,8 +155,7 @@ def _mode(text: str | None) -> int | None:
 
 
 def _size(text: str) -> int:
-    lowered = text.strip().lower().removesuffix("b").removesuffix("i")
-    number, unit = lowered.rstrip("kmgt"), lowered[len(lowered.rstrip("kmgt")) :]
-    if not number.replace(".", "", 1).isdecimal() or unit not in _UNITS:
-        raise Invalid(f"invalid value for size: {text}")
-    return int(float(number) * _UNITS[unit])
+    try:
+        return parse_size(text)
+    except Invalid:
+        raise Invalid(f"invalid value for size: {text}") from None

@@ -14,10 +14,10 @@ from pathlib import Path
 from wherry.build.cache import BuildCache
 from wherry.build.mountcache import MountCache
 from wherry.build.service import CacheRecord, Pruned
-from wherry.images.changes import parse_duration
 from wherry.images.store import ImageStore
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest
+from wherry.model.moments import parse_when
 from wherry.model.views import Filters
 from wherry.storage.collector import Collector
 from wherry.storage.leases import Leases
@@ -155,7 +155,7 @@ class _Matcher:
         self._filters = filters
         self._now = time.time_ns()
         self._ages = [
-            _age(value, self._now)
+            parse_when(value, self._now)
             for name in ("until", "unused-for")
             for value in filters.get(name, ())
         ]
@@ -201,9 +201,3 @@ def _truth(values: Sequence[str], name: str) -> bool:
     if value not in ("", "true", "1", "false", "0"):
         raise Invalid(f"invalid filter '{name}={value}'", hint="true or false")
     return value in ("", "true", "1")
-
-
-def _age(value: str, now: int) -> int:
-    if value.isdecimal():
-        return int(value) * 10**9
-    return now - parse_duration(value)

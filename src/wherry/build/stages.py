@@ -31,7 +31,6 @@ from wherry.build.steps import (
 from wherry.images.bridge import in_thread
 from wherry.images.intake import Intake
 from wherry.images.store import StoredLayer
-from wherry.images.times import format_rfc3339, parse_rfc3339
 from wherry.images.unpack import LayerBlob, Unpacker
 from wherry.model.build import (
     BuildRequest,
@@ -47,6 +46,7 @@ from wherry.model.build import (
 from wherry.model.errors import Invalid, NotFound, WherryError
 from wherry.model.ids import Digest, new_id
 from wherry.model.images import HistoryEntry, Image, chain_ids
+from wherry.model.moments import parse_rfc3339, render_rfc3339
 
 COMMENT = "buildkit.dockerfile.v0"
 """What Docker's histories say of steps; tools look for it."""
@@ -328,7 +328,7 @@ def _with_history(before: StageResult, step: Step, *, empty: bool) -> StageResul
     if not step.common.created_by:
         return before
     entry = HistoryEntry(
-        format_rfc3339(before.epoch * _BILLION),
+        render_rfc3339(before.epoch * _BILLION),
         step.common.created_by,
         before.author if step.common.instruction.keyword == "MAINTAINER" else "",
         COMMENT,

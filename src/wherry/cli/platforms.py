@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli.failure import Failure
-from wherry.cli.values import quote
+from wherry.model.literals import quote
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 _SYSTEMS = (

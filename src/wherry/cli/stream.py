@@ -13,7 +13,7 @@ import os
 import select
 
 from wherry.cli.terminal import KeyWatch
-from wherry.client.frames import STDERR, Demultiplexer
+from wherry.model.frames import STDERR, Demultiplexer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

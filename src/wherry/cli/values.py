@@ -6,34 +6,19 @@ client. Sizes are bytes, durations nanoseconds, CPUs billionths of one.
 
 from __future__ import annotations
 
+from wherry.model import literals
+from wherry.model.errors import Invalid
+from wherry.model.literals import quote
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 _MOST = (1 << 63) - 1
 _LEAST = -(1 << 63)
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "μs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
-
-
-def quote(text: str) -> str:
-    """Return `text` in quotes as Go's %q writes it."""
-    out = ""
-    for c in text:
-        out += _ESCAPES.get(c) or (c if c.isprintable() else f"\\x{ord(c):02x}")
-    return f'"{out}"'
 
 
 def parse(kind: str, text: str) -> Any:
@@ -46,13 +31,16 @@ def parse(kind: str, text: str) -> Any:
     return parser(text)
 
 
+def _read(parser: Callable[[str], T], text: str) -> T:
+    try:
+        return parser(text)
+    except Invalid as error:
+        raise ValueError(error.message) from None
+
+
 def boolean(text: str) -> bool:
     """Return a bool as Go's ParseBool reads it."""
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+    return _read(literals.parse_bool, text)
 
 
 def _digits(text: str, call: str) -> int:
@@ -97,30 +85,7 @@ def unsigned64(text: str) -> int:
 
 def size(text: str) -> int:
     """Return bytes from `512`, `1.5g`, `100KiB`: every unit is a power of 1024, as for memory."""
-    end = len(text)
-    while end and text[end - 1] not in "0123456789. ":
-        end -= 1
-    number, suffix = text[:end], text[end:]
-    if end == 0:
-        raise ValueError(f"invalid size: '{text}'")
-    if number.endswith(" "):
-        number = number[:-1]
-    plain = number.replace("e", "").replace("E", "")
-    try:
-        if plain.strip("+-.0123456789") or "_" in number:
-            raise ValueError
-        value = float(number)
-    except ValueError:
-        raise ValueError(f"strconv.ParseFloat: parsing {quote(number)}: invalid syntax") from None
-    if value < 0:
-        raise ValueError(f"invalid size: '{text}'")
-    unit = suffix.lower()
-    if unit in ("", "b"):
-        return int(value)
-    power = "kmgtp".find(unit[0]) + 1
-    if not power or unit[1:] not in ("", "b", "ib"):
-        raise ValueError(f"invalid suffix: '{unit}'")
-    return int(value * (1 << (10 * power)))
+    return _read(literals.parse_size, text)
 
 
 def swap_size(text: str) -> int:
@@ -130,40 +95,7 @@ def swap_size(text: str) -> int:
 
 def duration(text: str) -> int:
     """Return nanoseconds from `1h2m3.5s`, as Go's ParseDuration reads it."""
-    body = text
-    sign = 1
-    if body[:1] in ("-", "+"):
-        sign = -1 if body[0] == "-" else 1
-        body = body[1:]
-    if body == "0":
-        return 0
-    if not body:
-        raise ValueError(f"time: invalid duration {quote(text)}")
-    total = 0
-    while body:
-        end = 0
-        while end < len(body) and (
-            body[end] in "0123456789" or (body[end] == "." and "." not in body[:end])
-        ):
-            end += 1
-        number, body = body[:end], body[end:]
-        if number in ("", "."):
-            raise ValueError(f"time: invalid duration {quote(text)}")
-        end = 0
-        while end < len(body) and body[end] not in "0123456789.":
-            end += 1
-        unit, body = body[:end], body[end:]
-        if not unit:
-            raise ValueError(f"time: missing unit in duration {quote(text)}")
-        if unit not in _UNITS:
-            raise ValueError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
-        whole, _, fraction = number.partition(".")
-        total += int(whole or "0") * _UNITS[unit]
-        if fraction:
-            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
-    if total > _MOST:
-        raise ValueError(f"time: invalid duration {quote(text)}")
-    return sign * total
+    return _read(literals.parse_duration, text)
 
 
 def cpus(text: str) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Protocol
 
 from wherry.model.containers import Container, MountKind, Status
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest
+from wherry.model.moments import parse_when
 from wherry.model.views import Filters
 
 Test = Callable[[Container], bool]
@@ -24,17 +24,6 @@ _KNOWN = frozenset(
 _PRUNE = frozenset({"until", "label", "label!"})
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
 _STATUSES = "created, running, paused, restarting, removing, exited, dead"
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
 
 
 class Lookup(Protocol):
@@ -66,7 +55,7 @@ def compile_prune_filters(filters: Filters, now_ns: int | None = None) -> Test:
         if name == "until" and values:
             if len(values) > 1:
                 raise Invalid("more than one until filter specified")
-            tests.append(_before(parse_until(values[0], now_ns or time.time_ns())))
+            tests.append(_before(parse_when(values[0], now_ns or time.time_ns())))
         elif values:
             tests.append(_labels(tuple(values), wanted=name == "label"))
     return lambda container: all(test(container) for test in tests)
@@ -224,23 +213,3 @@ def _ports(name: str, values: tuple[str, ...]) -> Test:
             f"{port.host_port}/{port.proto}" in wanted for port in c.state.attachments.ports
         )
     return lambda c: any(port in wanted for port in c.spec.exposed_ports)
-
-
-def parse_until(text: str, now_ns: int) -> int:
-    """Return nanoseconds since the epoch for a duration back from now (`24h`), a time or a Unix time.
-
-    Raises Invalid.
-    """
-    if _DURATION.fullmatch(text):
-        pieces = ((found[1], _UNITS[found[2]]) for found in _PIECE.finditer(text))
-        return now_ns - int(sum(float(number) * unit for number, unit in pieces))
-    if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
-        seconds, _, fraction = text.partition(".")
-        return int(seconds) * 10**9 + int((fraction + "0" * 9)[:9])
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f'failed to parse value as time or duration: "{text}"') from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000

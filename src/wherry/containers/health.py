@@ -35,6 +35,8 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import NotFound, WherryError
 from wherry.model.events import Event
+from wherry.model.frames import Demultiplexer
+from wherry.model.literals import render_duration
 from wherry.model.views import ExecView
 
 log = logging.getLogger(__name__)
@@ -251,7 +253,7 @@ class Monitors:
                     await self._supervisor.signal(exec_id, signal.SIGKILL)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(output.read(reader), _END_SECONDS)
-                seconds = _duration(timeout_ns)
+                seconds = render_duration(timeout_ns)
                 return _Outcome(_TIMED_OUT, f"Health check exceeded timeout ({seconds})".encode())
             except asyncio.CancelledError:
                 # Not left running beside a container that is being stopped or was paused.
@@ -268,32 +270,15 @@ class _Output:
 
     def __init__(self) -> None:
         self.kept = b""
-        self._rest = b""
+        self._frames = Demultiplexer()
 
     async def read(self, reader: asyncio.StreamReader) -> None:
         """Read to the end."""
         while data := await reader.read(1 << 16):
-            self._rest += data
-            while len(self._rest) >= 8:
-                end = 8 + int.from_bytes(self._rest[4:8])
-                if len(self._rest) < end:
-                    break
-                if len(self.kept) < LONGEST_OUTPUT:
-                    self.kept = (self.kept + self._rest[8:end])[:LONGEST_OUTPUT]
-                self._rest = self._rest[end:]
+            for _, piece in self._frames.feed(data):
+                self.kept += piece[: LONGEST_OUTPUT - len(self.kept)]
 
 
 async def _suppressed(work: Awaitable[None]) -> None:
     with contextlib.suppress(WherryError):
         await work
-
-
-def _duration(nanoseconds: int) -> str:
-    """Return a duration as Go prints it: `200ms`, `1m30s`."""
-    if nanoseconds < _SECOND:
-        return f"{nanoseconds / 1_000_000:g}ms"
-    minutes, seconds = divmod(nanoseconds / _SECOND, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if hours:
-        return f"{hours}h{minutes}m{seconds:g}s"
-    return f"{minutes}m{seconds:g}s" if minutes else f"{seconds:g}s"

@@ -9,6 +9,7 @@ from wherry.containers.shipping import options as shipping
 from wherry.containers.shipping.entries import check_tag
 from wherry.model.containers import LogConfig, Pairs
 from wherry.model.errors import Invalid, Unsupported
+from wherry.model.literals import parse_size
 
 KEPT_HERE = ("json-file", "local", "none")
 DRIVERS = (*KEPT_HERE, *shipping.DRIVERS)
@@ -20,8 +21,6 @@ _KNOWN = frozenset(
     "max-size max-file compress labels labels-regex env env-regex tag mode max-buffer-size".split()
 )
 _LOCAL = frozenset("max-size max-file compress mode max-buffer-size".split())
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
-_FACTORS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def _size_of(options: dict[str, str], name: str, default: int) -> int:
     text = options.get(name)
     if not text:
         return default
-    size = 0 if text == "-1" else parse_size(text, name)
+    size = 0 if text == "-1" else _bytes(text, name)
     if size == 0 and text != "-1":
         raise Invalid(f"{name} must be a positive number")
     return size
@@ -96,7 +95,7 @@ def _check_mode(options: dict[str, str]) -> None:
             raise Invalid(
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
             )
-        parse_size(buffer, "max-buffer-size")
+        _bytes(buffer, "max-buffer-size")
 
 
 def _check_options(driver: str, options: dict[str, str]) -> None:
@@ -122,12 +121,11 @@ def _check_options(driver: str, options: dict[str, str]) -> None:
                 raise Invalid(f"invalid log opt {name}: {error}") from None
 
 
-def parse_size(text: str, name: str) -> int:
-    """Return bytes for `10m`, `1GB`, `512`. Raises Invalid, naming the option."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise Invalid(f"invalid size for {name}: '{text}'")
-    return int(float(found[1]) * (1 << _FACTORS[found[2].lower()]))
+def _bytes(text: str, name: str) -> int:
+    try:
+        return parse_size(text)
+    except Invalid:
+        raise Invalid(f"invalid size for {name}: '{text}'") from None
 
 
 def shown(config: LogConfig, default: LogConfig) -> LogConfig:

@@ -11,6 +11,7 @@ import re
 
 from wherry.containers.endpoints import BUILT_IN
 from wherry.model.errors import Forbidden, Invalid, NotFound
+from wherry.model.literals import parse_bool
 from wherry.model.networks import Driver, NetworkSpec, Pool
 
 _GENERIC = "com.docker.network."
@@ -25,7 +26,6 @@ _SWITCHES = frozenset(
 )
 MTU = "com.docker.network.driver.mtu"
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _LINK = re.compile(r"[^\s/:\0]{1,15}")
 _Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 LARGEST_MTU = 65535
@@ -126,8 +126,11 @@ def _address_problems(noun: str, text: str, network: _Net, shown: str) -> list[s
 def check_option(name: str, value: str) -> None:
     """Raise Invalid for a value that a bridge option cannot have; other names are let pass, as Docker does."""
     why = ""
-    if name in _SWITCHES and value not in _TRUE + _FALSE:
-        why = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+    if name in _SWITCHES:
+        try:
+            parse_bool(value)
+        except Invalid as error:
+            why = error.message
     elif name == MTU:
         if not value.removeprefix("-").isascii() or not value.removeprefix("-").isdecimal():
             why = f'strconv.Atoi: parsing "{value}": invalid syntax'

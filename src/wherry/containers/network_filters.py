@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from wherry.containers.endpoints import BUILT_IN
-from wherry.containers.filters import matches, parse_until
+from wherry.containers.filters import matches
 from wherry.model.errors import Invalid
+from wherry.model.moments import parse_when
 from wherry.model.networks import Network
 from wherry.model.views import Filters
 
@@ -37,7 +38,7 @@ def compile_prune_filters(filters: Filters) -> Test:
         if name == "until":
             if len(values) > 1:
                 raise Invalid("more than one until filter specified")
-            tests.append(_older(parse_until(values[0], time.time_ns())))
+            tests.append(_older(parse_when(values[0], time.time_ns())))
         else:
             tests.append(_labels(tuple(values), wanted=name == "label"))
     return lambda network: all(test(network) for test in tests)

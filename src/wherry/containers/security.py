@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from wherry.model.containers import Security
 from wherry.model.errors import Invalid, Unsupported
+from wherry.model.literals import parse_bool
 from wherry.model.oci import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from wherry.runtime import capabilities, seccomp
 
-_TRUE = frozenset({"", "true", "1", "t", "T", "TRUE", "True"})
-_FALSE = frozenset({"false", "0", "f", "F", "FALSE", "False"})
 _PROGRAMS = 64
 
 
@@ -48,10 +47,9 @@ def plan_security(security: Security, *, available: int = capabilities.ALL) -> S
                 unconfined_paths = True
             case "apparmor" | "label":
                 _check_absent(name, value)
-            case "writable-cgroups" if value in _FALSE:
-                pass
             case "writable-cgroups":
-                raise Unsupported("--security-opt writable-cgroups is not in this version")
+                if _flag(option, value):
+                    raise Unsupported("--security-opt writable-cgroups is not in this version")
             case _:
                 raise Invalid(f'invalid --security-opt 2: "{option}"')
     if profile not in ("default", "unconfined"):
@@ -85,11 +83,10 @@ def _split(option: str) -> tuple[str, str]:
 
 
 def _flag(option: str, value: str) -> bool:
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise Invalid(f'invalid --security-opt 2: "{option}"')
+    try:
+        return parse_bool(value) if value else True
+    except Invalid:
+        raise Invalid(f'invalid --security-opt 2: "{option}"') from None
 
 
 def _profile_name(value: str) -> str:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_bool
 from wherry.model.views import Filters
 from wherry.model.volumes import Volume
 
 Test = Callable[[Volume], bool]
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
 def compile_list_filters(filters: Filters, is_used: Callable[[str], bool]) -> Test:
@@ -66,13 +66,10 @@ def _dangling(values: Sequence[str]) -> bool:
 def _all(values: Sequence[str]) -> bool:
     if len(values) != 1:
         raise Invalid("invalid filter 'all': only one value is expected")
-    if values[0] in _TRUE:
-        return True
-    if values[0] in _FALSE:
-        return False
-    raise Invalid(
-        f"invalid filter 'all': strconv.ParseBool: parsing \"{values[0]}\": invalid syntax"
-    )
+    try:
+        return parse_bool(values[0])
+    except Invalid as error:
+        raise Invalid(f"invalid filter 'all': {error.message}") from None
 
 
 def _matches(pattern: str, name: str) -> bool:

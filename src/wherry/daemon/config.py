@@ -14,11 +14,11 @@ from wherry.daemon.arguments import Arguments, parse_switch
 from wherry.daemon.options import BY_KEY, NOT_YET, OPTIONS, Kind, Option
 from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
+from wherry.model.literals import parse_size
 
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
 LOG_DRIVERS = ("json-file", "local", "none", "syslog", "gelf", "fluentd", "journald")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 Pools = tuple[tuple[str, int], ...]
 Value = str | bool | int | tuple[str, ...] | Pairs | Pools | tuple[Ulimit, ...]
@@ -183,7 +183,7 @@ def _from_texts(option: Option, texts: list[str]) -> Value:
         case Kind.NUMBER:
             return _number(texts[-1], name)
         case Kind.SIZE:
-            return parse_size(texts[-1], name)
+            return _bytes(texts[-1], name)
         case Kind.LIST:
             return tuple(texts)
         case Kind.PAIRS:
@@ -204,7 +204,7 @@ def _from_json(option: Option, value: object, path: Path) -> Value:
         case ((Kind.NUMBER | Kind.SIZE), int()) if not isinstance(value, bool):
             return value
         case Kind.SIZE, str():
-            return parse_size(value, name)
+            return _bytes(value, name)
         case Kind.LIST, list() if all(isinstance(v, str) for v in cast(list[object], value)):
             return tuple(cast(list[str], value))
         case Kind.PAIRS, dict() if all(
@@ -276,15 +276,11 @@ def _pair(text: str, name: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_size(text: str, name: str) -> int:
-    """Return bytes of `64M`, `1g`, `512`. Raises Invalid."""
-    lower = text.strip().lower().removesuffix("ib")
-    digits = lower.rstrip("bkmgt")
-    unit = lower[len(digits) :]
-    unit = unit.removesuffix("b") or unit[:1] if unit else ""
-    if not digits.isdecimal() or unit not in _UNITS:
-        raise Invalid(f"invalid value for {name}: {text!r} is not a size")
-    return int(digits) * _UNITS[unit]
+def _bytes(text: str, name: str) -> int:
+    try:
+        return parse_size(text)
+    except Invalid:
+        raise Invalid(f"invalid value for {name}: {text!r} is not a size") from None
 
 
 def parse_ulimit(text: str) -> Ulimit:

@@ -16,17 +16,8 @@ from typing import cast
 from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
+from wherry.model.literals import parse_duration
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|ms|s|m|h)")
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _DEFAULT_SHELL = ("/bin/sh", "-c")
 _LEGACY_ENV_REST = re.compile(r"\s+")
@@ -40,16 +31,12 @@ def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     return config
 
 
-def parse_duration(text: str) -> int:
-    """Return the nanoseconds that Go's duration `text` (1m30s, 500ms) means. Raises Invalid."""
-    pieces = _DURATION.findall(text)
-    if "".join(pieces) != text or not text:
-        raise Invalid(f"invalid duration: {text!r}", hint="as 30s or 1m30s")
-    total = 0
-    for piece in pieces:
-        number = piece.rstrip("nuµmsh")
-        total += round(float(number) * _UNITS[piece[len(number) :]])
-    return total
+def parse_interval(text: str | None, name: str) -> int:
+    """Return the nanoseconds of a health check's option, 0 where it is not given. Raises Invalid."""
+    found = parse_duration(text) if text else 0
+    if found and found < 10**6:
+        raise Invalid(f'Interval "{name}" cannot be less than 1ms')
+    return found
 
 
 def _lines(text: str) -> list[str]:
@@ -240,10 +227,10 @@ def _health(config: ImageConfig, text: str) -> ImageConfig:
         config,
         health=HealthSpec(
             test=("CMD", *words) if words is not None else ("CMD-SHELL", rest.strip()),
-            interval=parse_duration(options.get("interval", "0s")),
-            timeout=parse_duration(options.get("timeout", "0s")),
-            start_period=parse_duration(options.get("start-period", "0s")),
-            start_interval=parse_duration(options.get("start-interval", "0s")),
+            interval=parse_interval(options.get("interval", ""), "interval"),
+            timeout=parse_interval(options.get("timeout", ""), "timeout"),
+            start_period=parse_interval(options.get("start-period", ""), "start-period"),
+            start_interval=parse_interval(options.get("start-interval", ""), "start-interval"),
             retries=int(retries),
         ),
     )

@@ -6,20 +6,20 @@ Source: Engine API v1.51, `filters` of /images/json and /images/prune.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from wherry.images.store import ImageStore
-from wherry.images.times import created_at, parse_when
 from wherry.model.errors import Invalid
 from wherry.model.ids import Reference
 from wherry.model.images import Image
+from wherry.model.literals import parse_bool
+from wherry.model.moments import parse_or_zero, parse_when
 from wherry.model.views import Filters
 
 _LIST = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
 _PRUNE = frozenset({"dangling", "label", "label!", "until"})
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def list_images(store: ImageStore, *, everything: bool, filters: Filters) -> list[Image]:
@@ -48,7 +48,7 @@ def list_images(store: ImageStore, *, everything: bool, filters: Filters) -> lis
             if not image.names and not image.repo_digests:
                 continue
         found.append(image)
-    return sorted(found, key=lambda image: (-created_at(image.created), str(image.id)))
+    return sorted(found, key=lambda image: (-parse_or_zero(image.created), str(image.id)))
 
 
 def prune_candidates(store: ImageStore, filters: Filters) -> list[Image]:
@@ -58,7 +58,7 @@ def prune_candidates(store: ImageStore, filters: Filters) -> list[Image]:
     matches = [*_by_time(store, filters), *_by_label(filters)]
     return [
         image
-        for image in sorted(store.images(), key=lambda image: -created_at(image.created))
+        for image in sorted(store.images(), key=lambda image: -parse_or_zero(image.created))
         if not (dangling and (image.names or image.repo_digests))
         and all(match(image) for match in matches)
     ]
@@ -74,11 +74,11 @@ def _truth(filters: Filters, name: str) -> bool | None:
     values = filters.get(name, ())
     if not values:
         return None
-    if all(value in _TRUE for value in values):
-        return True
-    if all(value in _FALSE for value in values):
-        return False
-    raise Invalid(f"invalid filter '{name}=[{' '.join(values)}]'")
+    try:
+        (found,) = {parse_bool(value) for value in values}
+    except (Invalid, ValueError):
+        raise Invalid(f"invalid filter '{name}=[{' '.join(values)}]'") from None
+    return found
 
 
 Match = Callable[[Image], bool]
@@ -86,15 +86,15 @@ Match = Callable[[Image], bool]
 
 def _by_time(store: ImageStore, filters: Filters) -> Iterable[Match]:
     def created(ref: str) -> int:
-        return created_at(store.resolve(ref).created)
+        return parse_or_zero(store.resolve(ref).created)
 
     earliest = [created(ref) for ref in filters.get("since", ())]
     latest = [created(ref) for ref in filters.get("before", ())]
-    latest += [parse_when(text) for text in filters.get("until", ())]
+    latest += [parse_when(text, time.time_ns()) for text in filters.get("until", ())]
     if earliest:
-        yield lambda image: created_at(image.created) > max(earliest)
+        yield lambda image: parse_or_zero(image.created) > max(earliest)
     if latest:
-        yield lambda image: created_at(image.created) < min(latest)
+        yield lambda image: parse_or_zero(image.created) < min(latest)
 
 
 def _by_label(filters: Filters) -> Iterable[Match]:

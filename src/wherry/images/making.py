@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,10 +10,10 @@ from wherry.images.config import Configuration, encode_config, host_platform
 from wherry.images.intake import Intake, Intakes
 from wherry.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, encode_manifest
 from wherry.images.store import ImageStore, StoredLayer
-from wherry.images.times import format_rfc3339, now
 from wherry.images.unpack import LayerBlob, LayerProgress, Unpacker
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer, Platform
+from wherry.model.moments import render_rfc3339
 
 WriteLayer = Callable[[Callable[[bytes], object]], object]
 """Writes an uncompressed layer archive to the function that it is given."""
@@ -62,7 +63,7 @@ class ImageMaker:
                 blobs = [_as_blob(stored.layer) for stored in base_layers]
                 blobs.append(LayerBlob(blob, size, OCI_LAYER, blob))
                 layers = self._unpacker.unpack(blobs, intake, progress)
-            created = new.created or format_rfc3339(now())
+            created = new.created or render_rfc3339(time.time_ns())
             entry = HistoryEntry(
                 created, new.created_by, new.author, new.comment, write_layer is None
             )

@@ -6,6 +6,7 @@ Work that blocks runs in threads (`bridge`); nothing here outlives the call that
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -21,7 +22,6 @@ from wherry.images.listing import list_images, prune_candidates
 from wherry.images.making import ImageMaker, NewImage, WriteLayer
 from wherry.images.removal import Remover
 from wherry.images.store import ImageStore, check_taggable
-from wherry.images.times import now
 from wherry.images.unpack import Unpacker
 from wherry.images.users import Users
 from wherry.model.containers import Pairs
@@ -229,7 +229,9 @@ class ImageService:
         )
 
     def _notify(self, action: str, image: Image, name: str = "") -> None:
-        self._emit(Event("image", action, str(image.id), _attributes(action, image, name), now()))
+        self._emit(
+            Event("image", action, str(image.id), _attributes(action, image, name), time.time_ns())
+        )
 
     def _from_thread(self) -> Callable[[str, Image, str], None]:
         """Return `_notify` for another thread; events come before the result of the work there."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from wherry.images.config import LARGEST_CONFIG, decode_config
-from wherry.images.times import now
 from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest, Reference
@@ -361,7 +361,7 @@ def _tag(
             (reference.repository, reference.tag, str(identifier)),
         )
         connection.execute(
-            "UPDATE images SET last_tagged = ? WHERE id = ?", (now(), str(identifier))
+            "UPDATE images SET last_tagged = ? WHERE id = ?", (time.time_ns(), str(identifier))
         )
     return taken
 

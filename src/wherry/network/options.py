@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_bool
 from wherry.model.networks import BridgePlan, Network, NetworkSpec, Pairs
 from wherry.network.addresses import parse_address
 from wherry.network.naming import Naming, check_link_name, network_link
@@ -24,8 +25,6 @@ PREFIX = "com.docker.network.container_iface_prefix"
 PREFIX_OLD = _BRIDGE + "container_iface_prefix"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
-_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False", ""))
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 _SMALLEST_MTU6 = 1280
 
@@ -35,9 +34,10 @@ def flag(options: Pairs, name: str, default: bool) -> bool:
     value = dict(options).get(name)
     if value is None:
         return default
-    if value not in _TRUE | _FALSE:
-        raise Invalid(f"invalid value for {name}: {value!r}", hint="true or false")
-    return value in _TRUE
+    try:
+        return parse_bool(value) if value else False
+    except Invalid:
+        raise Invalid(f"invalid value for {name}: {value!r}", hint="true or false") from None
 
 
 def mode(options: Pairs, name: str) -> str:

@@ -1,7 +1,6 @@
 """What a client is sent: from a log (containers) or straight from the process's pipes (exec).
 
-Frames are Docker's: one byte of stream (1 stdout, 2 stderr), three of zero, the length as a big-endian
-u32, then the bytes. Source: Engine API, /containers/{id}/attach. A terminal's output is not framed.
+Docker's frames are in `model.frames`; a terminal's output is not framed.
 """
 
 from __future__ import annotations
@@ -9,23 +8,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
 from wherry.kernel.reactor import READ, Reactor
+from wherry.model import frames
 from wherry.supervisor.announcer import PipeUse
 from wherry.supervisor.logs.cursor import Cursor, Piece
 
 LONGEST_FRAME = 256 << 10
 _SMALL = 64 << 10
 _BURST = 1 << 20
-_HEADER = struct.Struct(">BxxxI")
-
-
-def frame_header(stream: int, length: int) -> bytes:
-    """Return the eight bytes before a frame."""
-    return _HEADER.pack(stream, length)
 
 
 class Output(Protocol):
@@ -65,7 +58,7 @@ class LogOutput:
                         return False
                     self._sent = 0
                     if self._framed:
-                        self._header = frame_header(piece.stream, piece.length)
+                        self._header = frames.header(piece.stream, piece.length)
                 self._send(to, piece)
                 if self._sent >= piece.length:
                     self._piece = None
@@ -178,7 +171,7 @@ class PipeOutput:
             del self._pipes[stream]
             if data:
                 self._pipes[stream] = fd
-                return frame_header(stream, len(data)) + data if self._framed else data
+                return frames.encode(stream, data) if self._framed else data
             self._reactor.unwatch(fd)
         return b""
 

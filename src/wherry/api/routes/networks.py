@@ -15,9 +15,9 @@ from wherry.api.wire.network import (
     render_repaired,
 )
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_bool
 
 _LISTED_WITHOUT_CONTAINERS = (1, 28)
-_SWITCHES = frozenset("1 t T TRUE true True 0 f F FALSE false False".split())
 
 
 class NetworkRoutes:
@@ -55,11 +55,10 @@ class NetworkRoutes:
     async def inspect(self, request: Request) -> Response:
         """GET /networks/{id}; `verbose` adds what only swarm services have."""
         verbose = request.text("verbose")
-        if verbose and verbose not in _SWITCHES:
-            raise Invalid(
-                f"invalid value for verbose: {verbose}: "
-                f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
-            )
+        try:
+            parse_bool(verbose or "0")
+        except Invalid as error:
+            raise Invalid(f"invalid value for verbose: {verbose}: {error.message}") from None
         view = await self._networks.inspect(request.parameters["id"], request.text("scope"))
         return json_answer(render_network(view))
 

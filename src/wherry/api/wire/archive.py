@@ -6,7 +6,7 @@ import base64
 
 import msgspec
 
-from wherry.api.wire.codec import render_instant
+from wherry.model.moments import render_rfc3339
 from wherry.model.views import PathStat
 
 
@@ -16,7 +16,7 @@ def render_path_stat(stat: PathStat) -> str:
         "name": stat.name,
         "size": stat.size,
         "mode": stat.mode,
-        "mtime": render_instant(stat.mtime),
+        "mtime": render_rfc3339(stat.mtime),
         "linkTarget": stat.link_target,
     }
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -11,6 +10,7 @@ import msgspec
 
 from wherry.model.containers import Pairs
 from wherry.model.errors import Invalid
+from wherry.model.moments import parse_instant, render_rfc3339
 
 T = TypeVar("T")
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -69,22 +69,7 @@ def _clean(value: object) -> object:
 
 def render_time(nanoseconds: int) -> str:
     """Return RFC 3339 with as many fractional digits as there are, in UTC; 0 is Go's zero time."""
-    return render_instant(nanoseconds) if nanoseconds else ZERO_TIME
-
-
-def render_instant(nanoseconds: int) -> str:
-    """Do the same where 0 is the epoch rather than "never"."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"{text}{fraction}Z"
-
-
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d+))?)?)?)?"
-    r"(?:[Zz]|([+-])(\d\d):?(\d\d))?"
-)
-_SECONDS = re.compile(r"(-?\d+)(?:\.(\d*))?")
+    return render_rfc3339(nanoseconds) if nanoseconds else ZERO_TIME
 
 
 def parse_time(text: str, name: str = "timestamp") -> int:
@@ -92,32 +77,12 @@ def parse_time(text: str, name: str = "timestamp") -> int:
 
     "" and "0" are 0. Raises Invalid naming the parameter.
     """
-    if text in ("", "0"):
-        return 0
-    plain = _SECONDS.fullmatch(text)
-    if plain is not None:
-        fraction = (plain[2] or "")[:9].ljust(9, "0")
-        sign = -1 if text.startswith("-") else 1
-        return int(plain[1]) * 1_000_000_000 + sign * int(fraction)
-    found = _RFC3339.fullmatch(text)
-    if found is None:
+    try:
+        return parse_instant(text) if text else 0
+    except Invalid:
         raise Invalid(
             f"invalid value for {name}: {text!r}", hint="seconds since the epoch, or RFC 3339"
-        )
-    return _from_calendar(found, name, text)
-
-
-def _from_calendar(found: re.Match[str], name: str, text: str) -> int:
-    import calendar  # loads `datetime`; such times are rare
-
-    year, month, day, hour, minute, second = (int(found[n] or 0) for n in range(1, 7))
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
-        raise Invalid(f"invalid value for {name}: {text!r}")
-    seconds = calendar.timegm((year, month, day, hour, minute, second))
-    if found[8]:
-        offset = int(found[9]) * 3600 + int(found[10]) * 60
-        seconds += -offset if found[8] == "+" else offset
-    return seconds * 1_000_000_000 + int((found[7] or "")[:9].ljust(9, "0"))
+        ) from None
 
 
 def pairs_of(mapping: Mapping[str, str | None] | None) -> Pairs:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from wherry.api.versions import CURRENT, Version
 from wherry.api.wire.codec import render_time
-from wherry.api.wire.human import render_command, render_duration
+from wherry.api.wire.human import render_command
 from wherry.api.wire.network import render_endpoints, render_port_list, render_settings
 from wherry.api.wire.resources import DevicePath
 from wherry.api.wire.spec import render_config, render_host_config
@@ -20,6 +20,7 @@ from wherry.model.containers import (
     Status,
 )
 from wherry.model.images import ImageConfig
+from wherry.model.literals import human_span
 from wherry.model.views import ContainerView, MountPoint
 
 _HEALTH_WORDS = {
@@ -197,12 +198,12 @@ def render_status(state: ContainerState, now: int) -> str:
     """Return ps's Status; `now` in nanoseconds since the epoch."""
     match state.status:
         case Status.RUNNING:
-            up = f"Up {render_duration((now - state.started_at) / _SECOND)}"
+            up = f"Up {human_span((now - state.started_at) / _SECOND)}"
             return up if state.health is None else f"{up} ({_HEALTH_WORDS[state.health.status]})"
         case Status.PAUSED:
-            return f"Up {render_duration((now - state.started_at) / _SECOND)} (Paused)"
+            return f"Up {human_span((now - state.started_at) / _SECOND)} (Paused)"
         case Status.RESTARTING:
-            ago = render_duration((now - state.finished_at) / _SECOND)
+            ago = human_span((now - state.finished_at) / _SECOND)
             return f"Restarting ({state.exit_code}) {ago} ago"
         case Status.REMOVING:
             return "Removal In Progress"
@@ -213,7 +214,7 @@ def render_status(state: ContainerState, now: int) -> str:
         case Status.EXITED:
             if not state.finished_at:
                 return f"Exited ({state.exit_code})"
-            ago = render_duration((now - state.finished_at) / _SECOND)
+            ago = human_span((now - state.finished_at) / _SECOND)
             return f"Exited ({state.exit_code}) {ago} ago"
 
 

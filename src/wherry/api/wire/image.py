@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wherry.api.versions import Version
-from wherry.api.wire.codec import listed, mapped, parse_time, render_time
+from wherry.api.wire.codec import listed, mapped, render_time
 from wherry.api.wire.spec import render_health, words
-from wherry.model.errors import Invalid
 from wherry.model.images import Image, ImageConfig
+from wherry.model.moments import parse_or_zero
 from wherry.model.views import ImageDeletion
 
 _SECOND = 1_000_000_000
@@ -33,14 +33,6 @@ _NO_CONFIG: dict[str, object] = _CONTAINERS_OWN | {
     "OnBuild": None,
     "Labels": None,
 }
-
-
-def created_seconds(text: str) -> int:
-    """Return the seconds since the epoch of an image's `created`; 0 where it is missing or malformed."""
-    try:
-        return parse_time(text) // _SECOND
-    except Invalid:
-        return 0
 
 
 def render_image_config(config: ImageConfig, version: Version) -> dict[str, object]:
@@ -124,7 +116,7 @@ def render_image_item(
     """Return one entry of GET /images/json; -1 stands for "not asked"."""
     answer: dict[str, object] = {
         "Containers": containers,
-        "Created": created_seconds(image.created),
+        "Created": parse_or_zero(image.created) // _SECOND,
         "Id": str(image.id),
         "Labels": mapped(image.config.labels),
         "ParentId": str(image.parent) if image.parent else "",
@@ -154,7 +146,7 @@ def render_history(image: Image) -> list[dict[str, object]]:
         answer.append(
             {
                 "Comment": entry.comment,
-                "Created": created_seconds(entry.created),
+                "Created": parse_or_zero(entry.created) // _SECOND,
                 "CreatedBy": entry.created_by,
                 "Id": "<missing>",
                 "Size": size,
@@ -166,7 +158,7 @@ def render_history(image: Image) -> list[dict[str, object]]:
         answer.append(
             {
                 "Comment": "",
-                "Created": created_seconds(image.created),
+                "Created": parse_or_zero(image.created) // _SECOND,
                 "CreatedBy": "",
                 "Id": "<missing>",
                 "Size": layer.size,

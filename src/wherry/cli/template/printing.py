@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.template.values import show
-from wherry.cli.values import quote
+from wherry.model.literals import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.gojson import dumps
 from wherry.cli.listing import filters_query
-from wherry.cli.moments import ago, parse_rfc3339
+from wherry.cli.moments import ago
 from wherry.cli.session import Session
 from wherry.cli.table import align
 from wherry.cli.units import human_size
 from wherry.client.wire import many
+from wherry.model.moments import parse_or_zero
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _du(session: Session, options: Options, _arguments: list[str]) -> int:
 
 
 def _used(record: Object) -> str:
-    return ago(parse_rfc3339(record["LastUsedAt"])) if record.get("LastUsedAt") else ""
+    return ago(parse_or_zero(record["LastUsedAt"]) / 1e9) if record.get("LastUsedAt") else ""
 
 
 def _matches(record: Object, name: str, value: str) -> bool:

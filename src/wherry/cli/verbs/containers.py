@@ -8,8 +8,8 @@ from wherry.cli.moments import ago, go_string
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import human_size
-from wherry.cli.values import quote
 from wherry.client.wire import many, one
+from wherry.model.literals import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from wherry.cli.template.values import Row
 from wherry.cli.verbs.lifecycle import for_each
 from wherry.client.engine import segment
 from wherry.client.wire import many, one
-from wherry.model.errors import NotFound
+from wherry.model.errors import Invalid, NotFound
+from wherry.model.moments import parse_rfc3339
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,17 +68,13 @@ def _row(network: Object, truncate: bool) -> Row:
 
 def _moment(text: str) -> str:
     """Go's form of an RFC 3339 time."""
-    import calendar
-    import time
-
-    moment, _, fraction = text.removesuffix("Z").partition(".")
     try:
-        seconds = calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
+        seconds, rest = divmod(parse_rfc3339(text), 10**9)
+    except Invalid:
         return text
     shown = go_string(seconds)
-    date, _, rest = shown.partition(" ")
-    clock, _, zone = rest.partition(" ")
+    fraction = f"{rest:09d}".rstrip("0")
+    date, clock, zone = shown.split(" ", 2)
     return f"{date} {clock}.{fraction} {zone}" if fraction else shown
 
 

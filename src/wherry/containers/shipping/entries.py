@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time as clock
 from dataclasses import dataclass
 
 from wherry.model.containers import Container, Pairs
@@ -120,12 +119,6 @@ def details_of(container: Container, options: dict[str, str]) -> Pairs:
     if template := options.get("tag"):
         found["tag"] = render_tag(template, container)
     return tuple(sorted(found.items()))
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """Return a time with nine digits of nanoseconds, in UTC."""
-    second, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{clock.strftime('%Y-%m-%dT%H:%M:%S', clock.gmtime(second))}.{rest:09d}Z"
 
 
 class Cutter:

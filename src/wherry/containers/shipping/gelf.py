@@ -7,7 +7,8 @@ import json
 import zlib
 from collections.abc import Iterator
 
-from wherry.containers.shipping.entries import STDERR, Entry, Origin, rfc3339
+from wherry.containers.shipping.entries import STDERR, Entry, Origin
+from wherry.model.moments import render_nano
 
 COMPRESSIONS = ("gzip", "zlib", "none")
 CHUNK = 1420
@@ -27,7 +28,7 @@ def render(entry: Entry, origin: Origin, hostname: str) -> bytes:
         "_command": origin.command,
         "_container_id": origin.id,
         "_container_name": origin.name,
-        "_created": rfc3339(origin.created),
+        "_created": render_nano(origin.created),
         "_image_id": origin.image_id,
         "_image_name": origin.image_name,
         "_tag": origin.tag,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from wherry.containers.shipping.entries import STDERR, Entry, Origin, rfc3339
+from wherry.containers.shipping.entries import STDERR, Entry, Origin
+from wherry.model.moments import render_nano
 
 SOCKET = "/run/systemd/journal/socket"
 _NOT_A_NAME = re.compile(r"[^A-Z0-9_]")
@@ -21,7 +22,7 @@ def render(entry: Entry, origin: Origin, ordinal: int) -> bytes:
         "CONTAINER_TAG": origin.tag.encode(),
         "IMAGE_NAME": origin.image_name.encode(),
         "SYSLOG_IDENTIFIER": origin.tag.encode(),
-        "SYSLOG_TIMESTAMP": rfc3339(entry.time).encode(),
+        "SYSLOG_TIMESTAMP": render_nano(entry.time).encode(),
         "CONTAINER_LOG_ORDINAL": str(ordinal).encode(),
     }
     if entry.partial:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from wherry.containers.shipping.gelf import COMPRESSIONS
 from wherry.containers.shipping.syslog import FORMATS, facility_number
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_bool, parse_duration
 
 DRIVERS = ("syslog", "gelf", "fluentd", "journald")
 DEFAULT_TAG = "{{.ID}}"
@@ -32,9 +33,6 @@ _OWN: dict[str, frozenset[str]] = {
     ),
     "journald": frozenset(),
 }
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|m|h))+")
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +87,16 @@ def destination(driver: str, options: dict[str, str]) -> Destination:
 def truth(options: dict[str, str], name: str) -> bool:
     """Return a boolean option's value, False where it is not given. Raises Invalid."""
     text = options.get(name, "")
-    if text.lower() in ("", "0", "f", "false"):
-        return False
-    if text.lower() in ("1", "t", "true"):
-        return True
-    raise Invalid(f'{name}: strconv.ParseBool: parsing "{text}": invalid syntax')
+    try:
+        return parse_bool(text) if text else False
+    except Invalid as error:
+        raise Invalid(f"{name}: {error.message}") from None
 
 
 def seconds(options: dict[str, str], name: str, default: float) -> float:
     """Return a duration in seconds. Raises Invalid."""
     text = options.get(name, "")
-    if not text:
-        return default
-    if not _DURATION.fullmatch(text):
-        raise Invalid(f'time: invalid duration "{text}"')
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PIECE.findall(text))
+    return parse_duration(text) / 1e9 if text else default
 
 
 def number(options: dict[str, str], name: str, default: int, least: int, most: int) -> int:

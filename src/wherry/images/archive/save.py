@@ -24,10 +24,10 @@ from wherry.images.manifests import (
     encode_manifest,
 )
 from wherry.images.store import ImageStore, StoredLayer
-from wherry.images.times import created_at
 from wherry.model.errors import Internal, Invalid, NotFound
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Image
+from wherry.model.moments import parse_or_zero
 from wherry.storage.content import ContentStore
 from wherry.storage.layers import Entry, Kind, TarWriter
 from wherry.storage.layers.compression import Compression, HashingReader, compressor, decompressed
@@ -239,4 +239,4 @@ def _listed(digest: Digest, size: int, references: Sequence[Reference]) -> list[
 
 
 def _whole_seconds(image: Image) -> int:
-    return max(0, created_at(image.created) // _SECOND * _SECOND)
+    return max(0, parse_or_zero(image.created) // _SECOND * _SECOND)

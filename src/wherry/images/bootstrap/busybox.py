@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.images.making import NewImage, WriteLayer
-from wherry.images.times import format_rfc3339
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.ids import DEFAULT_TAG, Reference
 from wherry.model.images import ImageConfig
+from wherry.model.moments import render_rfc3339
 from wherry.storage.layers import Entry, Kind, TarWriter
 
 _HINT = "install it: apt-get install busybox-static"
@@ -110,7 +110,7 @@ def plan_busybox(reference: Reference, options: Mapping[str, str]) -> Planned:
         write,
         NewImage(
             config=ImageConfig(env=(_PATH,), command=("sh",)),
-            created=format_rfc3339(made * _SECOND),
+            created=render_rfc3339(made * _SECOND),
             created_by=f"wherry image bootstrap busybox # {version}",
             reference=reference,
         ),

@@ -27,11 +27,11 @@ from typing import IO
 from wherry.images.bootstrap.dates import read_release_date
 from wherry.images.bootstrap.sources import Source, choose_sources, read_release, read_sources
 from wherry.images.making import NewImage
-from wherry.images.times import format_rfc3339
 from wherry.kernel.paths import remove_path
 from wherry.model.errors import Invalid, Unavailable, Unsupported
 from wherry.model.ids import DEFAULT_TAG, Reference
 from wherry.model.images import ImageConfig
+from wherry.model.moments import render_rfc3339
 from wherry.model.views import Progress
 
 DISTRIBUTIONS = ("debian", "ubuntu")
@@ -141,7 +141,7 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
         epoch,
         NewImage(
             config=ImageConfig(env=(_PATH,), command=_SHELLS[distribution]),
-            created=format_rfc3339(epoch * _SECOND),
+            created=render_rfc3339(epoch * _SECOND),
             created_by=f"wherry image bootstrap {reference.familiar} # {variant}",
             reference=reference,
         ),

@@ -6,6 +6,7 @@ What blocks runs in threads; nothing outlives the call that started it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,7 +14,6 @@ from typing import TypeVar
 
 from wherry import __version__
 from wherry.images.bridge import Flow, Report, in_thread, report_from
-from wherry.images.times import now
 from wherry.images.transfer.lists import check_list, push_list, read_config
 from wherry.images.transfer.looking import read_distribution, search_in
 from wherry.images.transfer.pull import Pulled, Puller
@@ -284,7 +284,7 @@ class TransferService:
         def emit(action: str, image: Image, name: str) -> None:
             labels = dict(image.config.labels)
             pairs = tuple(sorted({**labels, "name": name}.items()))
-            event = Event("image", action, name, pairs, now())
+            event = Event("image", action, name, pairs, time.time_ns())
             loop.call_soon_threadsafe(self._emit, event)
 
         return emit

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_size
 
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
-_SIZE: Final = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_FACTORS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _TRUE: Final = frozenset(("1", "t", "true", "yes"))
 _FALSE: Final = frozenset(("0", "f", "false", "no"))
 
@@ -187,17 +186,17 @@ def _value(option: Option, value: object, subject: str) -> object:
                 raise Invalid(f"{subject}: {text!r} is no number")
             return int(text)
         case Kind.SIZE:
-            return parse_size(text, subject)
+            return _bytes(text, subject)
         case Kind.DURATION:
             return parse_duration(text, subject)
 
 
-def parse_size(text: str, subject: str) -> int:
-    """Return the bytes that `10g` writes. Raises Invalid."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise Invalid(f"{subject}: {text!r} is no size", hint="bytes, or with k, m, g or t behind")
-    return int(found[1]) << _FACTORS[found[2].lower()]
+def _bytes(text: str, subject: str) -> int:
+    try:
+        return parse_size(text)
+    except Invalid:
+        hint = "bytes, or with k, m, g or t behind"
+        raise Invalid(f"{subject}: {text!r} is no size", hint=hint) from None
 
 
 def parse_duration(text: str, subject: str) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
+from wherry.model.frames import encode
+from wherry.model.moments import render_second
 from wherry.supervisor.logs.segment import ERR, OUT
-from wherry.supervisor.output import frame_header
 
 _NANO = 1_000_000_000
 
@@ -23,7 +22,7 @@ class Stamp:
         if second != self._second:
             self._second = second
             try:
-                self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+                self._text = render_second(second).encode()
             except (OverflowError, OSError, ValueError):
                 self._text = b"0000-00-00T00:00:00"  # a damaged index holds any 64 bits
         return self._text + b".%09dZ" % rest
@@ -51,7 +50,7 @@ class Renderer:
             head = b"" if self._inside[stream] else stamp
             self._inside[stream] = not data.endswith(b"\n")
             data = head + data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]
-        return data if self._raw else frame_header(stream, len(data)) + data
+        return data if self._raw else encode(stream, data)
 
     def render_loss(self, at: int, count: int) -> bytes:
         """Return the line that tells of output that the disk had no room for."""

@@ -52,6 +52,11 @@ class Demultiplexer:
         return not self._head and not self._left
 
 
+def header(stream: int, length: int) -> bytes:
+    """Return the eight bytes before `length` bytes of `stream`."""
+    return (stream << 56 | length).to_bytes(HEADER, "big")
+
+
 def encode(stream: int, data: bytes) -> bytes:
     """Return `data` as one frame of `stream`."""
-    return bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+    return header(stream, len(data)) + data
