@@ -25,7 +25,7 @@ _PIECE = 64 << 10
 class Liar:
     """The registry. A context manager; `host` is what images' names begin with."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
@@ -42,10 +42,10 @@ class Liar:
         class Bound(Handler):
             registry = liar
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._server = ThreadingHTTPServer((address, 0), Bound)
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{address}:{self.port}"
         self.base = f"http://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 

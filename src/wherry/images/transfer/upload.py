@@ -26,6 +26,8 @@ from wherry.registry.stopping import Stop
 _PIECE: Final = 256 << 10
 _REPORT_SECONDS: Final = 0.1
 _MOST_MOUNTS: Final = 4
+# After this many bytes an attempt counts as a success: the next failure begins to count anew.
+_PROGRESS: Final = 64 << 10
 _LONGEST_WAIT: Final = 60
 _RETRY_SECONDS: Final = 5
 
@@ -100,36 +102,47 @@ class Uploader:
         self, blob: Outgoing, tell: Callable[[int], object], retry: Callable[[int], object]
     ) -> None:
         """Upload the blob. `tell` is called with the bytes that are there, `retry` with the seconds to wait."""
-        failures = 0
-        url, start = self._resume(blob)
+        failures, furthest, asked = 0, 0, -1
         while True:
+            start = -1
             try:
-                if start < blob.size:
-                    length = blob.size - start
-                    url = self._repository.upload(
-                        url, self._pieces(blob, start, tell), start, length, self._stop
-                    )
-                    start = blob.size
-                    self._places.keep_upload(self._name, blob.digest, url)
-                    failpoint("upload.before-finish")
-                self._repository.finish_upload(url, blob.digest)
+                url, start = self._resume(blob)
+                if start - furthest >= _PROGRESS:
+                    failures, furthest = 0, start
+                if url:
+                    self._go_on(blob, url, start, tell)
                 break
             except WherryError as error:
                 self._stop.check()
                 failures += 1
-                lost = isinstance(error, Refused) and error.status in (400, 404, 416)
-                if failures >= self._attempts or not (is_temporary(error) or lost):
+                status = error.status if isinstance(error, Refused) else 0
+                # 416: the registry has another number of bytes than it said, since what was on its
+                # way when the connection broke came in after all. It is asked again, once.
+                lost = status in (400, 404) or (status == 416 and start == asked)
+                again = is_temporary(error) or lost or status == 416
+                if failures >= self._attempts or not again:
                     raise
+                asked = start
                 for left in range(_wait(error, failures), 0, -1):
                     retry(left)
                     self._stop.wait(1)
                 if lost:
                     self._places.keep_upload(self._name, blob.digest, "")
-                url, start = self._resume(blob)
         self._places.keep_upload(self._name, blob.digest, "")
         self._places.add(self._name, [blob.digest])
 
+    def _go_on(self, blob: Outgoing, url: str, start: int, tell: Callable[[int], object]) -> None:
+        if start < blob.size:
+            length = blob.size - start
+            url = self._repository.upload(
+                url, self._pieces(blob, start, tell), start, length, self._stop
+            )
+            self._places.keep_upload(self._name, blob.digest, url)
+            failpoint("upload.before-finish")
+        self._repository.finish_upload(url, blob.digest)
+
     def _resume(self, blob: Outgoing) -> tuple[str, int]:
+        """Return the upload to go on with and the bytes that it has; no upload where the blob is there."""
         url = self._places.upload(self._name, blob.digest)
         if url:
             try:
@@ -140,6 +153,9 @@ class Uploader:
                 self._stop.check()
                 if not isinstance(error, Refused) or error.denied:
                     raise
+                # Finished, and the answer to that was lost?
+                if error.missing and self._repository.has_blob(blob.digest):
+                    return "", blob.size
         url = self._repository.begin_upload()
         self._places.keep_upload(self._name, blob.digest, url)
         return url, 0
