@@ -10,11 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness.clients import Client, find_docker
 from tests.harness.engine import Engine, script
 from tests.harness.hosts import Host
 from tests.harness.leaks import LOCK, processes_naming, read_footprint, wait_for_nothing_beyond
+
+# The same examples every time, however busy the machine is.
+settings.register_profile(
+    "wherry", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("wherry")
 
 # Every process that a test starts inherits it, so that what this run left can be told from others'.
 TOKEN = f"wherry-tests-{secrets.token_hex(8)}"

@@ -216,6 +216,7 @@ class FakeFabric:
     def __init__(self) -> None:
         self.networks: dict[str, Network] = {}
         self.addresses: set[str] = set()
+        self.links: dict[str, list[Any]] = {}
         self.ports: dict[str, tuple[PublishedPort, ...]] = {}
         self.opened: list[tuple[str, str, Attachments]] = []
         self.fail: WherryError | None = None
@@ -276,6 +277,11 @@ class FakeFabric:
 
     def detach(self, endpoint: Endpoint) -> None:
         self.addresses.discard(endpoint.ipv4)
+
+    def link(self, container_id: str, endpoint: Endpoint | None, targets: Sequence[Any]) -> None:
+        self.links.pop(container_id, None)
+        if targets:
+            self.links[container_id] = list(targets)
 
     async def publish(
         self,

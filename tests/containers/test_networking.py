@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.containers.fakes import NOT_FOUND, House, make_container, until
 from wherry.containers.endpoints import connect_order, dns_names, gateway_order, port_wishes
-from wherry.containers.networking import one_way_out, ways_out
+from wherry.containers.ways import one_way_out, ways_out
 from wherry.model.containers import ContainerSpec, Namespaces, Status
 from wherry.model.errors import Conflict, WherryError
 from wherry.model.networks import (

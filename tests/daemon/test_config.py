@@ -133,6 +133,10 @@ def test_flags_and_file_add_up(tmp_path: Path) -> None:
         ("--default-ulimit x", None, "invalid ulimit"),
         ("--default-shm-size 0", None, "must be positive"),
         ("--bridge x --bip y", None, "mutually exclusive"),
+        ("--firewall-backend pf", None, "nftables is the only one"),
+        ("--default-network-opt bridge=x", None, "is not key=value"),
+        ("", {"default-network-opts": {"bridge": ["x"]}}, "expected group=key=value"),
+        ("", {"default-network-opts": {"overlay": {"x": "y"}}}, "no driver overlay"),
         ("stop --timeout x", None, "is no number of seconds"),
     ],
 )  # fmt: skip
@@ -146,7 +150,8 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
     ("words", "document"),
     [
         ("", {"experimental": True}),
-        ("", {"default-network-opts": {"bridge": {"x": "y"}}}),
+        ("", {"firewall-backend": "iptables"}),
+        ("--ip6tables=false", None),
         ("--log-driver splunk", None),
         ("--userns-remap me", None),
         ("-s btrfs", None),
@@ -155,6 +160,14 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
 def test_not_in_this_version(tmp_path: Path, words: str, document: Any) -> None:
     with pytest.raises(Unsupported):
         config(tmp_path, words, document)
+
+
+def test_default_network_options(tmp_path: Path) -> None:
+    words = "--default-network-opt bridge=b=1 --default-network-opt bridge=a=2=3"
+    expected = (("bridge", (("a", "2=3"), ("b", "1"))),)
+    assert config(tmp_path, words, None).default_network_opts == expected
+    document = {"default-network-opts": {"bridge": {"b": "1", "a": "2=3"}}}
+    assert config(tmp_path, "", document).default_network_opts == expected
 
 
 def test_no_key_is_both_known_and_not() -> None:

@@ -50,11 +50,11 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def made(
     site: Site, new_engine: Callable[..., Engine], docker_for: Callable[[Engine], Client]
-) -> Callable[[], tuple[Engine, Client]]:
+) -> Callable[..., tuple[Engine, Client]]:
     """A function that starts an engine with an image on the site's host."""
 
-    def make() -> tuple[Engine, Client]:
-        engine = new_engine(host=site.host)
+    def make(*options: str) -> tuple[Engine, Client]:
+        engine = new_engine(*options, host=site.host)
         docker = docker_for(engine)
         docker.raw("import", "-c", "CMD sh", "-", IMAGE, stdin=busybox_tar())
         return engine, docker
@@ -62,7 +62,7 @@ def made(
     return make
 
 
-def test_from_start_to_stop(site: Site, made: Callable[[], tuple[Engine, Client]]) -> None:
+def test_from_start_to_stop(site: Site, made: Callable[..., tuple[Engine, Client]]) -> None:
     engine, docker = made()
     docker("network", "create", "net")
     docker("run", "-d", "--name", "web", "--network", "net", "-p", "8080:80", IMAGE, "sleep", "60")
@@ -79,7 +79,7 @@ def test_from_start_to_stop(site: Site, made: Callable[[], tuple[Engine, Client]
 )
 def test_killed_in_the_middle_of_a_start(
     site: Site,
-    made: Callable[[], tuple[Engine, Client]],
+    made: Callable[..., tuple[Engine, Client]],
     monkeypatch: pytest.MonkeyPatch,
     place: str,
 ) -> None:
@@ -95,7 +95,7 @@ def test_killed_in_the_middle_of_a_start(
 
 def test_the_daemon_killed_with_ports_published(
     site: Site,
-    made: Callable[[], tuple[Engine, Client]],
+    made: Callable[..., tuple[Engine, Client]],
 ) -> None:
     engine, docker = made()
     script = "echo hello > /tmp/i; exec /bin/busybox httpd -f -p 80 -h /tmp"
@@ -116,9 +116,48 @@ def test_the_daemon_killed_with_ports_published(
 
 def test_info_tells_of_firewalls_in_the_way(
     site: Site,
-    made: Callable[[], tuple[Engine, Client]],
+    made: Callable[..., tuple[Engine, Client]],
 ) -> None:
     chain = "type filter hook forward priority 10; policy accept; reject"
     site.host.nft(f"table inet firewalld {{ chain filter_FORWARD {{ {chain}; }}; }}")
     _, docker = made()
     assert "firewall-cmd --permanent --zone=trusted" in docker("info", "-f", "{{.Warnings}}").stdout
+
+
+def test_links_where_containers_do_not_reach_each_other(
+    made: Callable[..., tuple[Engine, Client]],
+) -> None:
+    mtu = "com.docker.network.driver.mtu"
+    engine, docker = made("--icc=false", "--default-network-opt", f"bridge={mtu}=1402")
+    script = "echo hi > /tmp/i; httpd -f -p 81 -h /tmp & exec httpd -f -p 80 -h /tmp"
+    docker("run", "-d", "--name", "web", "--expose", "80", IMAGE, "sh", "-c", script)
+    docker("run", "-d", "--name", "one", "--link", "web:db", IMAGE, "sleep", "600")
+    docker("run", "-d", "--name", "other", IMAGE, "sleep", "600")
+
+    def fetch(name: str, port: int) -> str:
+        address = docker.line("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web")
+        # The wget of a static busybox wants libraries.
+        asked = f"printf 'GET /i HTTP/1.0\\r\\n\\r\\n' | nc -w 1 {address} {port} | tail -n 1"
+        return docker("exec", name, "sh", "-c", asked, check=False).stdout.strip()
+
+    def until_linked() -> None:
+        deadline = time.monotonic() + 20
+        while fetch("one", 80) != "hi":
+            assert time.monotonic() < deadline
+        assert (fetch("one", 81), fetch("other", 80)) == ("", "")
+
+    until_linked()
+    # Another address after a restart, while somebody else has the one before.
+    docker("stop", "-t", "0", "web")
+    docker("run", "-d", "--name", "squatter", IMAGE, "sleep", "600")
+    docker("start", "web")
+    until_linked()
+    engine.crash()
+    engine.start()
+    until_linked()
+    docker("rm", "--link", "one/db")
+    assert fetch("one", 80) == ""
+    docker("network", "create", "net")
+    assert mtu in docker("network", "inspect", "net").stdout
+    inside = docker("run", "--rm", "--network", "net", IMAGE, "cat", "/sys/class/net/eth0/mtu")
+    assert inside.stdout.strip() == "1402"

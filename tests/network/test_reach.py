@@ -143,6 +143,82 @@ def test_without_icc_only_published_ports_are_reached(rig: Rig, site: Site, filt
         talk(one.connect(site.OUTSIDE, 80), server)
 
 
+@pytest.mark.parametrize("filtered", ["1", "0"])
+def test_links_open_just_their_ports_where_icc_is_off(rig: Rig, site: Site, filtered: str) -> None:
+    set_br_netfilter(site.host, filtered)
+    network = rig.network("net", (options.ICC, "false"))
+    one, two, three = (rig.box(name, network) for name in ("one", "two", "three"))
+
+    def link(*targets: tuple[str, str, int]) -> None:
+        with site.host.inside():
+            rig.networks.link(one.container_id, one.endpoints[0], targets)
+
+    with (
+        two.listen("0.0.0.0", 80) as server,
+        two.listen("0.0.0.0", 81),
+        three.listen("0.0.0.0", 80),
+    ):
+        link((two.ipv4, "tcp", 80))
+        talk(one.connect(two.ipv4, 80), server)
+        assert not one.reaches(two.ipv4, 81)
+        assert not one.reaches(three.ipv4, 80) and not three.reaches(two.ipv4, 80)
+        rig.open()
+        talk(one.connect(two.ipv4, 80), server)
+        link()
+        assert not one.reaches(two.ipv4, 80)
+    if filtered == "0":
+        path = f"/proc/sys/net/ipv4/conf/{network.link}/proxy_arp_pvlan"
+        assert site.host.run("cat", path).strip() == "0"
+
+
+def test_who_may_come_directly(site: Site, new_rig: Callable[..., Rig]) -> None:
+    rig = new_rig(allow_direct=True)
+    box = rig.box("box", rig.network("net"), ports=(tcp(80, 8080),))
+    site.outside.ip("route", "add", "172.16.0.0/12", "via", site.HOST)
+    for _ in range(2):
+        with box.listen("0.0.0.0", 80) as server, box.listen("0.0.0.0", 81):
+            assert talk(site.outside.connect(box.ipv4, 80), server) == site.OUTSIDE
+            assert not site.outside.reaches(box.ipv4, 81)
+        rig.reopen()
+
+
+def test_trusted_links_may_come_directly(rig: Rig, site: Site) -> None:
+    site.outside.ip("route", "add", "172.16.0.0/12", "via", site.HOST)
+    boxes = [
+        rig.box(name, rig.network(name, (options.TRUSTED, trusted)), ports=(tcp(80),))
+        for name, trusted in (("yes", "up7:up0"), ("no", "up7"))
+    ]
+    for _ in range(2):
+        for box, trusted in zip(boxes, (True, False), strict=True):
+            with box.listen("0.0.0.0", 80) as server, box.listen("0.0.0.0", 81):
+                if trusted:
+                    assert talk(site.outside.connect(box.ipv4, 80), server) == site.OUTSIDE
+                assert site.outside.reaches(box.ipv4, 80) == trusted
+                assert not site.outside.reaches(box.ipv4, 81)
+        rig.reopen()
+
+
+def test_a_source_address_of_ones_own(rig: Rig, site: Site) -> None:
+    site.host.address("up0", "192.0.2.77/24")
+    chosen = ((options.SOURCE4, "192.0.2.77"),)
+    box = rig.box("box", rig.network("net", *chosen), ports=(tcp(80, 8080),))
+    plain = rig.box("plain", rig.network("other"))
+    with site.outside.listen("0.0.0.0", 80) as server:
+        assert talk(box.connect(site.OUTSIDE, 80), server) == "192.0.2.77"
+        assert talk(plain.connect(site.OUTSIDE, 80), server) == site.HOST
+    with site.outside.listen("::", 80) as server:
+        assert talk(box.connect(site.OUTSIDE6, 80), server) == site.HOST6
+
+
+def test_defaults_of_a_driver(new_rig: Callable[..., Rig]) -> None:
+    defaults = (("bridge", ((options.MTU, "1400"), (options.ICC, "false"))), ("macvlan", ()))
+    rig = new_rig(defaults=defaults)
+    assert dict(rig.network("net", (options.ICC, "true")).spec.options) == {
+        options.MTU: "1400",
+        options.ICC: "true",
+    }
+
+
 def test_containers_do_not_reach_the_hosts_loopback(rig: Rig, site: Site) -> None:
     network = rig.network("net")
     box = rig.box("box", network)
@@ -177,7 +253,12 @@ def test_gateway_modes(rig: Rig, site: Site, mode: str) -> None:
         assert talk(site.outside.connect(box.ipv4, 80), server) == site.OUTSIDE
         if mode == "routed":
             assert not site.outside.reaches(box.ipv4, 81)
-            assert [p.host_address for p in box.ports] == ["::"]
+            assert [(p.host_address, p.host_port) for p in box.ports] == [
+                ("0.0.0.0", 0),
+                ("::", 8080),
+            ]
+            rig.reopen()
+            assert talk(site.outside.connect(box.ipv4, 80), server) == site.OUTSIDE
             site.outside.run("busybox", "ping", "-c1", "-W2", box.ipv4)
         else:
             talk(site.outside.connect(box.ipv4, 81), other)

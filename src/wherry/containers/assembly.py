@@ -228,6 +228,7 @@ class Assembly:
             folder=folder,
             volumes=self.volumes,
             let_go=self._let_go_soon,
+            relink=cabling.relink,
         )
         starter = starting.Starter(
             store=store,

@@ -10,7 +10,7 @@ The caller holds the container's lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from wherry.containers.endpoints import (
     check_endpoint,
     connect_order,
     dns_names,
+    exposed,
     gateway_order,
     has_names,
     interface_name,
@@ -32,10 +33,12 @@ from wherry.containers.network_store import NetworkStore, NoSuchNetwork
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.containers.undo import Undo
+from wherry.containers.ways import is_way_out, one_way_out, rewished, ways_out
 from wherry.model.containers import Container, ContainerSpec
 from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, WherryError
 from wherry.model.ids import new_id
 from wherry.model.networks import (
+    DEFAULT_BRIDGE,
     Attachments,
     Endpoint,
     EndpointSpec,
@@ -48,7 +51,6 @@ from wherry.model.networks import (
 )
 
 _log = logging.getLogger("wherry.containers")
-_DEFAULT_WAY = "default"
 _FAILED = "failed to set up container networking: "
 
 
@@ -66,6 +68,9 @@ class Fabric(Protocol):
         default_way: bool,
     ) -> tuple[Endpoint, Link]: ...
     def detach(self, endpoint: Endpoint) -> None: ...
+    def link(
+        self, container_id: str, endpoint: Endpoint | None, targets: Sequence[tuple[str, str, int]]
+    ) -> None: ...
     async def publish(
         self,
         container_id: str,
@@ -151,6 +156,9 @@ class Networking:
             endpoints.append(endpoint)
             kept[wish.network] = replace(wish, network=network.name, network_id=network.id)
         links = one_way_out(links, endpoints, gateway_order(kept.values()))
+        if spec.links:
+            undo.push(self._fabric.link, container.id, None, ())
+            self._open_links(spec, container.id, endpoints)
         ports: tuple[PublishedPort, ...] = ()
         wishes = port_wishes(spec)
         if wishes and links:
@@ -222,6 +230,10 @@ class Networking:
         if not attachments.endpoints:
             return
         self._feed.ended(container)
+        if container.spec.links:
+            self._fabric.link(container.id, None, ())
+        for other in self._linking_to(container):
+            self.relink(other, gone=container.id)
         if attachments.ports:
             await self._fabric.unpublish(container.id)
         for endpoint in attachments.endpoints:
@@ -384,9 +396,8 @@ class Networking:
 
     def _update_linked(self, container: Container) -> None:
         """A linked container may have another address than when those that link to it were started."""
-        for other in self._store:
-            if other.state.status not in ALIVE or other.id == container.id:
-                continue
+        for other in self._linking_to(container):
+            self.relink(other)
             for linked in self.links_of(other.spec):
                 if linked.container.id == container.id:
                     hostfiles.change_hosts(
@@ -394,6 +405,40 @@ class Networking:
                         add=legacy_links.host_lines([linked]),
                         remove_names=(linked.alias,),
                     )
+
+    def _linking_to(self, container: Container) -> list[Container]:
+        """Return the running containers that have a legacy link to this one."""
+        return [
+            other
+            for other in self._store
+            if other.spec.links
+            and other.id != container.id
+            and other.state.status in ALIVE
+            and any(link.partition(":")[0] == container.id for link in other.spec.links)
+        ]
+
+    def relink(self, container: Container, *, gone: str = "") -> None:
+        """Let a running container reach the exposed ports of those that it links to; `gone` is none of them."""
+        self._open_links(
+            container.spec, container.id, container.state.attachments.endpoints, gone=gone
+        )
+
+    def _open_links(
+        self,
+        spec: ContainerSpec,
+        container_id: str,
+        endpoints: Iterable[Endpoint],
+        *,
+        gone: str = "",
+    ) -> None:
+        endpoint = next((e for e in endpoints if e.network == DEFAULT_BRIDGE), None)
+        targets = [
+            (linked.address, proto, port)
+            for linked in self.links_of(spec)
+            if linked.address and linked.container.id != gone
+            for proto, port in exposed(linked.container.spec.exposed_ports)
+        ]
+        self._fabric.link(container_id, endpoint, targets)
 
     def checked(self, spec: ContainerSpec) -> ContainerSpec:
         """Return `spec` with the networks that it names and that exist looked up. Raises Invalid."""
@@ -413,61 +458,3 @@ class Networking:
                 ) from None
             wishes.append(replace(wish, network=network.name, network_id=network.id))
         return replace(spec, endpoints=tuple(wishes))
-
-
-def is_way_out(way: Way) -> bool:
-    """Return whether it is a default route."""
-    return way.to == _DEFAULT_WAY
-
-
-def one_way_out(
-    links: Sequence[Link], endpoints: Sequence[Endpoint], order: Sequence[str]
-) -> list[Link]:
-    """Return `links` with default routes only where the first network that has one gives it, by family."""
-    by_interface = {endpoint.interface: endpoint.network for endpoint in endpoints}
-    chosen: dict[bool, str] = {}
-    ranked = sorted(links, key=lambda link: order.index(by_interface[link.name]))
-    for link in ranked:
-        for way in link.ways:
-            if is_way_out(way):
-                chosen.setdefault(_is_v6(way, link), link.name)
-    return [
-        replace(
-            link,
-            ways=tuple(
-                way
-                for way in link.ways
-                if not is_way_out(way) or chosen[_is_v6(way, link)] == link.name
-            ),
-        )
-        for link in links
-    ]
-
-
-def _is_v6(way: Way, link: Link) -> bool:
-    if way.via:
-        return ":" in way.via
-    return all(":" in address for address in link.addresses)
-
-
-def ways_out(endpoints: Collection[Endpoint], order: Sequence[str]) -> dict[str, tuple[Way, ...]]:
-    """Return the default routes of a container by interface: each family's first gateway in `order`."""
-    by_name = {endpoint.network: endpoint for endpoint in endpoints}
-    found: dict[str, tuple[Way, ...]] = {}
-    for field in ("gateway4", "gateway6"):
-        for name in order:
-            endpoint = by_name.get(name)
-            gateway: str = getattr(endpoint, field) if endpoint is not None else ""
-            if endpoint is not None and gateway:
-                way = Way(_DEFAULT_WAY, gateway)
-                found[endpoint.interface] = (*found.get(endpoint.interface, ()), way)
-                break
-    return found
-
-
-def rewished(ports: Iterable[PublishedPort]) -> tuple[PortWish, ...]:
-    """Return wishes for just these ports."""
-    return tuple(
-        PortWish(port.proto, port.container_port, port.host_address, port.host_port)
-        for port in ports
-    )

@@ -146,6 +146,9 @@ class NetworkService:
                 if (made := _made(container.state.attachments)).endpoints
             ],
         )
+        for container in running:
+            if container.spec.links:
+                self._networking.relink(container)
         for line in report.done:
             _log.info("networks: %s", line)
         for line in report.warnings:

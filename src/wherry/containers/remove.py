@@ -61,8 +61,12 @@ class Remover:
         folder: Callable[[str], Path],
         volumes: Volumes,
         let_go: Callable[[Container], None],
+        relink: Callable[[Container], None],
     ) -> None:
-        """`let_go` is told of every container that is gone, and returns at once."""
+        """`let_go` is told of every container that is gone, and returns at once.
+
+        `relink` has a running container reach what its links now lead to.
+        """
         self._store = store
         self._lives = lives
         self._signals = signals
@@ -73,6 +77,7 @@ class Remover:
         self._folder = folder
         self._volumes = volumes
         self._let_go = let_go
+        self._relink = relink
 
     async def remove(
         self, ref: str, *, force: bool, link: bool = False, volumes: bool = False
@@ -118,7 +123,10 @@ class Remover:
             raise Invalid("Conflict, cannot remove the default link name of the container")
         parent = self._store.resolve(name)
         kept = tuple(link for link in parent.spec.links if link.partition(":")[2] != alias)
-        self._store.save(replace(parent, spec=replace(parent.spec, links=kept)))
+        parent = replace(parent, spec=replace(parent.spec, links=kept))
+        self._store.save(parent)
+        if parent.state.status in ALIVE:
+            self._relink(parent)
 
     async def delete(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import cast
@@ -15,13 +15,15 @@ from wherry.daemon.options import BY_KEY, NOT_YET, OPTIONS, Kind, Option
 from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.literals import parse_size
+from wherry.model.networks import Driver
 
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
 LOG_DRIVERS = ("json-file", "local", "none", "syslog", "gelf", "fluentd", "journald")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 Pools = tuple[tuple[str, int], ...]
-Value = str | bool | int | tuple[str, ...] | Pairs | Pools | tuple[Ulimit, ...]
+Grouped = tuple[tuple[str, Pairs], ...]
+Value = str | bool | int | tuple[str, ...] | Pairs | Pools | Grouped | tuple[Ulimit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class Config:
     ip_forward: bool = True
     ip_forward_no_drop: bool = False
     ip_masq: bool = True
+    allow_direct_routing: bool = False
+    default_network_opts: Grouped = ()
+    """By driver."""
+    firewall_backend: str = ""
     firewall_allow_forward: bool = True
     live_restore: bool = True
     shutdown_timeout: int = 15
@@ -192,6 +198,8 @@ def _from_texts(option: Option, texts: list[str]) -> Value:
             return tuple(parse_ulimit(text) for text in texts)
         case Kind.POOLS:
             return tuple(_pool(text, name) for text in texts)
+        case Kind.PAIRS_BY:
+            return _grouped(_pair_by(text, name) for text in texts)
 
 
 def _from_json(option: Option, value: object, path: Path) -> Value:
@@ -211,6 +219,11 @@ def _from_json(option: Option, value: object, path: Path) -> Value:
             isinstance(v, str) for v in cast(dict[str, object], value).values()
         ):
             return tuple(sorted(cast(dict[str, str], value).items()))
+        case Kind.PAIRS_BY, dict() if all(
+            _is_pairs(v) for v in cast(dict[str, object], value).values()
+        ):
+            some = cast(dict[str, dict[str, str]], value).items()
+            return _grouped((key, pair) for key, pairs in some for pair in pairs.items())
         case Kind.POOLS, list():
             return tuple(_pool_entry(entry, name) for entry in cast(list[object], value))
         case Kind.ULIMITS, dict():
@@ -283,6 +296,26 @@ def _bytes(text: str, name: str) -> int:
         raise Invalid(f"invalid value for {name}: {text!r} is not a size") from None
 
 
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(v, str) for v in cast(dict[str, object], value).values()
+    )
+
+
+def _pair_by(text: str, name: str) -> tuple[str, tuple[str, str]]:
+    group, equals, rest = text.partition("=")
+    if not group or not equals:
+        raise Invalid(f"invalid value for {name}: {text!r} is not group=key=value")
+    return group, _pair(rest, name)
+
+
+def _grouped(pairs: Iterable[tuple[str, tuple[str, str]]]) -> Grouped:
+    found: dict[str, dict[str, str]] = {}
+    for group, (key, value) in pairs:
+        found.setdefault(group, {})[key] = value
+    return tuple((group, tuple(sorted(some.items()))) for group, some in sorted(found.items()))
+
+
 def parse_ulimit(text: str) -> Ulimit:
     """Return `nofile=1024:2048`. Raises Invalid."""
     name, equals, limits = text.partition("=")
@@ -346,6 +379,26 @@ def _check_network(config: Config, _: Mapping[str, Value]) -> None:
         )
 
 
+def _check_firewall(config: Config, said: Mapping[str, Value]) -> None:
+    if config.firewall_backend == "iptables":
+        raise Unsupported(
+            "firewall-backend iptables: wherry speaks to nf_tables alone",
+            hint="leave it out, or say nftables; iptables-nft shows and keeps its own rules beside",
+        )
+    if config.firewall_backend not in ("", "nftables"):
+        raise Invalid(
+            f'invalid firewall-backend "{config.firewall_backend}"', hint="nftables is the only one"
+        )
+    if config.iptables and not config.ip6tables:
+        raise Unsupported(
+            "ip6tables=false without iptables=false: one table serves both families",
+            hint="leave it out; IPv6 is given to no network by --ipv6=false",
+        )
+    for driver, _pairs in config.default_network_opts:
+        if driver not in tuple(map(str, Driver)):
+            raise Invalid(f"invalid default-network-opts: there is no driver {driver}")
+
+
 def _check_addresses(config: Config, _: Mapping[str, Value]) -> None:
     for name, text in (
         ("bip", config.bip),
@@ -369,7 +422,7 @@ def _check_addresses(config: Config, _: Mapping[str, Value]) -> None:
         except ValueError:
             raise Invalid(f"{text!r} is not an IP address") from None
     if not 0 <= config.mtu <= 65535:
-        raise Invalid(f"invalid mtu: {config.mtu}")
+        raise Invalid(f"invalid default MTU: {config.mtu}")
 
 
 def _check_transfers(config: Config, _: Mapping[str, Value]) -> None:
@@ -400,6 +453,7 @@ _CHECKS: tuple[Callable[[Config, Mapping[str, Value]], None], ...] = (
     _check_driver,
     _check_userns,
     _check_network,
+    _check_firewall,
     _check_addresses,
     _check_transfers,
     _check_labels,

@@ -18,6 +18,8 @@ class Kind(Enum):
     ULIMITS = "ulimit"
     POOLS = "pool"
     """base=PREFIX,size=LENGTH"""
+    PAIRS_BY = "group=key=value"
+    """JSON: an object of objects"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,23 @@ OPTIONS = (
     Option("dns-opt", Kind.LIST, "Their options", "dns-opts"),
     Option("dns-search", Kind.LIST, "Their search domains", "dns-search"),
     Option("host-gateway-ip", Kind.LIST, "What host-gateway stands for", "host-gateway-ips"),
+    Option(
+        "default-network-opt",
+        Kind.PAIRS_BY,
+        "New networks' options, by driver: bridge=OPTION=VALUE",
+        "default-network-opts",
+    ),
     Option("iptables", Kind.SWITCH, "Load rules into nftables", "iptables"),
-    Option("ip6tables", Kind.SWITCH, "The same; both must agree", "ip6tables"),
+    Option("ip6tables", Kind.SWITCH, "Docker's; as --iptables says", "ip6tables"),
+    Option("firewall-backend", Kind.TEXT, "nftables is the only one", "firewall-backend"),
+    Option(
+        "allow-direct-routing",
+        Kind.SWITCH,
+        "Published ports are reached by containers' own addresses too",
+        "allow-direct-routing",
+    ),
     Option("ip-forward", Kind.SWITCH, "Let the host forward packets", "ip-forward"),
-    Option("ip-forward-no-drop", Kind.SWITCH, "Docker's; always so", "ip-forward-no-drop"),
+    Option("ip-forward-no-drop", Kind.SWITCH, "Others' packets too", "ip-forward-no-drop"),
     Option("ip-masq", Kind.SWITCH, "Masquerade the default bridge", "ip-masq"),
     Option(
         "firewall-allow-forward",
@@ -123,10 +138,10 @@ BY_KEY = {option.key: option for option in OPTIONS if option.key}
 # daemon.json keys that Docker has and this version has not. A value that asks for nothing is let
 # pass; any other is an error, so that nothing is silently ignored.
 NOT_YET = frozenset(
-    "allow-direct-routing authorization-plugins builder cdi-spec-dirs containerd "
+    "authorization-plugins builder cdi-spec-dirs containerd "
     "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
-    "cri-containerd default-cgroupns-mode default-ipc-mode default-network-opts default-runtime "
-    "exec-opts experimental features firewall-backend host-gateway-ip "
+    "cri-containerd default-cgroupns-mode default-ipc-mode default-runtime "
+    "exec-opts experimental features host-gateway-ip "
     "init-path "
     "network-control-plane-mtu no-new-privileges "
     "node-generic-resources oom-score-adjust raw-logs runtimes "

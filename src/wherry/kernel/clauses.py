@@ -228,6 +228,19 @@ def translate_by(fields: Sequence[Field], name: str, family: int) -> Clause:
     )
 
 
+def translate_source_by(fields: Sequence[Field], name: str, family: int) -> Clause:
+    """Return the clause that gives a packet the source address that a map of this table has for the fields;
+    packets without an element pass on."""
+    lookup = _expression("lookup", text(1, name), be32(2, _REGISTER), be32(3, _REGISTER))
+    source = be32(1, 0), be32(2, family), be32(3, _REGISTER), be32(4, _REGISTER)
+    said = " . ".join(field.text for field in fields)
+    return Clause(
+        f"snat {FAMILIES[family]} to {said} map @{name}",
+        _load(fields) + lookup + _expression("nat", *source),
+        _family_of(fields),
+    )
+
+
 def translate_to(address: str, port: int) -> Clause:
     """Return the clause that sends a packet to one IPv4 address and port."""
     load = _expression(

@@ -186,6 +186,7 @@ class PublishedPort:
     host_address: str
     """As bound: 0.0.0.0, ::, 127.0.0.1, …"""
     host_port: int
+    """0: none, the port is open at the container's own address (gateway mode `routed`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,9 @@ class BridgePlan:
     mode4: str = "nat"
     """gateway_mode: nat, nat-unprotected, routed, isolated."""
     mode6: str = "nat"
+    source4: str = ""
+    """The host's address that containers go out with; empty for that of the link they leave by."""
+    source6: str = ""
     adopted: bool = False
     """The link was there before (--bridge): its addresses are left alone and it is never deleted."""
     options: Pairs = field(default=())

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from wherry.model.errors import Invalid
 from wherry.model.literals import parse_bool
 from wherry.model.networks import BridgePlan, Network, NetworkSpec, Pairs
-from wherry.network.addresses import parse_address
 from wherry.network.naming import Naming, check_link_name, network_link
 
 _BRIDGE = "com.docker.network.bridge."
@@ -18,6 +17,9 @@ MASQUERADE = _BRIDGE + "enable_ip_masquerade"
 HOST_ADDRESS = _BRIDGE + "host_binding_ipv4"
 MODE4 = _BRIDGE + "gateway_mode_ipv4"
 MODE6 = _BRIDGE + "gateway_mode_ipv6"
+TRUSTED = _BRIDGE + "trusted_host_interfaces"
+SOURCE4 = "com.docker.network.host_ipv4"
+SOURCE6 = "com.docker.network.host_ipv6"
 INHIBIT = _BRIDGE + "inhibit_ipv4"
 DEFAULT = _BRIDGE + "default_bridge"
 MTU = "com.docker.network.driver.mtu"
@@ -37,14 +39,20 @@ def flag(options: Pairs, name: str, default: bool) -> bool:
     try:
         return parse_bool(value) if value else False
     except Invalid:
-        raise Invalid(f"invalid value for {name}: {value!r}", hint="true or false") from None
+        why = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+        raise _unread(name, value, why) from None
+
+
+def _unread(name: str, value: str, why: str) -> Invalid:
+    """Docker's words for an option that cannot be read."""
+    return Invalid(f"failed to parse {name} value: {value} ({why})")
 
 
 def mode(options: Pairs, name: str) -> str:
     """Return a gateway mode; raise Invalid."""
     value = dict(options).get(name) or "nat"
     if value not in MODES:
-        raise Invalid(f"invalid value for {name}: {value!r}", hint=" ".join(MODES))
+        raise _unread(name, value, f"unknown gateway mode {value}")
     return value
 
 
@@ -54,7 +62,11 @@ def mtu(options: Pairs, *, ipv6: bool) -> int:
     if not value or value == "0":
         return 0
     smallest = _SMALLEST_MTU6 if ipv6 else _SMALLEST_MTU
-    if not value.isdecimal() or not smallest <= int(value) <= _LARGEST_MTU:
+    if not value.removeprefix("-").isdecimal():
+        raise _unread(MTU, value, f'strconv.Atoi: parsing "{value}": invalid syntax')
+    if value.startswith("-"):
+        raise Invalid(f"invalid MTU number: {value}")
+    if not smallest <= int(value) <= _LARGEST_MTU:
         raise Invalid(f"invalid value for {MTU}: {value!r}", hint=f"{smallest} to {_LARGEST_MTU}")
     return int(value)
 
@@ -68,6 +80,30 @@ def interface_prefix(network: Network) -> str:
 def host_address(options: Pairs) -> str:
     """Return the host's address that ports are published on by default; empty where none is said."""
     return dict(options).get(HOST_ADDRESS, "")
+
+
+def source(options: Pairs, version: int) -> str:
+    """Return the host's address that containers go out with; empty for that of the link they leave by."""
+    return _address(options, SOURCE4 if version == 4 else SOURCE6, version)
+
+
+def _address(options: Pairs, name: str, version: int) -> str:
+    """Return the address of a family among options, empty where there is none; raise Invalid."""
+    value = dict(options).get(name, "")
+    if not value:
+        return ""
+    try:
+        found = ipaddress.ip_address(value)
+    except ValueError:
+        raise _unread(name, value, "nil ip") from None
+    if found.version != version:
+        raise _unread(name, value, f"not an IPv{version} address")
+    return str(found)
+
+
+def trusted(options: Pairs) -> tuple[str, ...]:
+    """Return the host's links whose neighbours may reach published ports by the containers' addresses."""
+    return tuple(filter(None, dict(options).get(TRUSTED, "").split(":")))
 
 
 def link_of(spec: NetworkSpec, network_id: str) -> str:
@@ -98,12 +134,14 @@ def check_options(spec: NetworkSpec) -> None:
     mtu(spec.options, ipv6=ipv6)
     for name in (ICC, MASQUERADE, INHIBIT):
         flag(spec.options, name, True)
-    if address := host_address(spec.options):
-        if parse_address(address).version != 4:
-            raise Invalid(f"invalid value for {HOST_ADDRESS}: {address!r}", hint="an IPv4 address")
+    _address(spec.options, HOST_ADDRESS, 4)
+    for version in (4, 6):
+        source(spec.options, version)
+    for name in trusted(spec.options):
+        check_link_name(name, "trusted host interface")
     for name in (MODE4, MODE6):
         if mode(spec.options, name) == "isolated" and not spec.internal:
-            raise Invalid(f"{name}=isolated is for --internal networks only")
+            raise Invalid("gateway mode 'isolated' can only be used for an internal network")
     prefix = dict(spec.options).get(PREFIX) or dict(spec.options).get(PREFIX_OLD) or ""
     if prefix:
         check_link_name(f"{prefix}10", "interface prefix")
@@ -130,6 +168,8 @@ def plan_bridge(network: Network, naming: Naming, *, adopted: bool = False) -> B
         internal=network.spec.internal,
         icc=flag(options, ICC, True),
         masquerade=flag(options, MASQUERADE, True),
+        source4=source(options, 4),
+        source6=source(options, 6),
         mode4=modes[4],
         mode6=modes[6],
         adopted=adopted,

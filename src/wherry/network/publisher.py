@@ -39,14 +39,20 @@ class Publisher:
     """Ports of all containers. Used in the event loop; the kernel is told in some tenths of a millisecond."""
 
     def __init__(
-        self, filter_: Filter | None, networks: Mapping[str, Network], relay: Relay | None
+        self,
+        filter_: Filter | None,
+        networks: Mapping[str, Network],
+        relay: Relay | None,
+        *,
+        allow_direct: bool = False,
     ) -> None:
         """Without `filter_` the administrator sees to the rules; `networks` are looked at when needed."""
         self._filter = filter_
         self._networks = networks
         self._relay = relay
         self._ports = Ports()
-        self._direct: dict[str, tuple[rules.Element, ...]] = {}
+        self._allow_direct = allow_direct
+        self._elements: dict[str, tuple[rules.Element, ...]] = {}
 
     async def publish(
         self,
@@ -62,7 +68,7 @@ class Publisher:
             return ()
         way = publishing.reaches(endpoints, self._networks)
         taken: list[Held] = []
-        direct: list[rules.Element] = []
+        routed: list[PublishedPort] = []
         try:
             for wish in publishing.in_order(wishes):
                 plan = publishing.plan_publication(
@@ -74,20 +80,25 @@ class Publisher:
                 )
                 if plan.candidate is not None:
                     taken += self._ports.take(container_id, name, plan.candidate)
-                direct += [
-                    rules.direct_element(wish.proto, address, wish.container_port)
-                    for address in plan.direct
-                ]
+                routed += plan.routed
             failpoint("network.ports-taken")
-            self._direct[container_id] = tuple(direct)
+            ports = (*routed, *(held.port for held in taken))
+            elements = self._note(container_id, ports, way)
             if self._filter is not None:
-                self._filter.add((*_elements(taken, way), *direct))
+                self._filter.add(elements)
                 self._filter.forget_flows(_datagrams(taken))
             await self._listen(container_id, taken, way)
         except BaseException:
             await self.unpublish(container_id)
             raise
-        return tuple(held.port for held in taken)
+        return ports
+
+    def _note(
+        self, container_id: str, ports: Sequence[PublishedPort], way: publishing.Reaches
+    ) -> tuple[rules.Element, ...]:
+        elements = publishing.port_elements(ports, way, allow_direct=self._allow_direct)
+        self._elements[container_id] = elements
+        return elements
 
     async def _listen(
         self, container_id: str, taken: Sequence[Held], way: publishing.Reaches
@@ -103,8 +114,7 @@ class Publisher:
     async def unpublish(self, container_id: str) -> None:
         """Take a container's ports back; again is fine. Raises Unavailable."""
         released = self._ports.release(container_id)
-        gone = [_key_of(held.port) for held in released]
-        gone += self._direct.pop(container_id, ())
+        gone = self._elements.pop(container_id, ())
         if gone and self._filter is not None:
             self._filter.remove(gone)
             self._filter.forget_flows(_datagrams(released))
@@ -116,6 +126,8 @@ class Publisher:
         lost: list[str] = []
         way = publishing.reaches(kept.endpoints, self._networks)
         for port in kept.ports:
+            if not port.host_port:
+                continue
             listen = publishing.needs_listener(port.host_address, way)
             served = None
             if listen and self._relay is not None:
@@ -126,7 +138,7 @@ class Publisher:
                 lost.append(f"container {name}: {error}")
         held = self._ports.of(container_id)
         if self._filter is not None:
-            self._filter.expect(_elements(held, way))
+            self._filter.expect(self._note(container_id, kept.ports, way))
         await self._listen(container_id, held, way)
         return lost
 
@@ -138,22 +150,6 @@ class Publisher:
     def close(self) -> None:
         """Close the sockets that keep ports."""
         self._ports.close()
-
-
-def _elements(ports: Sequence[Held], way: publishing.Reaches) -> tuple[rules.Element, ...]:
-    found: list[rules.Element] = []
-    for held in ports:
-        port = held.port
-        if target := publishing.rule_target(port.host_address, way):
-            where = port.proto, port.host_address, port.host_port
-            found.append(rules.port_element(*where, target, port.container_port))
-    return tuple(found)
-
-
-def _key_of(port: PublishedPort) -> rules.Element:
-    """Return an element with a port's key; what it leads to does not matter for its removal."""
-    nowhere = "::" if ":" in port.host_address else "0.0.0.0"
-    return rules.port_element(port.proto, port.host_address, port.host_port, nowhere, 0)
 
 
 def _datagrams(ports: Sequence[Held]) -> list[tuple[str, int, int]]:

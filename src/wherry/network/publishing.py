@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wherry.model.errors import Invalid
-from wherry.model.networks import Driver, Endpoint, Network, PortWish
+from wherry.model.networks import Driver, Endpoint, Network, PortWish, PublishedPort
 from wherry.network import options
 from wherry.network.addresses import parse_address
 from wherry.network.ports import Candidate
-from wherry.network.rules import PROTOCOLS
+from wherry.network.rules import PROTOCOLS, Element, direct_element, port_element
 
 _PORTS = range(65536)
 
@@ -26,6 +26,8 @@ class Reach:
 
     address: str
     mode: str
+    trusted: tuple[str, ...] = ()
+    """Links of the host whose neighbours may use the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,16 @@ def reaches(endpoints: Iterable[Endpoint], networks: Mapping[str, Network]) -> R
         if network is None or network.spec.driver is not Driver.BRIDGE or network.spec.internal:
             continue
         if four is None and endpoint.ipv4:
-            four = Reach(endpoint.ipv4, options.mode(network.spec.options, options.MODE4))
+            four = _reach(endpoint.ipv4, network, options.MODE4)
             binding = options.host_address(network.spec.options)
         if six is None and endpoint.ipv6:
-            six = Reach(endpoint.ipv6, options.mode(network.spec.options, options.MODE6))
+            six = _reach(endpoint.ipv6, network, options.MODE6)
     return Reaches(four, six, binding)
+
+
+def _reach(address: str, network: Network, mode: str) -> Reach:
+    given = network.spec.options
+    return Reach(address, options.mode(given, mode), options.trusted(given))
 
 
 def check_wish(wish: PortWish) -> None:
@@ -72,10 +79,10 @@ def check_wish(wish: PortWish) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One wish resolved: host ports to take, and (family, address) to be opened without any."""
+    """One wish resolved: host ports to take, and what is opened without any."""
 
     candidate: Candidate | None
-    direct: tuple[str, ...] = ()
+    routed: tuple[PublishedPort, ...] = ()
 
 
 def plan_publication(
@@ -98,12 +105,12 @@ def plan_publication(
     else:
         addresses = ("0.0.0.0", "::") if ipv6 else ("0.0.0.0",)
     bound: list[str] = []
-    direct: list[str] = []
+    routed: list[PublishedPort] = []
     listening: set[str] = set()
     for address in addresses:
         reach = way.six if ":" in address else way.four
         if reach is not None and reach.mode == "routed":
-            direct.append(reach.address)
+            routed.append(PublishedPort(wish.proto, wish.container_port, address, 0))
             continue
         if ":" in address:
             if way.six is None and (way.four is None or way.four.mode == "routed"):
@@ -114,7 +121,7 @@ def plan_publication(
             continue
         bound.append(address)
     if not bound:
-        return Publication(None, tuple(direct))
+        return Publication(None, tuple(routed))
     if wish.host_port:
         tried: Iterable[int] = range(wish.host_port, max(wish.host_port, wish.host_port_end) + 1)
     else:
@@ -129,7 +136,7 @@ def plan_publication(
             target.address if target else "",
             frozenset(listening),
         ),
-        tuple(direct),
+        tuple(routed),
     )
 
 
@@ -143,6 +150,26 @@ def rule_target(address: str, way: Reaches) -> str:
     if ":" not in address:
         return way.four.address if way.four else ""
     return way.six.address if way.six and address != "::1" else ""
+
+
+def port_elements(
+    ports: Iterable[PublishedPort], way: Reaches, *, allow_direct: bool
+) -> tuple[Element, ...]:
+    """Return what the rules have to know of ports: where they lead, and who may come by another way."""
+    found: list[Element] = []
+    for port in ports:
+        if port.host_port and (target := rule_target(port.host_address, way)):
+            where = port.proto, port.host_address, port.host_port
+            found.append(port_element(*where, target, port.container_port))
+        reach = way.six if ":" in port.host_address else way.four
+        if reach is None:
+            continue
+        to = port.proto, reach.address, port.container_port
+        if allow_direct or not port.host_port:
+            found.append(direct_element(*to))
+        else:
+            found += [direct_element(*to, link) for link in reach.trusted]
+    return tuple({element.identity: element for element in found}.values())
 
 
 def listener_target(way: Reaches) -> str:

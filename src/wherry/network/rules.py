@@ -46,6 +46,8 @@ SETS = (
     Set("internal", (clauses.IIFNAME,)),
     Set("masquerade4", (clauses.IIFNAME,)),
     Set("masquerade6", (clauses.IIFNAME,)),
+    Set("source4", (clauses.IIFNAME,), (clauses.DADDR4,)),
+    Set("source6", (clauses.IIFNAME,), (clauses.DADDR6,)),
     Set("subnets4", (clauses.SADDR4,), interval=True),
     Set("subnets6", (clauses.SADDR6,), interval=True),
     Set("open4", (clauses.IIFNAME,)),
@@ -54,6 +56,9 @@ SETS = (
     Set("routed6", (clauses.IIFNAME,)),
     Set("direct4", (clauses.DADDR4, *_ANY)),
     Set("direct6", (clauses.DADDR6, *_ANY)),
+    Set("trusted4", (clauses.IIFNAME, clauses.DADDR4, *_ANY)),
+    Set("trusted6", (clauses.IIFNAME, clauses.DADDR6, *_ANY)),
+    Set("linked4", (clauses.SADDR4, clauses.DADDR4, *_ANY)),
     Set("any4", _ANY, (clauses.DADDR4, clauses.DPORT)),
     Set("any6", _ANY, (clauses.DADDR6, clauses.DPORT)),
     Set("bound4", (clauses.DADDR4, *_ANY), (clauses.DADDR4, clauses.DPORT)),
@@ -114,6 +119,11 @@ def _forward(version: int) -> tuple[Rule, ...]:
             _ACCEPT,
         ),
         _rule("forward", clauses.within((address, *_ANY), f"direct{version}"), _ACCEPT),
+        _rule(
+            "forward",
+            clauses.within((clauses.IIFNAME, address, *_ANY), f"trusted{version}"),
+            _ACCEPT,
+        ),
     )
 
 
@@ -143,6 +153,8 @@ RULES: tuple[Rule, ...] = (
     _rule("forward", clauses.verdict(clauses.JUMP, ADMIN_FORWARD)),
     _rule("forward", clauses.answers(), _ACCEPT),
     _rule("forward", clauses.within(_BOTH, "together"), _ACCEPT),
+    # --link where icc is off.
+    _rule("forward", clauses.within((clauses.SADDR4, clauses.DADDR4, *_ANY), "linked4"), _ACCEPT),
     _rule("forward", clauses.within((clauses.IIFNAME,), "internal"), _DROP),
     _rule("forward", clauses.within((clauses.OIFNAME,), "internal"), _DROP),
     _rule("forward", clauses.translated(), _ACCEPT),
@@ -158,6 +170,15 @@ RULES: tuple[Rule, ...] = (
         for field, name in ((clauses.SADDR4, "subnets4"), (clauses.SADDR6, "subnets6"))
     ),
     _rule("postrouting", _FROM_LOOPBACK, _OUT, _MASQUERADE),
+    *(
+        _rule(
+            "postrouting",
+            clauses.protocol(family),
+            _NOT_OUT,
+            clauses.translate_source_by((clauses.IIFNAME,), name, family),
+        )
+        for family, name in ((clauses.IPV4, "source4"), (clauses.IPV6, "source6"))
+    ),
     *(
         _rule(
             "postrouting",
@@ -197,16 +218,24 @@ def network_elements(plan: BridgePlan) -> tuple[Element, ...]:
     names = ["links"]
     if plan.internal:
         names.append("internal")
-    for version, mode in ((4, plan.mode4), (6, plan.mode6)):
+    sources: list[Element] = []
+    for version, mode, source in (
+        (4, plan.mode4, plan.source4),
+        (6, plan.mode6, plan.source6),
+    ):
         if plan.internal or not has_version(plan.subnets, version):
             continue
-        if plan.masquerade and mode in ("nat", "nat-unprotected"):
+        hidden = plan.masquerade and mode in ("nat", "nat-unprotected")
+        if hidden and source:
+            text = f"{said} : {source}"
+            sources.append(Element(f"source{version}", link, _pack(source), text))
+        elif hidden:
             names.append(f"masquerade{version}")
         if mode == "nat-unprotected":
             names.append(f"open{version}")
         if mode == "routed":
             names.append(f"routed{version}")
-    found = [Element(name, link, text=said) for name in names]
+    found = [*(Element(name, link, text=said) for name in names), *sources]
     for subnet in plan.subnets:
         found += _range(subnet)
     if plan.icc:
@@ -240,11 +269,22 @@ def port_element(proto: str, host: str, port: int, address: str, to: int) -> Ele
     return Element(name, key, data, f"{where}{proto} . {port} : {address} . {to}")
 
 
-def direct_element(proto: str, address: str, port: int) -> Element:
-    """Return the element that lets a port be reached by the container's own address (routed mode)."""
-    name = "direct6" if ":" in address else "direct4"
-    parts = (_pack(address), bytes([PROTOCOLS[proto]]), struct.pack(">H", port))
-    return Element(name, _BY_NAME[name].encode_key(*parts), b"", f"{address} . {proto} . {port}")
+def direct_element(proto: str, address: str, port: int, link: str = "") -> Element:
+    """Return the element that lets a port be reached by the container's own address, by one link or all."""
+    version = "6" if ":" in address else "4"
+    name = f"trusted{version}" if link else f"direct{version}"
+    start = (_name_bytes(link),) if link else ()
+    parts = (*start, _pack(address), bytes([PROTOCOLS[proto]]), struct.pack(">H", port))
+    where = f'"{link}" . ' if link else ""
+    text = f"{where}{address} . {proto} . {port}"
+    return Element(name, _BY_NAME[name].encode_key(*parts), b"", text)
+
+
+def linked_element(source: str, address: str, proto: str, port: int) -> Element:
+    """Return the element that lets one container reach a port of another where icc is off."""
+    parts = (_pack(source), _pack(address), bytes([PROTOCOLS[proto]]), struct.pack(">H", port))
+    text = f"{source} . {address} . {proto} . {port}"
+    return Element("linked4", _BY_NAME["linked4"].encode_key(*parts), b"", text)
 
 
 def plan_load(table: str, elements: Iterable[Element]) -> list[Request]:

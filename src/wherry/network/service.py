@@ -42,9 +42,10 @@ from wherry.network.endpoints import (
 from wherry.network.filter import Filter
 from wherry.network.hostlinks import HostLinks, bridged_is_filtered
 from wherry.network.hostrules import HostRules, RepairReport
+from wherry.network.linking import Linking, Targets
 from wherry.network.naming import Naming
 from wherry.network.publisher import Publisher, Relay
-from wherry.network.settings import NetworkSettings, sources
+from wherry.network.settings import NetworkSettings, sources, with_defaults
 
 _HOST_DRIVERS = (Driver.HOST, Driver.NONE)
 _OWN_KINDS = ("bridge", "dummy", "vlan")
@@ -67,7 +68,8 @@ class Networks:
         used = self._filter if settings.firewall else None
         self._networks: dict[str, Network] = {}
         self._spaces: dict[str, list[Space]] = {}
-        self._publisher = Publisher(used, self._networks, relay)
+        self._publisher = Publisher(used, self._networks, relay, allow_direct=settings.allow_direct)
+        self._linking = Linking(used)
         self._kernel = asyncio.Lock()
         self._warnings: tuple[str, ...] = ()
         self._ipv6 = False
@@ -117,6 +119,7 @@ class Networks:
             self._filter.expect(rules.network_elements(plan))
         async with self._kernel:
             report = await asyncio.to_thread(self._repair, plans)
+        self._linking.repair()
         self._warnings = report.warnings
         return report
 
@@ -202,6 +205,8 @@ class Networks:
         Raises Invalid, Forbidden for an overlap, Full, Conflict, Unsupported, Unavailable. Nothing is
         left then.
         """
+        if spec.name != DEFAULT_BRIDGE:
+            spec = with_defaults(spec, self._settings)
         network = Network(network_id, spec, created)
         if spec.driver in _HOST_DRIVERS:
             self._networks[network_id] = network
@@ -378,6 +383,22 @@ class Networks:
         for address in filter(None, (endpoint.ipv4, endpoint.ipv6)):
             with contextlib.suppress(WherryError):
                 self._space(endpoint.network_id, address).release(address)
+
+    def link(self, container_id: str, endpoint: Endpoint | None, targets: Targets) -> None:
+        """Let a container reach these ports of others on its default bridge, and no more than these.
+
+        `targets` are (address, protocol, port), none when it ends. Only where containers do not reach each
+        other anyway (icc=false). Raises Unavailable.
+        """
+        network = self._networks.get(endpoint.network_id) if endpoint is not None else None
+        if (
+            endpoint is None
+            or network is None
+            or options.flag(network.spec.options, options.ICC, True)
+        ):
+            self._linking.link(container_id, "", "", ())
+        else:
+            self._linking.link(container_id, network.link, endpoint.ipv4, targets)
 
     # -- ports -------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from wherry.model.networks import NetworkSpec
 
 PoolSource = tuple[str, int]
 """A prefix, and the length of the networks that are cut out of it."""
@@ -41,7 +43,11 @@ class NetworkSettings:
     icc: bool = True
     mtu: int = 0
     firewall: bool = True
-    """--iptables, --ip6tables."""
+    """--iptables."""
+    allow_direct: bool = False
+    """--allow-direct-routing: published ports are reached by containers' own addresses too."""
+    defaults: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    """--default-network-opt: by driver, the options of networks whose makers say nothing of them."""
     ip_masq: bool = True
     ip_forward: bool = True
     ip_forward_no_drop: bool = False
@@ -63,3 +69,9 @@ def sources(settings: NetworkSettings, engine_id: str) -> tuple[PoolSource, ...]
     if all(":" in base for base, _ in pools):
         pools = (*DEFAULT_POOLS, *pools)
     return pools
+
+
+def with_defaults(spec: NetworkSpec, settings: NetworkSettings) -> NetworkSpec:
+    """Return `spec` with the driver's default options where it says nothing of them."""
+    said = dict(dict(settings.defaults).get(str(spec.driver), ())) | dict(spec.options)
+    return replace(spec, options=tuple(sorted(said.items())))

@@ -354,7 +354,7 @@ def render_ports(container: Container) -> dict[str, object]:
     for port in _ordered(container.state.attachments.ports):
         name = f"{port.container_port}/{port.proto}"
         bindings = found.get(name) or []
-        bindings.append({"HostIp": port.host_address, "HostPort": str(port.host_port)})
+        bindings.append({"HostIp": port.host_address, "HostPort": str(port.host_port or "")})
         found[name] = bindings
     return dict(sorted(found.items()))
 
@@ -367,11 +367,12 @@ def render_port_list(container: Container) -> list[dict[str, object]]:
     published: set[str] = set()
     for port in _ordered(container.state.attachments.ports):
         published.add(f"{port.container_port}/{port.proto}")
+        public = {"PublicPort": port.host_port} if port.host_port else {}
         answer.append(
             {
                 "IP": port.host_address,
                 "PrivatePort": port.container_port,
-                "PublicPort": port.host_port,
+                **public,
                 "Type": port.proto,
             }
         )
