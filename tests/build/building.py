@@ -90,16 +90,23 @@ class Built:
         self.root = root
         self.contexts: ContextStore = self.builds._contexts  # type: ignore[attr-defined]
 
-    def context(self, files: Mapping[str, str]) -> ContextRef:
-        """Return a context with these files."""
+    def context(
+        self,
+        files: Mapping[str, str],
+        mtimes: Mapping[str, float] | None = None,
+        epoch: int | None = None,
+    ) -> ContextRef:
+        """Return a context with these files; `epoch` is the time of its commit."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             for name, text in files.items():
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mtime, entry.mode = len(text), 1_700_000_000, 0o644
+                if mtimes:
+                    entry.mtime = mtimes.get(name, entry.mtime)  # type: ignore[assignment]
                 archive.addfile(entry, io.BytesIO(text.encode()))
         buffer.seek(0)
-        return ContextRef(ContextKind.TREE, self.contexts.receive(buffer))
+        return ContextRef(ContextKind.TREE, self.contexts.receive(buffer), epoch=epoch)
 
     async def build(
         self,
