@@ -160,10 +160,15 @@ def in_engine(root: Path, work: Callable[[Built], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def remove_engine(root: Path) -> None:
-    """Take down all that runs of the engines below `root`, and the folder."""
+def stop_engine(root: Path) -> None:
+    """Take down all that runs of the engines below `root`."""
     roots = ["--data-root", str(root / "data"), "--exec-root", str(root / "run")]
     subprocess.run([script("wherryd"), *roots, "stop"], capture_output=True, timeout=30, check=True)
+
+
+def remove_engine(root: Path) -> None:
+    """Take down all that runs of the engines below `root`, and the folder."""
+    stop_engine(root)
     remove_path(root)
 
 
@@ -183,5 +188,6 @@ __all__ = [
     "StepStarted",
     "in_engine",
     "remove_engine",
+    "stop_engine",
     "until_started",
 ]

@@ -44,6 +44,7 @@ from wherry.kernel.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_
 from wherry.model.build import BuildRequest, SecretSource
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
+from wherry.storage.durable import full
 from wherry.storage.layers import extract, pack
 from wherry.storage.snapshots import Snapshotter
 
@@ -151,14 +152,17 @@ class Performer:
         What is returned is held by nobody. Raises BuildFailed, and what went wrong.
         """
         try:
-            match step:
-                case RunStep():
-                    return await self._run(step, place, key, epoch, keep, output)
-                case CopyStep() | AddStep():
-                    tree = await self._source(step)
-                    return await in_thread(lambda: self._copy(step, tree, place, key, epoch, keep))
-                case WorkdirStep():
-                    return await in_thread(lambda: self._workdir(step, place, key, epoch, keep))
+            with full(step.common.title):
+                match step:
+                    case RunStep():
+                        return await self._run(step, place, key, epoch, keep, output)
+                    case CopyStep() | AddStep():
+                        tree = await self._source(step)
+                        return await in_thread(
+                            lambda: self._copy(step, tree, place, key, epoch, keep)
+                        )
+                    case WorkdirStep():
+                        return await in_thread(lambda: self._workdir(step, place, key, epoch, keep))
         finally:
             self._tools.runner.discard(key)
 

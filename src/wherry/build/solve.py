@@ -57,6 +57,7 @@ from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
 from wherry.model.views import Filters
+from wherry.storage.durable import full
 
 
 class Solver:
@@ -106,7 +107,8 @@ class Solver:
                 yield event
             if task.cancelled():
                 raise Unsupported("the build was canceled")
-            await task
+            with full("the build"):
+                await task
         finally:
             if request.build_id:
                 self._running[request.build_id].discard(task)
