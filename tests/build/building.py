@@ -90,16 +90,23 @@ class Built:
         self.root = root
         self.contexts: ContextStore = self.builds._contexts  # type: ignore[attr-defined]
 
-    def context(self, files: Mapping[str, str]) -> ContextRef:
-        """Return a context with these files."""
+    def context(
+        self,
+        files: Mapping[str, str],
+        mtimes: Mapping[str, float] | None = None,
+        epoch: int | None = None,
+    ) -> ContextRef:
+        """Return a context with these files; `epoch` is the time of its commit."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             for name, text in files.items():
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mtime, entry.mode = len(text), 1_700_000_000, 0o644
+                if mtimes:
+                    entry.mtime = mtimes.get(name, entry.mtime)  # type: ignore[assignment]
                 archive.addfile(entry, io.BytesIO(text.encode()))
         buffer.seek(0)
-        return ContextRef(ContextKind.TREE, self.contexts.receive(buffer))
+        return ContextRef(ContextKind.TREE, self.contexts.receive(buffer), epoch=epoch)
 
     async def build(
         self,
@@ -153,10 +160,15 @@ def in_engine(root: Path, work: Callable[[Built], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def remove_engine(root: Path) -> None:
-    """Take down all that runs of the engines below `root`, and the folder."""
+def stop_engine(root: Path) -> None:
+    """Take down all that runs of the engines below `root`."""
     roots = ["--data-root", str(root / "data"), "--exec-root", str(root / "run")]
     subprocess.run([script("wherryd"), *roots, "stop"], capture_output=True, timeout=30, check=True)
+
+
+def remove_engine(root: Path) -> None:
+    """Take down all that runs of the engines below `root`, and the folder."""
+    stop_engine(root)
     remove_path(root)
 
 
@@ -176,5 +188,6 @@ __all__ = [
     "StepStarted",
     "in_engine",
     "remove_engine",
+    "stop_engine",
     "until_started",
 ]

@@ -42,6 +42,13 @@ def test_continuations_comments_and_empty_lines() -> None:
     assert file.instructions[1].comments == ()
 
 
+def test_a_continuation_before_the_first_word() -> None:
+    (run,) = parse(b"\\\n  RUN a\n").instructions
+    assert (run.keyword, run.span.first_line, run.span.last_line) == ("RUN", 1, 2)
+    with pytest.raises(DockerfileError, match="unknown instruction: ={"):
+        parse(b"\\\n ={ b\n")
+
+
 def test_an_escaped_escape_does_not_continue() -> None:
     file = parse(b"RUN a \\\\\nRUN b")
     assert [found.arguments for found in file.instructions] == [("a \\\\",), ("b",)]
@@ -158,6 +165,14 @@ def test_a_parsed_file_survives_being_rendered(text: str, head: str) -> None:
         file = parse((head + text).encode())
     except DockerfileError:
         return
+    assert placeless(parse(render(file).encode())) == placeless(file)
+
+
+@pytest.mark.parametrize(
+    "text", ["FROM a\nENV [\\  b\n", "FROM a\nVOLUME \\  \\\n \n#c\n", "FROM a\nRUN a `\n"]
+)
+def test_words_that_end_in_a_backslash_survive_being_rendered(text: str) -> None:
+    file = parse(text.encode())
     assert placeless(parse(render(file).encode())) == placeless(file)
 
 

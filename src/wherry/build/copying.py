@@ -115,16 +115,18 @@ class Copying:
             target.epoch,
         )
         copy = _Copy(step, placement)
+        if isinstance(step, CopyStep) and isinstance(source, StoredTree):
+            placement.linking, copy.contents_of = target.linking, source.contents
         opened: AbstractContextManager[int] = source.open() if source else nullcontext(-1)
         with opened as root:
             for remote in _remotes(step):
                 self._remote(copy, remote)
             for text in _locals(step):
                 copy.local(root, text)
-        for file in step.files:
-            name = os.fsencode(file.name).rpartition(b"/")[2]
-            placement.data(os.fsencode(file.content), copy.place(name), _HEREDOC_MODE)
-        placement.finish()
+            for file in step.files:
+                name = os.fsencode(file.name).rpartition(b"/")[2]
+                placement.data(os.fsencode(file.content), copy.place(name), _HEREDOC_MODE)
+            placement.finish()
 
     def _remote(self, copy: _Copy, remote: str | GitSource) -> None:
         step = copy.step
@@ -158,6 +160,7 @@ class _Copy:
         self._resolved = placement.resolve(step.destination)
         self._many = len(step.sources) + len(step.files) > 1
         self._parents = isinstance(step, CopyStep) and step.parents
+        self.contents_of: Mapping[bytes, bytes] = {}
 
     def top(self) -> bytes:
         """Return the destination as a directory, made where it is missing."""
@@ -186,7 +189,12 @@ class _Copy:
                 self.contents(root, picked, self.top())
             elif not self._unpacked(root, picked):
                 with _found(root, picked) as found:
+                    self._begin(root, b"")
                     self._placement.one(found, self.place(picked.name))
+
+    def _begin(self, root: int, prefix: bytes) -> None:
+        if self._placement.linking is not None:
+            self._placement.linking.begin(root, prefix, self.contents_of)
 
     def _check_no_file(self) -> None:
         placement = self._placement
@@ -199,6 +207,7 @@ class _Copy:
 
     def contents(self, root: int, picked: Picked, top: bytes) -> None:
         """Bring what is in a directory into the directory `top`."""
+        self._begin(root, picked.path)
         status = os.stat(picked.path or b".", dir_fd=root, follow_symlinks=False)
         self._placement.tree(below(root, picked.path, self.step.excludes), top, status)
 
@@ -222,6 +231,7 @@ class _Copy:
         if picked.is_directory:
             self.contents(root, picked, here)
             return
+        self._begin(root, b"")
         with _found(root, picked) as found:
             path = here + b"/" + parts[-1] if here else parts[-1]
             self._placement.one(found, path)

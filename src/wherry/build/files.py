@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from wherry.build.linking import Linking
 from wherry.build.steps import AddStep, CopyStep
 from wherry.model.build import BuildRequest, ContextRef, OutputRef, Progress
 from wherry.model.images import Image
@@ -54,7 +55,9 @@ class Target:
     root: int
     users: int
     epoch: int | None = None
-    """Times later than this (seconds) are made it."""
+    """Times later than this (seconds) are folded into it: `times.fold`."""
+    linking: Linking | None = None
+    """Gives what an earlier layer has already."""
 
 
 class Copier(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from wherry.build.times import fold
 from wherry.images.intake import Intake
 from wherry.images.manifests import OCI_LAYER
 from wherry.images.store import StoredLayer
@@ -27,6 +28,8 @@ from wherry.storage.snapshots import OverlayView, Snapshotter
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BILLION = 10**9
+_EPOCH = "trusted.overlay.wherry.epoch"
+"""On a layer's root: what its times were folded to. Overlay shows it to nobody, archives do not have it."""
 MADE_BY_RUNTIME = (
     "/.dockerenv /dev/console /dev/pts /dev/shm /dev/mqueue /dev /etc/hostname /etc/hosts"
     " /etc/resolv.conf /proc /sys /sbin/docker-init"
@@ -93,7 +96,8 @@ def make_layer(
 ) -> StoredLayer | None:
     """Make the layer of what was written into `view`, held by `intake`; None where that is nothing.
 
-    `stubs` are paths that may have been made only to mount upon. Blocks. Raises Full, NotFound.
+    `stubs` are paths that may have been made only to mount upon. It outlives a crash of the machine after
+    `Snapshotter.settle`. Blocks. Raises Full, NotFound.
     """
     assert view.upper is not None
     upper = Path(view.upper)
@@ -105,20 +109,30 @@ def make_layer(
         return None
     if epoch is not None:
         clamp(upper, epoch)
+        os.setxattr(upper, _EPOCH, b"%d" % epoch)
     packed_size = 0
 
     def write(out: Callable[[bytes], object]) -> None:
         nonlocal packed_size
         prefix = b"." if root else b""
-        packed_size = pack(upper, out, whiteouts=True, prefix=prefix, root_entry=root).size
+        # Whole seconds, as Docker's layers have: no record of its own for the time of each file.
+        packed_size = pack(
+            upper, out, whiteouts=True, prefix=prefix, root_entry=root, whole_seconds=True
+        ).size
 
-    blob, tar_size = intake.write(write)
-    chain = chain_ids((*diff_ids, blob))[-1]
-    intake.hold(chain)
-    if not snapshots.has_layer(chain):
-        with snapshots.new_layer(chain, parents) as target:
-            # rename(2) takes the place of an empty directory.
-            os.rename(upper, target)
+    with intake.content.writer() as writer:
+        write(writer.write)
+        blob, tar_size = writer.digest(), writer.size
+        chain = chain_ids((*diff_ids, blob))[-1]
+        intake.hold(blob, chain)
+        if snapshots.has_layer(chain):
+            writer.commit()
+        else:
+            with snapshots.new_layer(chain, parents, later=True) as target:
+                # rename(2) takes the place of an empty directory.
+                os.rename(upper, target)
+                # Inside the block: who finds both, and settles, syncs this blob too.
+                writer.commit(later=True)
     return StoredLayer(Layer(blob, chain, blob, OCI_LAYER, tar_size, packed_size), tar_size)
 
 
@@ -162,13 +176,24 @@ def _differs(own: LowerTree, lower: LowerTree, path: bytes) -> bool:
     )
 
 
+def epoch_of(layer: Path) -> int | None:
+    """Return what the times of a layer that was built here were folded to; None for others."""
+    try:
+        return int(os.getxattr(layer, _EPOCH))
+    except OSError:
+        return None
+
+
 def clamp(top: Path, epoch: int) -> None:
-    """Make times later than `epoch` (seconds) that time, in the whole tree; links are not followed."""
+    """Fold times later than `epoch` (seconds) in the whole tree; links are not followed."""
     limit = epoch * _BILLION
     for _, directories, names, fd in os.fwalk(top, topdown=False, follow_symlinks=False):
         for name in (*names, *directories):
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if status.st_mtime_ns > limit:
-                os.utime(name, ns=(limit, limit), dir_fd=fd, follow_symlinks=False)
-    if os.lstat(top).st_mtime_ns > limit:
-        os.utime(top, ns=(limit, limit), follow_symlinks=False)
+                stamp = fold(status.st_mtime_ns, epoch)
+                os.utime(name, ns=(stamp, stamp), dir_fd=fd, follow_symlinks=False)
+    stamp = os.lstat(top).st_mtime_ns
+    if stamp > limit:
+        stamp = fold(stamp, epoch)
+        os.utime(top, ns=(stamp, stamp), follow_symlinks=False)

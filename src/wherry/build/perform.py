@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.build.dispatch import SCRIPTS
 from wherry.build.files import Copier, Target, Tree
 from wherry.build.layers import MADE_BY_RUNTIME, LayersTree, make_layer, open_view
+from wherry.build.linking import Copies, Linking
 from wherry.build.mountcache import MountCache
 from wherry.build.runner import (
     DirectoryMount,
@@ -35,6 +36,7 @@ from wherry.build.steps import (
     Source,
     WorkdirStep,
 )
+from wherry.build.unfolded import unfolded
 from wherry.images.bridge import in_thread
 from wherry.images.intake import Intakes
 from wherry.images.store import StoredLayer
@@ -42,6 +44,7 @@ from wherry.kernel.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open_in_
 from wherry.model.build import BuildRequest, SecretSource
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
+from wherry.storage.durable import full
 from wherry.storage.layers import extract, pack
 from wherry.storage.snapshots import Snapshotter
 
@@ -51,6 +54,8 @@ _AGENT = "/run/buildkit/ssh_agent.{}"
 _SECRET_MODE = 0o400
 Keep = Callable[[StoredLayer | None], None]
 """Is told what a step came to while that is still held."""
+_LARGE = 8 << 20
+"""Bytes of a layer that begin to be synced at once, while the next steps run."""
 TAIL = 4 << 10
 """Bytes of a failed command's output that its error keeps."""
 
@@ -83,6 +88,7 @@ class Tools:
     mounts: MountCache
     scratch: Path
     """A folder for what a step needs a copy of."""
+    copies: Copies = field(default_factory=Copies)
 
 
 class Performer:
@@ -146,14 +152,17 @@ class Performer:
         What is returned is held by nobody. Raises BuildFailed, and what went wrong.
         """
         try:
-            match step:
-                case RunStep():
-                    return await self._run(step, place, key, epoch, keep, output)
-                case CopyStep() | AddStep():
-                    tree = await self._source(step)
-                    return await in_thread(lambda: self._copy(step, tree, place, key, epoch, keep))
-                case WorkdirStep():
-                    return await in_thread(lambda: self._workdir(step, place, key, epoch, keep))
+            with full(step.common.title):
+                match step:
+                    case RunStep():
+                        return await self._run(step, place, key, epoch, keep, output)
+                    case CopyStep() | AddStep():
+                        tree = await self._source(step)
+                        return await in_thread(
+                            lambda: self._copy(step, tree, place, key, epoch, keep)
+                        )
+                    case WorkdirStep():
+                        return await in_thread(lambda: self._workdir(step, place, key, epoch, keep))
         finally:
             self._tools.runner.discard(key)
 
@@ -194,21 +203,22 @@ class Performer:
         tools = self._tools
         chain = () if step.link else place.chain
         view = tools.snapshots.prepare(key, chain)
-        if step.link:
-            assert view.upper is not None
-            root = os.open(view.upper, _DIRECTORY)
-        else:
-            root = open_view(view)
-        users = root
-        try:
+        assert view.upper is not None
+        with ExitStack() as stack:
+            upper = os.open(view.upper, _DIRECTORY)
+            stack.callback(os.close, upper)
+            root = users = upper if step.link else open_view(view)
             if step.link:
                 users = open_view(tools.snapshots.view(place.chain))
-            tools.copier.copy(step, tree, Target(root, users, epoch))
-        finally:
-            if users != root:
-                os.close(users)
-            os.close(root)
-        return self._layer(place, key, chain, epoch, keep)
+            stack.callback(os.close, users)
+            linking = Linking(tools.copies, root, upper)
+            tools.copier.copy(step, tree, Target(root, users, epoch, linking))
+        made = self._layer(place, key, chain, epoch, keep)
+        if made is not None:
+            tools.copies.note(tools.snapshots.layer_path(made.layer.chain_id), linking.files)
+            if made.layer.size > _LARGE:
+                tools.snapshots.settle_soon()
+        return made
 
     def _workdir(
         self, step: WorkdirStep, place: Place, key: str, epoch: int | None, keep: Keep
@@ -264,10 +274,16 @@ class Performer:
                 FileMount(f"{SCRIPTS}/{script.name}", script.content.encode(), 0o755)
                 for script in step.scripts
             ]
+            chain = place.chain
+            if any(mount.kind is MountKind.CACHE for mount in step.mounts):
+                intake = stack.enter_context(self._tools.intakes())
+                chain = await in_thread(
+                    lambda: unfolded(self._tools.snapshots, place.chain, intake)
+                )
             network = step.network if step.network != "default" else request.network
             spec = RunSpec(
                 key=key,
-                chain=place.chain,
+                chain=chain,
                 argv=step.argv,
                 env=tuple(env),
                 working_dir=step.working_dir,

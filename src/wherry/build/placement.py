@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wherry.build.context.listing import Found, open_file
+from wherry.build.linking import Linking
 from wherry.build.modes import Chmod
+from wherry.build.times import fold
 from wherry.kernel.paths import (
     RESOLVE_BENEATH,
     RESOLVE_NO_SYMLINKS,
@@ -43,6 +45,8 @@ class Placement:
     """Of everything; None leaves the source's, and root's for what has none."""
     chmod: Chmod = field(default_factory=Chmod)
     epoch: int | None = None
+    linking: Linking | None = None
+    """Knows which files an earlier layer has already."""
     _times: dict[bytes, int] = field(default_factory=dict[bytes, int])
     _links: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
 
@@ -96,7 +100,7 @@ class Placement:
 
     def stamp(self, mtime_ns: int) -> int:
         """Return a time as it is set."""
-        return mtime_ns if self.epoch is None else min(mtime_ns, self.epoch * _SECOND)
+        return mtime_ns if self.epoch is None else fold(mtime_ns, self.epoch)
 
     def tree(self, found: Iterator[Found], top: bytes, status: os.stat_result) -> None:
         """Put what lies in a directory, whose own status is `status`, into the directory `top`."""
@@ -159,6 +163,8 @@ class Placement:
         above, _, name = path.rpartition(b"/")
         fd = self._open_below(above, b"")
         try:
+            if self.linking is not None:
+                self.linking.forget(path)
             file = self._fresh(fd, name, path)
             try:
                 rest = memoryview(data)
@@ -203,7 +209,12 @@ class Placement:
         self._keep(path, os.stat(path or b".", dir_fd=self.root, follow_symlinks=False))
 
     def finish(self) -> None:
-        """Set the times of directories."""
+        """Make the links, set the times of directories."""
+        if self.linking is not None:
+            try:
+                self.linking.finish(self._copy_instead)
+            except OSError as problem:
+                raise explained(b"files of the context", problem) from problem
         for path, stamp in self._times.items():
             try:
                 os.utime(path or b".", ns=(stamp, stamp), dir_fd=self.root, follow_symlinks=False)
@@ -222,6 +233,8 @@ class Placement:
         if self._linked(parent, name, status, path):
             return
         if stat.S_ISREG(mode):
+            if self._taken(parent, name, item, path):
+                return
             self._file(parent, name, item, path)
         elif stat.S_ISLNK(mode):
             self._clear(parent, name, path)
@@ -230,12 +243,37 @@ class Placement:
         else:
             self._node(parent, name, status, path)
 
+    def _taken(self, parent: int, name: bytes, item: Found, path: bytes) -> bool:
+        """Whether a regular file comes there by a link, later."""
+        if self.linking is None:
+            return False
+        self._clear(parent, name, path)
+        status = item.status
+        mode = stat.S_IMODE(status.st_mode)
+        # As the step's digest has it: attributes are looked at where they give a program rights.
+        if mode & 0o111 and _xattrs_of(item):
+            return False
+        return self.linking.take(
+            path,
+            item.path,
+            status,
+            self.chmod.of(mode, False),
+            self.owner or (status.st_uid, status.st_gid),
+            self.stamp(status.st_mtime_ns),
+        )
+
+    def _copy_instead(
+        self, origin: int, source: bytes, target: int, name: bytes, path: bytes
+    ) -> None:
+        status = os.stat(source, dir_fd=origin, follow_symlinks=False)
+        self._file(target, name, Found(source, origin, source, status), path)
+
     def _linked(self, parent: int, name: bytes, status: os.stat_result, path: bytes) -> bool:
         if status.st_nlink < 2:
             return False
         identity = (status.st_dev, status.st_ino)
         first = self._links.setdefault(identity, path)
-        if first == path:
+        if first == path or (self.linking is not None and self.linking.wants(first)):
             return False
         self._clear(parent, name, path)
         os.link(first, name, src_dir_fd=self.root, dst_dir_fd=parent, follow_symlinks=False)
@@ -249,6 +287,8 @@ class Placement:
         status: os.stat_result,
         xattrs: Mapping[str, bytes],
     ) -> None:
+        if self.linking is not None and self.linking.wants(path):
+            raise Invalid(f"cannot copy to non-directory: /{os.fsdecode(path)}")
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
@@ -298,6 +338,8 @@ class Placement:
 
     def _clear(self, parent: int, name: bytes, path: bytes) -> None:
         """Make room for a file. Raises Invalid where a directory is in the way."""
+        if self.linking is not None:
+            self.linking.forget(path)
         try:
             os.unlink(name, dir_fd=parent)
         except FileNotFoundError:

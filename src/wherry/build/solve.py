@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from wherry.build.arguments import platform_text, unused_arguments
 from wherry.build.bases import Bases, Pusher, check_runnable
@@ -46,7 +44,6 @@ from wherry.images.intake import Intake, Intakes
 from wherry.images.making import put_manifest
 from wherry.images.store import ImageStore, StoredLayer, check_taggable
 from wherry.images.unpack import Unpacker
-from wherry.kernel.paths import sync_filesystem
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
@@ -60,6 +57,7 @@ from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
 from wherry.model.views import Filters
+from wherry.storage.durable import full
 
 
 class Solver:
@@ -76,11 +74,10 @@ class Solver:
         contexts: Contexts,
         bases: Bases,
         keeper: Keeper,
-        root: Path,
         tagged: Callable[[Image, str], None],
         pusher: Pusher | None = None,
     ) -> None:
-        """`root` is on the file system that layers lie on; `tagged` is told of names given."""
+        """`tagged` is told of names given."""
         self._tools = tools
         self._cache = cache
         self._store = store
@@ -89,7 +86,6 @@ class Solver:
         self._contexts = contexts
         self._bases = bases
         self._keeper = keeper
-        self._root = root
         self._tagged = tagged
         self._pusher = pusher
         self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
@@ -111,7 +107,8 @@ class Solver:
                 yield event
             if task.cancelled():
                 raise Unsupported("the build was canceled")
-            await task
+            with full("the build"):
+                await task
         finally:
             if request.build_id:
                 self._running[request.build_id].discard(task)
@@ -386,13 +383,9 @@ class Solver:
             self._store.forget(image.id)
 
     def _settle(self, used: set[str], made: set[str]) -> None:
-        """Sync what was made, and note what was used."""
+        """Sync what was made, by whatever build, and note what was used."""
+        self._tools.snapshots.settle()
         if made:
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                sync_filesystem(fd)
-            finally:
-                os.close(fd)
             self._cache.settled(made)
         if used - made:
             self._cache.touch(used - made)

@@ -46,6 +46,7 @@ def squash(
     finally:
         os.close(root)
     layer = make_layer(snapshots, view, base.chain, base.diff_ids, intake, epoch=result.epoch)
+    snapshots.settle()
     kept = len(result.base.history) if result.base is not None else 0
     history = (
         *result.history[:kept],

@@ -80,7 +80,6 @@ def open_builds(
         contexts=contexts,
         bases=Bases(images, registries),
         keeper=keeper,
-        root=root,
         tagged=tagged,
         pusher=registries,
     )

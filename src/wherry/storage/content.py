@@ -131,9 +131,13 @@ class BlobWriter:
         """Return the digest of what was written so far: who leases it before `commit` keeps it."""
         return self._hasher.digest()
 
-    def commit(self, expected: Digest | None = None, *, size: int | None = None) -> Digest:
+    def commit(
+        self, expected: Digest | None = None, *, size: int | None = None, later: bool = False
+    ) -> Digest:
         """Make the blob permanent and return its digest.
 
+        With `later` it outlives a crash of the machine only after a sync of the file system, which the
+        caller sees to before anything durable refers to it.
         Raises Invalid where digest or size differ from the expected (the blob is dropped), Full.
         """
         if self._fd < 0:
@@ -147,6 +151,9 @@ class BlobWriter:
             failpoint("content.before-commit")
             if self._store.has(digest):
                 self._temporary.unlink()
+            elif later:
+                with full("the content store"):
+                    os.rename(self._temporary, self._store.path(digest))
             else:
                 with full("the content store"):
                     commit_file(self._fd, self._temporary, self._store.path(digest))

@@ -74,8 +74,11 @@ class _Parser:
             ) from None
 
     def _parse(self, line: Line, text: str) -> Instruction:
+        # A continued line may begin with what was before its first word: nothing, and spaces.
+        text = text.lstrip()
         match = _KEYWORD.match(text)
-        assert match is not None
+        if match is None:
+            raise _unknown("")
         written = match[0]
         keyword = written.upper()
         if keyword not in KEYWORDS:

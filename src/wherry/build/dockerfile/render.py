@@ -14,7 +14,9 @@ def render(file: Dockerfile) -> str:
     lines.append("\n" if lines else "")
     for instruction in file.instructions:
         lines += [f"# {comment}\n" for comment in instruction.comments]
-        lines.append(f"{render_instruction(instruction)}\n")
+        text = render_instruction(instruction)
+        # The last word of a file: a line cannot end in it unless it is continued.
+        lines.append(f"{text}  {file.escape}\n" if text.endswith(file.escape) else f"{text}\n")
         for document in instruction.heredocs:
             lines.append(f"{document.content}{document.name}\n")
         lines.append("\n")
@@ -48,7 +50,8 @@ def _arguments(one: Instruction) -> str:
         return _json(words)
     if one.keyword in ("ENV", "LABEL"):
         if one.legacy:
-            return f"{words[0]} {words[1]}"
+            # Two spaces: one behind a backslash would be the name's.
+            return f"{words[0]}  {words[1]}" if words[0][-1:] in "\\`" else " ".join(words)
         return " ".join(
             f"{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True)
         )

@@ -64,6 +64,7 @@ class _Wanted:
     include: Callable[[bytes], bool] | None
     owner: OwnerMap | None
     clamp_ns: int | None
+    whole_seconds: bool
 
 
 def pack(
@@ -77,6 +78,7 @@ def pack(
     include: Callable[[bytes], bool] | None = None,
     owner: OwnerMap | None = None,
     clamp_mtime: int | None = None,
+    whole_seconds: bool = False,
     finish: bool = True,
 ) -> Packed:
     """Write the tree `path` below `root` (a directory or its descriptor) to `out`.
@@ -85,13 +87,13 @@ def pack(
     tree's top is called in the archive (`etc`, `.`, `/`); the top is an entry of its own if there is a prefix or
     `root_entry` says so. `path` may be a file or a link, which is packed alone and not followed.
     `include` is asked for each path below the top; False leaves it and all below it out. `owner`
-    maps owners, `clamp_mtime` (seconds) makes later times that time. Without `finish` the end
-    mark is left to the caller. Sockets are skipped, as are a layer's plain `.wh.` names.
+    maps owners, `clamp_mtime` (seconds) makes later times that time, `whole_seconds` leaves
+    fractions out. Without `finish` the end mark is left to the caller. Sockets are skipped, as are
+    a layer's plain `.wh.` names.
     Raises NotFound, Invalid for a path longer than 4095 bytes, OSError.
     """
-    wanted = _Wanted(
-        whiteouts, include, owner, None if clamp_mtime is None else clamp_mtime * _NANOSECONDS
-    )
+    clamp_ns = None if clamp_mtime is None else clamp_mtime * _NANOSECONDS
+    wanted = _Wanted(whiteouts, include, owner, clamp_ns, whole_seconds)
     root_fd = root if isinstance(root, int) else os.open(root, _DIRECTORY)
     writer = TarWriter(out)
     try:
@@ -267,6 +269,8 @@ class _Packing:
         mtime_ns = status.st_mtime_ns
         if wanted.clamp_ns is not None:
             mtime_ns = min(mtime_ns, wanted.clamp_ns)
+        if wanted.whole_seconds:
+            mtime_ns -= mtime_ns % _NANOSECONDS
         is_device = kind is Kind.CHAR or kind is Kind.BLOCK
         return Entry(
             name,
