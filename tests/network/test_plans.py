@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from dataclasses import replace
 
 import pytest
@@ -44,11 +43,9 @@ def test_the_defaults_are_given_out_in_dockers_order() -> None:
 def test_a_thousand_networks() -> None:
     small = sources(NetworkSettings(pools=(("10.0.0.0/8", 24),)), ENGINE)
     held: list[Use] = []
-    start = time.perf_counter()
     for number in range(1000):
         for version in (4, 6):
             held.append(Use(next_free(version, small, held), f"n{number}"))
-    assert time.perf_counter() - start < 10
     found = [use.subnet for use in held if use.subnet.version == 4]
     assert len(set(found)) == 1000
 
