@@ -51,7 +51,7 @@ from wherry.model.networks import (
 )
 
 _log = logging.getLogger("wherry.containers")
-_FAILED = "failed to set up container networking: "
+NETWORK_FAILED = "failed to set up container networking: "
 
 
 class Fabric(Protocol):
@@ -136,7 +136,7 @@ class Networking:
                 prepared = await self._attach(container, undo)
                 undo.keep()
         except WherryError as error:
-            error.message = _FAILED + error.message
+            error.message = NETWORK_FAILED + error.message
             raise
         return prepared
 

@@ -169,7 +169,10 @@ class HostLinks:
                 return
             text = (error.strerror or "").lower()
             if error.errno == errno.EOPNOTSUPP:
-                raise Unsupported(f"this kernel cannot make the link {name}: {text}") from error
+                raise Unsupported(
+                    f"this kernel cannot make the link {name}: {text}",
+                    hint="-o parent= may name one that the host has",
+                ) from error
             raise Unavailable(f"cannot make the link {name}: {text}") from error
 
 

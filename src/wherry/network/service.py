@@ -215,6 +215,7 @@ class Networks:
             options.check_options(spec)
             link = await self._choose_link(spec, network_id)
         else:
+            options.check_child(spec)
             link = self._check_parent(spec, network_id)
         routes = await asyncio.to_thread(self._links.foreign_routes)
         taken = [*pools.uses_of(self._networks.values()), *pools.uses_of_routes(routes)]
