@@ -161,3 +161,43 @@ def test_links_where_containers_do_not_reach_each_other(
     assert mtu in docker("network", "inspect", "net").stdout
     inside = docker("run", "--rm", "--network", "net", IMAGE, "cat", "/sys/class/net/eth0/mtu")
     assert inside.stdout.strip() == "1402"
+
+
+@pytest.mark.parametrize(
+    "place", ["connect.kept", "connect.made", "disconnect.kept", "supervisor.wired"]
+)
+def test_killed_in_the_middle_of_a_connect(
+    made: Callable[..., tuple[Engine, Client]], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("WHERRY_FAILPOINTS", f"{place}=kill")
+    engine, docker = made()
+    docker("run", "-d", "--name", "box", IMAGE, "sleep", "600")
+    docker("network", "create", "--subnet", "10.99.0.0/24", "a")
+    if place == "disconnect.kept":
+        docker("network", "connect", "a", "box")
+    verb = "disconnect" if place.startswith("dis") else "connect"
+    assert docker("network", verb, "a", "box", check=False).returncode == 1
+    monkeypatch.delenv("WHERRY_FAILPOINTS")
+    if not place.startswith("supervisor"):
+        engine.crash()
+        engine.start()
+
+    def inside() -> tuple[str, str]:
+        facts = "{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{end}}"
+        named = docker.line("inspect", "-f", facts, "box").strip()
+        return named, " ".join(docker("exec", "box", "ls", "/sys/class/net").stdout.split())
+
+    def until(*wanted: str) -> None:
+        deadline = time.monotonic() + 20
+        while inside() != wanted:
+            assert time.monotonic() < deadline, inside()
+            time.sleep(0.05)
+
+    until("bridge", "eth0 lo")
+    assert "default via 172.17.0.1 dev eth0" in docker("exec", "box", "ip", "route").stdout
+    docker("run", "--rm", "--network", "a", "--ip", "10.99.0.2", IMAGE, "true")
+    if place.startswith("supervisor"):
+        return  # the new one has the failpoint too
+    docker("network", "connect", "--ip", "10.99.0.2", "a", "box")
+    until("a bridge", "eth0 eth1 lo")
+    assert "default via 10.99.0.1 dev eth1" in docker("exec", "box", "ip", "route").stdout

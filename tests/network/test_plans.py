@@ -208,11 +208,53 @@ def test_gateways(pool: Pool, gateway: str) -> None:
         ((options.HOST_ADDRESS, "fd00::1"),),
         ((options.HOST_ADDRESS, "x"),),
         ((options.PREFIX, "averylongprefix"),),
+        ((options.SOURCE4, "fd00::1"),),
+        ((options.SOURCE6, "192.0.2.1"),),
+        ((options.TRUSTED, "eth0:a/b"),),
     ],
 )
 def test_options_that_cannot_be(pairs: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(Invalid):
         options.check_options(NetworkSpec("n", options=pairs))
+
+
+@pytest.mark.parametrize(
+    ("driver", "pair", "words"),
+    [
+        (
+            Driver.MACVLAN,
+            ("macvlan_mode", "x"),
+            "requested macvlan mode 'x' is not valid, 'bridge'",
+        ),
+        (Driver.IPVLAN, ("ipvlan_mode", "l4"), "requested ipvlan mode 'l4' is not valid, 'l2'"),
+        (Driver.IPVLAN, ("ipvlan_flag", "x"), "requested ipvlan flag 'x' is not valid"),
+    ],
+)
+def test_modes_of_children(driver: Driver, pair: tuple[str, str], words: str) -> None:
+    options.check_child(NetworkSpec("n", driver))
+    with pytest.raises(Invalid, match=words):
+        options.check_child(NetworkSpec("n", driver, options=(pair,)))
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        (Pool("10.0.0.0/24", gateway="10.0.0.0"), "failed to allocate gateway .10.0.0.0."),
+        (Pool("10.0.0.0/24", gateway="10.0.0.255"), "failed to allocate gateway"),
+        (Pool("fd00::/64", gateway="fd00::"), "failed to allocate gateway"),
+        (
+            Pool("10.0.0.0/24", gateway="10.0.0.1", auxiliary=(("a", "10.0.0.1"),)),
+            "failed to allocate secondary ip address .a:10.0.0.1.: Address already in use",
+        ),
+        (
+            Pool("10.0.0.0/24", auxiliary=(("a", "10.0.0.9"), ("b", "10.0.0.9"))),
+            "failed to allocate secondary ip address .b:10.0.0.9.",
+        ),
+    ],
+)
+def test_addresses_that_are_somebody_elses(pool: Pool, words: str) -> None:
+    with pytest.raises(Conflict, match=words):
+        make_spaces(with_gateways(Network("1", NetworkSpec("n", pools=(pool,)), 0)))
 
 
 @pytest.mark.parametrize(

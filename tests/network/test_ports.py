@@ -32,8 +32,9 @@ def test_a_port_of_a_process_is_refused_by_its_name(rig: Rig, site: Site) -> Non
     with site.host.listen("127.0.0.1", 8080):
         with pytest.raises(Conflict) as caught:
             rig.do(rig.networks.publish("a" * 64, "web", [tcp(80, 8080)], _endpoint(rig, network)))
-    assert "failed to bind host port 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use" in (
-        caught.value.message
+    assert (
+        "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use"
+        in (caught.value.message)
     )
     # The holder is this very process, which is left out of its own search.
     assert caught.value.hint

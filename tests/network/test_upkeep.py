@@ -114,3 +114,18 @@ def test_a_bridge_that_was_removed_comes_back(rig: Rig, site: Site) -> None:
     assert rig.do(rig.networks.repair()).done == (f"made the bridge {network.link}",)
     with site.outside.listen("0.0.0.0", 80) as server:
         talk(rig.box("box", network).connect(site.OUTSIDE, 80), server)
+
+
+def test_many_networks_are_taken_back_and_away_at_once(
+    site: Site, new_rig: Callable[..., Rig]
+) -> None:
+    rig = new_rig(pools=(("10.0.0.0/8", 24),))
+    many = [rig.network(f"n{number}") for number in range(40)]
+    assert links(site.host) == {network.link for network in many}
+    site.host.ip("link", "del", many[7].link)
+    site.host.ip("addr", "add", "10.99.0.1/24", "dev", many[8].link)
+    report = rig.reopen()
+    assert report.done == (f"made the bridge {many[7].link}",)
+    assert "10.99.0.1" not in site.host.ip("addr", "show", many[8].link)
+    rig.do(rig.networks.close(remove=True))
+    assert links(site.host) == set()

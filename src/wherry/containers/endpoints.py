@@ -20,6 +20,7 @@ from wherry.model.networks import (
     Pool,
     PortWish,
 )
+from wherry.network.options import sysctls
 
 HOST, NONE = "host", "none"
 BUILT_IN = frozenset({DEFAULT_BRIDGE, HOST, NONE})
@@ -83,7 +84,7 @@ def check_endpoint(wish: EndpointSpec, network: Network) -> None:
             found.append(f"invalid link-local IP address: {text}")
     for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
         pools = [pool for pool in network.asked if _version(pool) == version]
-        if not text:
+        if not text or network.name == DEFAULT_BRIDGE:
             continue
         if not pools:
             found.append(
@@ -95,6 +96,10 @@ def check_endpoint(wish: EndpointSpec, network: Network) -> None:
     for alias in wish.aliases:
         if not _NAME.fullmatch(alias):
             found.append(f"invalid alias: {alias!r}")
+    try:
+        sysctls(wish.options)
+    except Invalid as error:
+        found.append(error.message)
     found = list(dict.fromkeys(found))
     if len(found) == 1:
         raise Invalid(f"invalid endpoint settings:\n{found[0]}")
@@ -102,9 +107,13 @@ def check_endpoint(wish: EndpointSpec, network: Network) -> None:
         raise Invalid("invalid endpoint settings:\n" + "\n".join(f"* {text}" for text in found))
     if wish.mac and not _MAC.fullmatch(wish.mac):
         raise Invalid(f"invalid MAC address {wish.mac}")
+    if wish.mac and int(wish.mac[:2], 16) & 1:
+        raise Invalid(f"invalid MAC address {wish.mac}", hint="it is a group's, not one link's")
     name = dict(wish.options).get(IFNAME_OPTION, "")
     if name and not _is_link_name(name):
-        raise Invalid(f"invalid interface name: {name!r}", hint="1 to 15 bytes without / or space")
+        raise Invalid(
+            f"invalid interface name: {name!r}", hint="1 to 15 bytes without / or space, not lo"
+        )
 
 
 def is_address(text: str, version: int = 0) -> bool:
@@ -128,7 +137,7 @@ def _within(text: str, pool: Pool) -> bool:
 
 
 def _is_link_name(name: str) -> bool:
-    plain = name not in (".", "..") and not any(c.isspace() or c in "/:\0" for c in name)
+    plain = name not in (".", "..", "lo") and not any(c.isspace() or c in "/:\0" for c in name)
     return plain and 0 < len(name.encode()) <= _LONGEST_LINK
 
 

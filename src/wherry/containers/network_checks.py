@@ -1,34 +1,18 @@
 """A network's specification held against Docker's rules, before anything is made. Pure.
 
 Messages are those of Docker Engine 28.5. Source: Engine API v1.51, `POST /networks/create`; Docker's
-documentation, "Bridge network driver", Options.
+documentation, "Bridge network driver".
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from wherry.containers.endpoints import BUILT_IN
 from wherry.model.errors import Forbidden, Invalid, NotFound
-from wherry.model.literals import parse_bool
 from wherry.model.networks import Driver, NetworkSpec, Pool
 
-_GENERIC = "com.docker.network."
-_BRIDGE = "com.docker.network.bridge."
-_SWITCHES = frozenset(
-    {
-        f"{_BRIDGE}enable_icc",
-        f"{_BRIDGE}enable_ip_masquerade",
-        f"{_BRIDGE}default_bridge",
-        f"{_BRIDGE}inhibit_ipv4",
-    }
-)
-MTU = "com.docker.network.driver.mtu"
-_MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_LINK = re.compile(r"[^\s/:\0]{1,15}")
 _Net = ipaddress.IPv4Network | ipaddress.IPv6Network
-LARGEST_MTU = 65535
 
 
 class NoSuchPlugin(NotFound):
@@ -58,7 +42,7 @@ def check_network(spec: NetworkSpec) -> None:
     if spec.driver in (Driver.HOST, Driver.NONE) and not spec.config_only:
         raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
     if spec.config_only and spec.config_from:
-        raise Forbidden("configuration network depends on another configuration network")
+        raise Forbidden("a configuration network cannot depend on another configuration network")
     if spec.ipam_driver not in ("", "default"):
         raise NoSuchPlugin(spec.ipam_driver)
     if not spec.ipv4 and not spec.ipv6:
@@ -66,8 +50,6 @@ def check_network(spec: NetworkSpec) -> None:
     problems = [text for pool in spec.pools for text in pool_problems(pool)]
     if problems:
         raise Invalid("invalid network config:\n" + "\n".join(problems))
-    for name, value in spec.options:
-        check_option(name, value)
 
 
 def pool_problems(pool: Pool) -> list[str]:
@@ -121,33 +103,3 @@ def _address_problems(noun: str, text: str, network: _Net, shown: str) -> list[s
     if address not in network:
         return [f"invalid {noun} {shown}: parent subnet {network} doesn't contain this address"]
     return []
-
-
-def check_option(name: str, value: str) -> None:
-    """Raise Invalid for a value that a bridge option cannot have; other names are let pass, as Docker does."""
-    why = ""
-    if name in _SWITCHES:
-        try:
-            parse_bool(value)
-        except Invalid as error:
-            why = error.message
-    elif name == MTU:
-        if not value.removeprefix("-").isascii() or not value.removeprefix("-").isdecimal():
-            why = f'strconv.Atoi: parsing "{value}": invalid syntax'
-        elif not 0 <= int(value) <= LARGEST_MTU:
-            why = f"must be between 0 and {LARGEST_MTU}"
-    elif name.startswith(f"{_BRIDGE}gateway_mode_") and value and value not in _MODES:
-        why = f"unknown gateway mode {value}"
-    elif name.startswith(f"{_BRIDGE}host_binding_ipv"):
-        try:
-            ipaddress.ip_address(value)
-        except ValueError:
-            why = "nil ip"
-    if why:
-        raise Invalid(f"failed to parse {name} value: {value} ({why})")
-    if name == f"{_BRIDGE}name" and value and not _LINK.fullmatch(value):
-        raise Invalid(
-            f"invalid bridge name: {value!r}", hint="a link's name has 1 to 15 bytes, no / or space"
-        )
-    if name == f"{_GENERIC}container_iface_prefix" and len(value.encode()) > 12:
-        raise Invalid(f"invalid interface prefix: {value!r} is longer than 12 bytes")

@@ -9,6 +9,7 @@ The caller holds the container's lock.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +35,9 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.containers.undo import Undo
 from wherry.containers.ways import is_way_out, one_way_out, rewished, ways_out
+from wherry.kernel.failpoints import failpoint
 from wherry.model.containers import Container, ContainerSpec
-from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, WherryError
+from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, WherryError
 from wherry.model.ids import new_id
 from wherry.model.networks import (
     DEFAULT_BRIDGE,
@@ -51,7 +53,7 @@ from wherry.model.networks import (
 )
 
 _log = logging.getLogger("wherry.containers")
-_FAILED = "failed to set up container networking: "
+NETWORK_FAILED = "failed to set up container networking: "
 
 
 class Fabric(Protocol):
@@ -136,7 +138,7 @@ class Networking:
                 prepared = await self._attach(container, undo)
                 undo.keep()
         except WherryError as error:
-            error.message = _FAILED + error.message
+            error.message = NETWORK_FAILED + error.message
             raise
         return prepared
 
@@ -263,8 +265,9 @@ class Networking:
         named = has_names(network)
         # From then on it asks 127.0.0.11, whatever it leaves: its resolv.conf says so.
         served = named and not self._feed.is_served(container)
+        unsettled = replace(endpoint, unsettled=True)
         attachments = replace(
-            before, endpoints=(*before.endpoints, endpoint), served=before.served or named
+            before, endpoints=(*before.endpoints, unsettled), served=before.served or named
         )
         after = replace(
             container, spec=spec, state=replace(container.state, attachments=attachments)
@@ -273,32 +276,61 @@ class Networking:
             undo.push(self._fabric.detach, endpoint)
             self._store.save(after)
             undo.push(self._store.save, container)
+            failpoint("connect.kept")
             # The ways out are set below, for all links together.
             bare = replace(link, ways=tuple(w for w in link.ways if not is_way_out(w)))
-            descriptors = await self._supervisor.connect_networks(
-                container.id, Wiring((bare,), name_service=served)
-            )
+            try:
+                descriptors = await self._supervisor.connect_networks(
+                    container.id, Wiring((bare,), name_service=served)
+                )
+            except Unavailable:
+                # Nobody knows how far the supervisor had come; the next one does not either.
+                await self._take_out(container.id, endpoint)
+                raise
             undo.keep()
         self._feed.started(after, descriptors)
         if not served:
             self._feed.seen(after)
         self._write_files(after, added=endpoint, served=served)
+        failpoint("connect.made")
         await self._move_way(container, after)
-        await self._move_ports(container, after)
+        after = await self._move_ports(container, after)
+        endpoints = (
+            *(e for e in after.state.attachments.endpoints if e.id != endpoint.id),
+            endpoint,
+        )
+        attachments = replace(after.state.attachments, endpoints=endpoints)
+        self._store.save_state(after.id, replace(after.state, attachments=attachments))
         self._tell(after, endpoint, "connect")
+
+    async def _take_out(self, container_id: str, endpoint: Endpoint) -> None:
+        """Take away what may have been made of an endpoint; an ended container has nothing."""
+        with contextlib.suppress(WherryError):
+            await self._supervisor.disconnect(container_id, endpoint.interface)
+
+    async def settle(self, container: Container) -> Container:
+        """Return a running container without what a daemon was doing to its networks when it died."""
+        lost = [e for e in container.state.attachments.endpoints if e.unsettled]
+        if not lost:
+            return container
+        after = container
+        for endpoint in lost:
+            await self._take_out(container.id, endpoint)
+            after = _without(after, endpoint)
+            self._write_files(after, removed=endpoint)
+        with contextlib.suppress(WherryError):
+            await self._move_way(container, after)
+        self._store.save(after)
+        return after
 
     async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
         """Take a running container out of a network. Raises Unavailable."""
-        before = container.state.attachments
-        wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
-        attachments = replace(
-            before, endpoints=tuple(e for e in before.endpoints if e.id != endpoint.id)
-        )
-        after = replace(
-            container,
-            spec=replace(container.spec, endpoints=wishes),
-            state=replace(container.state, attachments=attachments),
-        )
+        after = _without(container, endpoint)
+        held = container.state.attachments
+        marked = tuple(replace(e, unsettled=e.id == endpoint.id) for e in held.endpoints)
+        state = replace(container.state, attachments=replace(held, endpoints=marked))
+        self._store.save_state(container.id, state)
+        failpoint("disconnect.kept")
         # The way out first: while a link goes, the kernel lets nobody change another.
         await self._move_way(container, after)
         try:
@@ -323,13 +355,13 @@ class Networking:
             ways = [(interface, way) for interface, some in new.items() for way in some]
             await self._supervisor.set_ways(after.id, ways)
 
-    async def _move_ports(self, before: Container, after: Container) -> None:
-        """Let the published ports follow the way out."""
+    async def _move_ports(self, before: Container, after: Container) -> Container:
+        """Let the published ports follow the way out; return the container as it is kept then."""
         wishes = {wish.network: wish for wish in after.spec.endpoints}
         endpoints = after.state.attachments.endpoints
         held = before.state.attachments
         if not held.ports and not port_wishes(after.spec):
-            return
+            return after
         # Each port keeps the number that it has.
         again = rewished(held.ports) or port_wishes(after.spec)
         await self._fabric.unpublish(after.id)
@@ -339,7 +371,7 @@ class Networking:
                 after.id, after.name, again, self._in_gateway_order(wishes, endpoints)
             )
         attachments = replace(after.state.attachments, ports=ports)
-        self._store.save_state(after.id, replace(after.state, attachments=attachments))
+        return self._store.save_state(after.id, replace(after.state, attachments=attachments))
 
     def _in_gateway_order(
         self, wishes: dict[str, EndpointSpec], endpoints: Iterable[Endpoint]
@@ -458,3 +490,12 @@ class Networking:
                 ) from None
             wishes.append(replace(wish, network=network.name, network_id=network.id))
         return replace(spec, endpoints=tuple(wishes))
+
+
+def _without(container: Container, endpoint: Endpoint) -> Container:
+    """Return a container that is in one network less, and does not wish to be there."""
+    wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
+    held = container.state.attachments
+    left = tuple(e for e in held.endpoints if e.id != endpoint.id)
+    state = replace(container.state, attachments=replace(held, endpoints=left))
+    return replace(container, spec=replace(container.spec, endpoints=wishes), state=state)

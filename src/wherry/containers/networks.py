@@ -116,7 +116,7 @@ class NetworkService:
     async def open(self, alive: Collection[str]) -> None:
         """Make the host's networks what they are to be; `alive` are the containers that run."""
         running = [
-            container
+            await self._networking.settle(container)
             for container in self._containers
             if container.id in alive and container.state.attachments.endpoints
         ]

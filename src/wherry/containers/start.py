@@ -17,7 +17,7 @@ from wherry.containers.log_settings import parse_log_config
 from wherry.containers.merge import merge_env
 from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
-from wherry.containers.networking import Networking
+from wherry.containers.networking import NETWORK_FAILED, Networking
 from wherry.containers.runtime_spec import HostFacts, View, build_spec, plan_mount, read_devices
 from wherry.containers.security import SecurityPlan, plan_security, seccomp_program
 from wherry.containers.store import ContainerStore
@@ -141,6 +141,8 @@ class Starter:
                 started = await self._launch(launch)
                 undo.keep()
         except WherryError as error:
+            if isinstance(error, StartFailed) and error.step == "network":
+                error.message = NETWORK_FAILED + error.message
             code = error.exit_code if isinstance(error, StartFailed) else 128
             state = replace(before.state, exit_code=code, error=error.message)
             if before.state.status is Status.RESTARTING:

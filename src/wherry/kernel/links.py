@@ -39,7 +39,7 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 
 # IFLA_*
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO = 1, 3, 4, 5, 10, 18
-_NET_NS_PID, _IFALIAS, _NET_NS_FD, _EXT_MASK = 19, 20, 28, 29
+_NET_NS_PID, _IFALIAS, _GROUP, _NET_NS_FD, _EXT_MASK = 19, 20, 27, 28, 29
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
@@ -55,6 +55,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _TABLE_MAIN = 254
+_TABLE_COMPAT = 252
+"""The table is told by an attribute alone (RT_TABLE_COMPAT)."""
 _PROTO_BOOT = 3
 _SCOPE_LINK = 253
 _SCOPE_NOWHERE = 255
@@ -206,9 +208,24 @@ def delete_link(name: str) -> Request:
     return _link(DELLINK, text(_IFNAME, name))
 
 
+def set_group(index: int, group: int) -> Request:
+    """Return the request that puts a link into a group."""
+    return _link(NEWLINK, u32(_GROUP, group), index=index)
+
+
+def delete_group(group: int) -> Request:
+    """Return the request that removes all links of a group, at the price of one (rtnl_group_dellink)."""
+    return _link(DELLINK, u32(_GROUP, group))
+
+
 def get_link(name: str) -> Request:
     """Return the question about one link."""
     return _link(GETLINK, text(_IFNAME, name) + u32(_EXT_MASK, 8))
+
+
+def get_link_at(index: int) -> Request:
+    """Return the question about the link with this index."""
+    return Request(GETLINK, _IFINFO.pack(0, 0, index, 0, 0) + u32(_EXT_MASK, 8))
 
 
 def dump_links() -> Request:
@@ -314,10 +331,13 @@ def parse_route(message: Message) -> RouteFacts | None:
     if message.kind != NEWROUTE or len(message.body) < _RTMSG.size:
         return None
     family, length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(message.body)
+    # Most routes are of the local table: a thousand networks have some thousands.
+    if table not in (_TABLE_MAIN, _TABLE_COMPAT) or kind != _UNICAST:
+        return None
     found = parse_attributes(message.body[_RTMSG.size :])
     table = get_u32(found.get(_RTA_TABLE), table)
     size = {socket.AF_INET: 4, socket.AF_INET6: 16}.get(family)
-    if table != _TABLE_MAIN or kind != _UNICAST or size is None:
+    if table != _TABLE_MAIN or size is None:
         return None
     packed = found.get(_RTA_DST) or bytes(size)
     via = found.get(_RTA_GATEWAY, b"")

@@ -119,6 +119,8 @@ class Endpoint:
     gateway6: str = ""
     names: tuple[str, ...] = ()
     """What others in the network resolve to it: DNSNames."""
+    unsettled: bool = False
+    """A connect or disconnect of the running container is under way: a new daemon takes it away."""
 
 
 @dataclass(frozen=True, slots=True)

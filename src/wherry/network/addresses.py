@@ -71,9 +71,19 @@ class Space:
         return self._hold(int(wanted), holder)
 
     def claim_gateway(self, address: str) -> None:
-        """Take the gateway's address; it may be the subnet's own first one, as with --ip-range in Docker."""
-        self._holders.pop(int(parse_address(address)), None)
+        """Take the gateway's address. Raises Conflict where it is nobody's, in Docker's words."""
+        if self.holder(address):
+            raise Conflict(f"failed to allocate gateway ({address}): Address already in use")
         self.claim(address, GATEWAY)
+
+    def claim_auxiliary(self, name: str, address: str) -> None:
+        """Take an address that no container is to get. Raises Conflict."""
+        if present := self.holder(address):
+            raise Conflict(
+                f"failed to allocate secondary ip address ({name}:{address}): Address already in use",
+                hint=f"it belongs to {present}",
+            )
+        self.claim(address, f"auxiliary address {name}")
 
     def release(self, address: str) -> None:
         """Give an address back; again is fine."""

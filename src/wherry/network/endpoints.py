@@ -33,7 +33,7 @@ def make_spaces(network: Network) -> list[Space]:
         if pool.gateway:
             space.claim_gateway(pool.gateway)
         for name, address in pool.auxiliary:
-            space.claim(address, f"auxiliary address {name}")
+            space.claim_auxiliary(name, address)
         found.append(space)
     return found
 
@@ -46,7 +46,7 @@ def with_gateways(network: Network) -> Network:
             inner = parse_subnet(pool.ip_range, "ip-range") if pool.ip_range else None
             space = Space.of(network.name, parse_subnet(pool.subnet), inner)
             for name, address in pool.auxiliary:
-                space.claim(address, name)
+                space.claim_auxiliary(name, address)
             pool = replace(pool, gateway=str(space.take(GATEWAY)))
         fixed.append(pool)
     return replace(network, spec=replace(network.spec, pools=tuple(fixed)))

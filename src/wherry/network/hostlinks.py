@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.kernel import links
@@ -19,11 +21,21 @@ from wherry.network.options import has_version
 _SYS = Path("/proc/sys/net")
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is there: links by name, and addresses of more than a link's reach by a link's index."""
+
+    links: dict[str, LinkFacts]
+    addresses: dict[int, set[str]]
+
+
 class HostLinks:
     """The links of the namespace that this process is in; a socket is opened for each question."""
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
+        self._own: set[int] = set()
+        """Indices of our links that were seen. An index is not used again before two thousand million are."""
 
     def _do(self, work: Callable[[Netlink], None]) -> None:
         with Netlink() as route:
@@ -67,8 +79,16 @@ class HostLinks:
 
     def foreign_routes(self) -> tuple[str, ...]:
         """Return the prefixes of the host's routes that do not lead to our links."""
-        own = {link.index for link in self.links() if self.owns(link)}
-        return tuple(route.to for route in self.routes() if route.index not in own)
+        routes = self.routes()
+        with Netlink() as asked:
+            for index in {route.index for route in routes} - self._own:
+                try:
+                    link = links.parse_link(asked.ask(links.get_link_at(index)))
+                except NetlinkError:
+                    continue  # gone, or a route of several links
+                if link is not None and self.owns(link):
+                    self._own.add(index)
+        return tuple(route.to for route in routes if route.index not in self._own)
 
     def has_ipv6(self) -> bool:
         """Whether the host has IPv6: an address of more than a link's reach, besides our links'."""
@@ -81,12 +101,21 @@ class HostLinks:
             for address in self.addresses()
         )
 
-    def make_bridge(self, plan: BridgePlan) -> bool:
+    def look(self) -> Seen:
+        """Return all links and addresses, for `make_bridge` of many."""
+        found: dict[int, set[str]] = {}
+        for address in self.addresses():
+            if address.scope == 0:
+                found.setdefault(address.index, set()).add(address.address)
+        return Seen({link.name: link for link in self.links()}, found)
+
+    def make_bridge(self, plan: BridgePlan, seen: Seen | None = None) -> bool:
         """Have the bridge as planned; return whether it had to be made. Raises Conflict, NotFound, Unavailable.
 
-        A link of that name that is not ours is taken only where the plan says `adopted`.
+        A link of that name that is not ours is taken only where the plan says `adopted`. `seen` is what was
+        there a moment ago.
         """
-        present = self.find(plan.link)
+        present = seen.links.get(plan.link) if seen is not None else self.find(plan.link)
         if plan.adopted:
             if present is None:
                 raise NotFound("network link", plan.link, hint="--bridge names one that is there")
@@ -100,7 +129,10 @@ class HostLinks:
         try:
             with Netlink() as route:
                 route.widen()
-                self._settle(route, plan, present)
+                have: set[str] = set()
+                if present is not None:
+                    have = (seen or self.look()).addresses.get(present.index, set())
+                self._settle(route, plan, present, have)
         except NetlinkError as error:
             if present is None:
                 with contextlib.suppress(OSError):
@@ -111,7 +143,9 @@ class HostLinks:
             raise Unavailable(f"cannot make the bridge {plan.link}: {text}") from error
         return present is None
 
-    def _settle(self, route: Netlink, plan: BridgePlan, present: LinkFacts | None) -> None:
+    def _settle(
+        self, route: Netlink, plan: BridgePlan, present: LinkFacts | None, have: set[str]
+    ) -> None:
         if present is None:
             route.perform([links.make_bridge(plan.link, bridge_mac(plan.network_id))])
         ipv6 = has_version(plan.subnets, 6)
@@ -121,7 +155,7 @@ class HostLinks:
                 write_link_sysctl(6, plan.link, "accept_ra", "0")
         # Ports on 127.0.0.1 are sent to containers; the table keeps others from 127.0.0.0/8.
         write_link_sysctl(4, plan.link, "route_localnet", "1")
-        found = links.parse_link(route.ask(links.get_link(plan.link)))
+        found = present or links.parse_link(route.ask(links.get_link(plan.link)))
         assert found is not None
         requests = [
             links.set_link(
@@ -132,7 +166,6 @@ class HostLinks:
                 mtu=plan.mtu if plan.mtu != found.mtu and not plan.adopted else 0,
             )
         ]
-        have = {a.address for a in self.addresses() if a.index == found.index and a.scope == 0}
         wanted = set(plan.gateways)
         if not plan.adopted:
             stale = sorted(have - wanted) if present is not None else []
@@ -147,6 +180,16 @@ class HostLinks:
         except NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise
+
+    def remove_all(self, indices: Sequence[int]) -> None:
+        """Remove links by their indices, in one go. Raises OSError."""
+        if not indices:
+            return
+        # One that nobody else uses: the kernel's are small numbers.
+        group = 1 << 30 | secrets.randbits(30)
+        with contextlib.suppress(NetlinkError):  # one of them has just gone by itself
+            self._do(lambda route: route.perform([links.set_group(i, group) for i in indices]))
+        self._do(lambda route: route.perform([links.delete_group(group)]))
 
     def make_dummy(self, name: str, alias: str) -> None:
         """Have a link that leads nowhere. Raises Unsupported, Unavailable."""
@@ -169,7 +212,10 @@ class HostLinks:
                 return
             text = (error.strerror or "").lower()
             if error.errno == errno.EOPNOTSUPP:
-                raise Unsupported(f"this kernel cannot make the link {name}: {text}") from error
+                raise Unsupported(
+                    f"this kernel cannot make the link {name}: {text}",
+                    hint="-o parent= may name one that the host has",
+                ) from error
             raise Unavailable(f"cannot make the link {name}: {text}") from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wherry.model.errors import Invalid
 from wherry.model.literals import parse_bool
-from wherry.model.networks import BridgePlan, Network, NetworkSpec, Pairs
+from wherry.model.networks import BridgePlan, Driver, Network, NetworkSpec, Pairs
 from wherry.network.naming import Naming, check_link_name, network_link
 
 _BRIDGE = "com.docker.network.bridge."
@@ -27,6 +27,13 @@ PREFIX = "com.docker.network.container_iface_prefix"
 PREFIX_OLD = _BRIDGE + "container_iface_prefix"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
+_CHILD_MODES = {
+    Driver.MACVLAN: {"macvlan_mode": (("private", "vepa", "bridge", "passthru"), "bridge")},
+    Driver.IPVLAN: {
+        "ipvlan_mode": (("l2", "l3", "l3s"), "l2"),
+        "ipvlan_flag": (("bridge", "private", "vepa"), "bridge"),
+    },
+}
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 _SMALLEST_MTU6 = 1280
 
@@ -38,9 +45,8 @@ def flag(options: Pairs, name: str, default: bool) -> bool:
         return default
     try:
         return parse_bool(value) if value else False
-    except Invalid:
-        why = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-        raise _unread(name, value, why) from None
+    except Invalid as error:
+        raise _unread(name, value, error.message) from None
 
 
 def _unread(name: str, value: str, why: str) -> Invalid:
@@ -118,10 +124,16 @@ def sysctls(options: Pairs) -> Pairs:
     for item in filter(None, (part.strip() for part in dict(options).get(SYSCTLS, "").split(","))):
         name, sign, value = item.partition("=")
         words = name.split(".")
-        sound = len(words) == 5 and words[0] == "net" and words[3].upper() == "IFNAME"
+        sound = (
+            len(words) == 5
+            and words[0] == "net"
+            and words[1] in ("ipv4", "ipv6", "mpls")
+            and words[3].upper() == "IFNAME"
+        )
         if not sign or not sound or not all(w.replace("_", "").isalnum() for w in words):
             raise Invalid(
-                f"unrecognised sysctl: {item!r}", hint="net.ipv4.conf.IFNAME.NAME=VALUE is expected"
+                f"unrecognised network interface sysctl '{item}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
             )
         # Docker's client sends it in lower case.
         found.append((".".join((*words[:3], "IFNAME", words[4])), value))
@@ -132,7 +144,7 @@ def check_options(spec: NetworkSpec) -> None:
     """Raise Invalid for what a bridge network cannot be."""
     ipv6 = any(":" in pool.subnet for pool in spec.pools) or bool(spec.ipv6)
     mtu(spec.options, ipv6=ipv6)
-    for name in (ICC, MASQUERADE, INHIBIT):
+    for name in (ICC, MASQUERADE, INHIBIT, DEFAULT):
         flag(spec.options, name, True)
     _address(spec.options, HOST_ADDRESS, 4)
     for version in (4, 6):
@@ -145,6 +157,18 @@ def check_options(spec: NetworkSpec) -> None:
     prefix = dict(spec.options).get(PREFIX) or dict(spec.options).get(PREFIX_OLD) or ""
     if prefix:
         check_link_name(f"{prefix}10", "interface prefix")
+
+
+def check_child(spec: NetworkSpec) -> None:
+    """Raise Invalid for what a macvlan or ipvlan network cannot be, in Docker's words."""
+    for name, (known, default) in _CHILD_MODES[spec.driver].items():
+        value = dict(spec.options).get(name) or default
+        if value not in known:
+            kind, _, noun = name.partition("_")
+            raise Invalid(
+                f"requested {kind} {noun} '{value}' is not valid, '{default}' {noun} is the {kind} "
+                "driver default"
+            )
 
 
 def plan_bridge(network: Network, naming: Naming, *, adopted: bool = False) -> BridgePlan:

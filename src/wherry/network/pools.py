@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ class Use:
     """Whether a network of this engine has it, and not the host."""
 
 
+@functools.lru_cache(8192)
+def _parse(prefix: str) -> Subnet:
+    """The same thousands of prefixes are looked at whenever a network is made."""
+    return ipaddress.ip_network(prefix, strict=False)
+
+
 def uses_of(networks: Iterable[Network]) -> list[Use]:
     """Return the subnets of networks."""
     return [
-        Use(ipaddress.ip_network(pool.subnet), network.name)
+        Use(_parse(pool.subnet), network.name)
         for network in networks
         for pool in network.spec.pools
         if pool.subnet
@@ -37,7 +44,7 @@ def uses_of(networks: Iterable[Network]) -> list[Use]:
 
 def uses_of_routes(prefixes: Iterable[str]) -> list[Use]:
     """Return the host's routes that a default subnet must not cover; the default route says nothing."""
-    found = (ipaddress.ip_network(prefix, strict=False) for prefix in prefixes)
+    found = map(_parse, prefixes)
     return [
         Use(subnet, "a route of the host", network=False) for subnet in found if subnet.prefixlen
     ]

@@ -108,7 +108,7 @@ class Ports:
         holder = self._find_holder(wanted.proto, busy.port) or "another process of this host"
         where = f"{_bracket(busy.address)}:{busy.port}{_target(wanted)}/{wanted.proto}"
         return Conflict(
-            f"failed to bind host port {where}: address already in use", hint=f"{holder} has it"
+            f"failed to bind host port for {where}: address already in use", hint=f"{holder} has it"
         )
 
     def ephemeral(self) -> Iterator[int]:
@@ -216,7 +216,7 @@ class Ports:
                     raise _Busy(address, port) from error
                 text = (error.strerror or str(error)).lower()
                 where = f"{_bracket(address)}:{port}{target}/{proto}"
-                raise Invalid(f"failed to bind host port {where}: {text}") from error
+                raise Invalid(f"failed to bind host port for {where}: {text}") from error
             undo.pop_all()
         return end
 

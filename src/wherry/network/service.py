@@ -141,9 +141,10 @@ class Networks:
     def _repair(self, plans: list[BridgePlan]) -> RepairReport:
         done: list[str] = []
         warnings: list[str] = []
+        seen = self._links.look()
         for plan in plans:
             try:
-                if self._links.make_bridge(plan):
+                if self._links.make_bridge(plan, seen):
                     done.append(f"made the bridge {plan.link}")
             except (WherryError, OSError) as error:
                 warnings.append(f"network link {plan.link}: {error}")
@@ -165,10 +166,9 @@ class Networks:
         self._filter.close()
 
     def _take_away(self) -> None:
-        for link in self._links.links():
-            if self._links.owns(link):
-                with contextlib.suppress(OSError):
-                    self._links.remove(link.name)
+        own = [link.index for link in self._links.links() if self._links.owns(link)]
+        with contextlib.suppress(OSError):
+            self._links.remove_all(own)
         self._rules.withdraw()
 
     # -- networks ----------------------------------------------------------------------------
@@ -215,6 +215,7 @@ class Networks:
             options.check_options(spec)
             link = await self._choose_link(spec, network_id)
         else:
+            options.check_child(spec)
             link = self._check_parent(spec, network_id)
         routes = await asyncio.to_thread(self._links.foreign_routes)
         taken = [*pools.uses_of(self._networks.values()), *pools.uses_of_routes(routes)]

@@ -168,7 +168,9 @@ class Table:
         Returns its sockets (udp, tcp). Raises NotFound, Conflict, StartFailed.
         """
         process = self._running(key)
-        return self._wirer.wire(process.pid, process.fds[PIDFD], wiring, fresh=False)
+        descriptors = self._wirer.wire(process.pid, process.fds[PIDFD], wiring, fresh=False)
+        failpoint("supervisor.wired")
+        return descriptors
 
     def disconnect(self, key: str, interface: str) -> Callable[[], None]:
         """Take away an interface of a running container; raise NotFound, Conflict.

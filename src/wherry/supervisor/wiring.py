@@ -333,7 +333,7 @@ def _refused(link: Link, error: NetlinkError) -> StartFailed:
     if error.errno == errno.EOPNOTSUPP:
         hint = f"this kernel has no {link.kind} links"
     elif error.errno == errno.EEXIST:
-        hint = f"a link called {link.host_name or link.name} is there already"
+        hint = f"a link of that name is there already, or one called {link.host_name}"
     elif error.errno == errno.EBUSY and link.kind != LinkKind.VETH:
         hint = f"{link.parent} is in use by another kind of link"
     return StartFailed(f"{what}: {text}", step="network", errno=error.errno or 0, hint=hint)
