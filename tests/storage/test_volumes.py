@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,23 @@ from hypothesis import strategies as st
 
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
-from wherry.model.errors import Full, Invalid, NotFound, StartFailed
+from wherry.model.errors import Conflict, Full, Invalid, NotFound, StartFailed
 from wherry.model.volumes import Volume
 from wherry.storage.database import Database
 from wherry.storage.layers.lower import LowerTree
 from wherry.storage.layers.merge import merge_directory
 from wherry.storage.volume_mounts import VolumeMount, check_options, mount_of, open_volume
 from wherry.storage.volumes import VolumeStore, check_volume_name
+
+
+@contextmanager
+def mounted_over(path: Path) -> Iterator[None]:
+    """Something is mounted on `path`, so that it can be neither moved nor removed."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
 
 
 class House:
@@ -105,6 +116,33 @@ def test_a_removal_is_finished(house: House, failpoint: str) -> None:
     left = [p.name for p in (house.root / "volumes").iterdir()]
     assert sorted(left) == [".making", ".trash"]
     assert not any((house.root / "volumes/.trash").iterdir())
+
+
+def test_a_directory_that_cannot_be_moved_away(house: House) -> None:
+    store = house.open()
+    store.add(Volume("data", 5))
+    with mounted_over(house.root / "volumes/data"):
+        with pytest.raises(Conflict, match="remove data: .*busy"):
+            store.remove("data")
+        assert names(store) == ["data"]
+        house.crash("store.remove('data')", "volumes.removing")
+        assert names(house.open()) == ["data"]  # and the daemon starts
+    store = house.open()
+    store.remove("data")
+    assert names(house.open()) == []
+
+
+def test_trash_that_cannot_be_removed_holds_nothing_up(house: House) -> None:
+    store = house.open()
+    store.add(Volume("data", 5))
+    (store.path("data") / "below").mkdir()
+    store.add(Volume("other", 5))
+    (grave,) = store.remove("data")
+    with mounted_over(grave / "_data/below"):
+        assert names(house.open()) == ["other"]
+        assert grave.exists()
+    house.open()
+    assert not grave.exists()
 
 
 def test_content_is_there_whole_or_not_at_all(house: House) -> None:

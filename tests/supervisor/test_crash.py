@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from wherry.supervisor.logs.reader import LogReader
 
 LINES = 60_000
 KILLS = 24
+SECONDS = 20
 # Numbered lines in bursts and pauses, so that kills fall on full pipes, empty ones and everything between.
 WRITER = f"""
 import os, random, time
@@ -223,3 +226,58 @@ def test_a_failed_start_leaves_nothing(tmp_path: Path) -> None:
             assert len(os.listdir(f"/proc/{case.keeper_pid()}/fd")) == kept
 
     asyncio.run(run())
+
+
+def test_a_log_that_cannot_be_written_holds_nothing_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with supervised(tmp_path) as case:
+            launch = case.launch("sh", "-c", "head -c 1000000 /dev/zero; exit 7")
+            (case.logs(launch.id) / "000001.idx").mkdir(parents=True)
+            near, far = pair()
+            wanted = Attachment(False, True, True, logs=True)
+            await case.client.attach(launch.id, wanted, far)
+            async with asyncio.timeout(SECONDS):
+                await case.client.start(launch)
+                loop = asyncio.get_running_loop()
+                near.setblocking(False)
+                seen = 0
+                while data := await loop.sock_recv(near, 1 << 16):
+                    seen += len(data)
+            assert seen >= 1_000_000
+            assert (await case.exit_of(launch.id)).code == 7
+            near.close()
+
+    asyncio.run(test())
+
+
+def test_a_full_exec_root_ends_nobody(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(run)], check=True)
+
+    async def test() -> None:
+        async with supervised(tmp_path) as case:
+            keeper = case.keeper_pid()
+            try:
+                with open(run / "supervisor.log", "ab", 0) as log:
+                    log.write(
+                        bytes(-log.tell() % 4096)
+                    )  # what is there of a page is still written to
+                with contextlib.suppress(OSError), open(run / "ballast", "ab", 0) as ballast:
+                    while True:
+                        ballast.write(bytes(4096))
+                for code in range(5):
+                    launch = case.launch("sh", "-c", f"exit {code}")
+                    await case.client.start(launch)
+                    assert (await case.exit_of(launch.id, SECONDS)).code == code
+                assert case.keeper_pid() == keeper
+                for fd in Path(f"/proc/{keeper}/fd").iterdir():
+                    with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                        assert "/exits/" not in os.readlink(fd)
+            finally:
+                (run / "ballast").unlink(missing_ok=True)
+
+    try:
+        asyncio.run(test())
+    finally:
+        subprocess.run(["umount", "-l", str(run)], check=True)

@@ -291,6 +291,27 @@ def test_a_full_disk_costs_bytes_and_says_so(tmp_path: Path, attached: bool) -> 
         writer.close()
 
 
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_log_that_cannot_be_written_costs_bytes(tmp_path: Path, attached: bool) -> None:
+    broken = tmp_path / "logs/000001.idx"
+    broken.mkdir(parents=True)  # EISDIR: any error of the disk will do
+    writer = LogWriter(LogSettings("json-file", str(tmp_path / "logs"), 0, 5), lambda: None)
+    cursor = writer.attach(frozenset({OUT}), replay=True) if attached else None
+    feed(writer, b"lost\n")
+    if cursor is not None:
+        piece = cursor.take(100)
+        assert piece is not None
+        assert os.pread(piece.fd, piece.length, piece.offset) == b"lost\n"
+    broken.rmdir()
+    time.sleep(1.1)  # the disk is tried again once a second
+    feed(writer, b"kept\n")
+    text = b"".join(LogReader(tmp_path / "logs", raw=True).read())
+    assert b"wherry: 5 bytes of output are missing here" in text and text.endswith(b"kept\n")
+    if cursor is not None:
+        writer.detach(cursor)
+    writer.close()
+
+
 def test_the_log_of_a_removed_container_does_not_bring_its_folder_back(tmp_path: Path) -> None:
     settings = LogSettings("local", str(tmp_path / "container" / "logs"), 1000, 2)
     writer = LogWriter(settings, lambda: None)

@@ -15,6 +15,7 @@ from wherry.build.steps import RunMount, Sharing
 from wherry.images.bridge import in_thread
 from wherry.kernel.paths import remove_path
 from wherry.storage.layers import extract
+from wherry.storage.leftovers import remove_leftovers
 
 _MODE = 0o755
 Fill = Callable[[Path], None]
@@ -31,10 +32,7 @@ class MountCache:
         self._in_use: dict[str, int] = {}
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = {row.folder for row in cache.mounts()}
-        for entry in tuple(root.iterdir()):
-            # What was half made, or half removed, when the daemon died.
-            if entry.name not in known:
-                remove_path(entry)
+        remove_leftovers(root, lambda entry: entry.name in known)
 
     @asynccontextmanager
     async def use(self, mount: RunMount, fill: Fill | None) -> AsyncGenerator[Path]:

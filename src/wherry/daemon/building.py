@@ -29,12 +29,12 @@ from wherry.daemon.build_registries import BuildRegistries
 from wherry.images.intake import Intake
 from wherry.images.store import ImageStore
 from wherry.images.unpack import Unpacker
-from wherry.kernel.paths import remove_path
 from wherry.model.containers import MountSpec
 from wherry.model.images import Image
 from wherry.storage.collector import Collector
 from wherry.storage.content import ContentStore
 from wherry.storage.leases import Leases
+from wherry.storage.leftovers import remove_leftovers
 from wherry.storage.snapshots import Snapshotter
 
 
@@ -56,8 +56,8 @@ def open_builds(
     """Return what builds. `root` is the data root: build/ in it is this one's."""
     folder = root / "build"
     scratch = folder / "scratch"
-    remove_path(scratch)
-    scratch.mkdir(mode=0o700, parents=True)
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_leftovers(scratch)
     mounts = MountCache(folder / "mounts", cache)
     intakes = partial(Intake, content, leases, collector)
     tools = Tools(

@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from wherry.kernel.failpoints import failpoint
-from wherry.kernel.paths import remove_path
 from wherry.model.errors import Conflict, Invalid, NotFound, Unsupported
 from wherry.model.ids import Digest
 from wherry.storage.durable import commit_file, full, sync_directory
 from wherry.storage.layers.streams import Hasher
+from wherry.storage.leftovers import remove_leftovers
 
 _ALGORITHM: Final = "sha256"
 _READ_LIMIT: Final = 4 << 20
@@ -33,8 +33,7 @@ class ContentStore:
         self._ingest = root / "ingest"
         self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ingest.mkdir(mode=0o700, exist_ok=True)
-        for leftover in self._ingest.iterdir():
-            remove_path(leftover)
+        remove_leftovers(self._ingest)
 
     def writer(self) -> BlobWriter:
         """Return a writer of a new blob; raises Full."""

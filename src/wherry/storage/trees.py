@@ -28,6 +28,7 @@ from wherry.kernel.paths import (
 from wherry.model.errors import NotFound
 from wherry.model.ids import Digest
 from wherry.storage.durable import commit_tree, full
+from wherry.storage.leftovers import remove_leftovers
 from wherry.storage.placement import spread
 
 _ALGORITHM: Final = "sha256"
@@ -49,8 +50,8 @@ class LayerTrees:
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
         self._made = self._settled = 0
-        for leftover in (*self._making.iterdir(), *self._trash.iterdir()):
-            remove_path(leftover)
+        for directory in (self._making, self._trash):
+            remove_leftovers(directory)
 
     def layer_path(self, chain: Digest) -> Path:
         """Return where the layer is, or would be."""

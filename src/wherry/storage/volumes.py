@@ -26,9 +26,10 @@ import msgspec
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.paths import remove_path
-from wherry.model.errors import Invalid, NotFound
+from wherry.model.errors import Conflict, Invalid, NotFound
 from wherry.model.volumes import Volume
 from wherry.storage.durable import full
+from wherry.storage.leftovers import remove_leftovers
 from wherry.storage.trees import read_usage
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
@@ -92,15 +93,15 @@ class VolumeStore:
         for name, body, removing in self._database.query(
             "SELECT name, body, removing FROM volumes"
         ):
+            self._volumes[name] = volumes.decode(body)
             if removing:
-                self._bury(name)
-            else:
-                self._volumes[name] = volumes.decode(body)
+                with contextlib.suppress(Conflict):  # it is there, then
+                    self.remove(name)
         for entry in tuple(self._root.iterdir()):
             if entry.name not in self._volumes and NAME.fullmatch(entry.name):
                 self._take_in(entry)
-        for leftover in (*self._making.iterdir(), *self._trash.iterdir()):
-            remove_path(leftover)
+        for directory in (self._making, self._trash):
+            remove_leftovers(directory)
 
     def _take_in(self, folder: Path) -> None:
         """A directory without a row: half-made where it is empty, else the volume of a lost database."""
@@ -176,21 +177,27 @@ class VolumeStore:
         return path
 
     def remove(self, name: str) -> tuple[Path, ...]:
-        """Take a volume away; return what of it is to be removed by `remove_path`. Raises NotFound."""
+        """Take a volume away; return what of it is to be removed by `remove_path`.
+
+        Raises NotFound, and Conflict where its directory cannot be moved away; the volume then stays.
+        """
         self.get(name)
         self._database.query("UPDATE volumes SET removing = 1 WHERE name = ?", name)
         failpoint("volumes.removing")
-        del self._volumes[name]
-        return self._bury(name)
-
-    def _bury(self, name: str) -> tuple[Path, ...]:
         grave = self._trash / secrets.token_hex(8)
         try:
             os.rename(self._root / name, grave)
         except FileNotFoundError:
             grave = None
+        except OSError as problem:
+            self._database.query("UPDATE volumes SET removing = 0 WHERE name = ?", name)
+            reason = os.strerror(problem.errno or 0).lower()
+            raise Conflict(
+                f"remove {name}: {self._root / name}: {reason}", hint="is something mounted there?"
+            ) from problem
         failpoint("volumes.buried")
         self._database.query("DELETE FROM volumes WHERE name = ?", name)
+        del self._volumes[name]
         return (grave,) if grave is not None else ()
 
     def is_empty(self, name: str) -> bool:

@@ -25,6 +25,7 @@ import select
 import sys
 import time
 
+from wherry.kernel.saying import never_fail
 from wherry.supervisor.watchdog import Watchdog
 
 TYPE_CHECKING = False
@@ -217,8 +218,10 @@ class Keeper:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             fd = os.open(f"exits/{key}.new", flags, 0o600, dir_fd=self.root)
-            os.write(fd, f"{pid} {outcome}\n".encode())
-            os.close(fd)
+            try:
+                os.write(fd, f"{pid} {outcome}\n".encode())
+            finally:
+                os.close(fd)
             os.rename(
                 f"exits/{key}.new", f"exits/{key}", src_dir_fd=self.root, dst_dir_fd=self.root
             )
@@ -365,6 +368,7 @@ def main(arguments: list[str]) -> None:
     """Run the keeper: exec root, descriptors of its lock, the listener, the id locks and the interpreter,
     then the supervisor's argument vector. The lock is held until the end.
     """
+    never_fail()
     exec_root, lock, listener, ids, image, *program = arguments
     for fd in (int(lock), int(listener), int(ids), int(image)):
         os.set_inheritable(fd, False)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 from wherry.kernel.linux import LINUX
 from wherry.kernel.reactor import READ, Reactor
+from wherry.kernel.saying import never_fail
+from wherry.model.errors import WherryError
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.keeping import HandedBack, Keeping
 from wherry.supervisor.launcher import Launcher
@@ -76,7 +78,13 @@ class Supervisor:
         self._server.report(outcome)
 
     def _keeper_ready(self, mask: int) -> None:
-        seen = self._keeping.receive()
+        try:
+            seen = self._keeping.receive()
+        except WherryError:
+            # What is lost of a message comes again to the next one.
+            _report("a message of the keeper was cut short: making room for another supervisor")
+            self._reactor.stop()
+            return
         if isinstance(seen, HandedBack):
             self._announcer.close(seen.fds)
             return
@@ -118,6 +126,7 @@ def _report(what: str) -> None:
 
 def serve(arguments: list[str], make_launcher: MakeLauncher) -> None:
     """Run a supervisor; the last three arguments are the keeper's socket, the listener, the id locks."""
+    never_fail()
     keeper, listener, ids = (int(word) for word in arguments[-3:])
     for fd in (keeper, listener, ids):
         os.set_inheritable(fd, False)

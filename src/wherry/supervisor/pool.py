@@ -331,7 +331,12 @@ class Pool:
             if entrances is not None:
                 entrances.close()
         slot.owner, slot.group = facts["owner"]
-        self._set_score(slot, int(facts.get("oom_score", 0)))
+        try:
+            self._set_score(slot, int(facts.get("oom_score", 0)))
+        except OSError as error:
+            self._discard(slot)
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"cannot enter the container: {text}") from error
         return slot
 
     def _set_score(self, slot: Slot, score: int) -> None:

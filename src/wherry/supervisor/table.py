@@ -95,10 +95,14 @@ class Table:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
         if len(mounts) != len(launch.held):
             raise Invalid("malformed message: not as many mounts as names")
-        held = {
-            name: os.dup(self._shared(name, fd))
-            for name, fd in zip(launch.held, mounts, strict=True)
-        }
+        held: dict[str, int] = {}
+        try:
+            for name, fd in zip(launch.held, mounts, strict=True):
+                held[name] = os.dup(self._shared(name, fd))
+        except BaseException:
+            for fd in held.values():
+                os.close(fd)
+            raise
         if self._releases.is_pending(launch.id):
             self._releases.when_done(launch.id, lambda: self._start_late(launch, answer, held))
             return
@@ -118,8 +122,8 @@ class Table:
     def _start_late(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         try:
             self._start(launch, answer, held)
-        except WherryError as error:
-            answer(error)
+        except Exception as error:
+            answer(_as_ours(launch.id, error))
 
     def _joined(self, launch: Launch) -> tuple[int, ...]:
         """Return the pidfds of the containers whose namespaces are joined. Raises StartFailed."""
@@ -304,7 +308,11 @@ class Table:
         process.meta.facts = self._launcher.facts(beginning.slot)
         self._now_runs(process)
         failpoint("supervisor.before-answer")
-        beginning.start.connect()
+        try:
+            beginning.start.connect()
+        except Exception:
+            # It runs, whatever becomes of its streams: whoever started it is to know.
+            traceback.print_exc()
         started_at, descriptors = process.meta.started_at, beginning.start.descriptors
         beginning.answer(Started(process.pid, started_at, descriptors))
 

@@ -80,7 +80,12 @@ class Watchdog:
         now = time.monotonic()
         if self._due and now >= self._due:
             self._due = now + _PERIOD
-            self._look()
+            try:
+                self._look()
+            except (
+                OSError
+            ) as error:  # no descriptors or memory left: the keeper is not to die of it
+                _say(f"cannot look after the supervisor: {error}")
 
     def _look(self) -> None:
         """See whether the supervisor waits for a container, and see to it that it does not for ever."""

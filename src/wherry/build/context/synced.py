@@ -5,6 +5,7 @@ The manifest and the contents are anyone's: paths were checked by `model.folder`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -60,18 +61,18 @@ def fill(
 
     Raises Invalid for contents that are not the wanted ones, Full by way of OSError.
     """
-    root = os.open(target, _DIRECTORY)
-    source = os.open(base.path, _DIRECTORY) if base.path else -1
-    filling = _Filling(root, source, base, frozenset(wanted), stream, digests)
-    try:
+    with contextlib.ExitStack() as stack:
+        root = os.open(target, _DIRECTORY)
+        stack.callback(os.close, root)
+        source = -1
+        if base.path:
+            source = os.open(base.path, _DIRECTORY)
+            stack.callback(os.close, source)
+        filling = _Filling(root, source, base, frozenset(wanted), stream, digests)
+        stack.callback(filling.close)
         for number, entry in enumerate(entries):
             filling.add(number, entry)
         filling.finish()
-    finally:
-        filling.close()
-        os.close(root)
-        if source >= 0:
-            os.close(source)
 
 
 class _Filling:

@@ -19,6 +19,7 @@ from typing import Final
 
 from wherry.kernel.paths import follow_in_root, remove_path
 from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported
+from wherry.storage.leftovers import remove_leftovers
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SCP: Final = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:(?!//)[^#]+")
@@ -67,8 +68,7 @@ class Git:
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in root.iterdir():
-            remove_path(leftover)
+        remove_leftovers(root)
         self._resolved: dict[GitSource, str] = {}
 
     def resolve(self, source: GitSource) -> str:

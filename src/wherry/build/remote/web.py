@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final, cast
 
 from wherry.build.remote.files import Downloaded, is_web
-from wherry.kernel.paths import remove_path
 from wherry.model.errors import Invalid, NotFound, Unavailable
 from wherry.storage.durable import full
+from wherry.storage.leftovers import remove_leftovers
 
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 60.0  # seconds without a byte
@@ -50,8 +50,7 @@ class Web:
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in root.iterdir():
-            remove_path(leftover)
+        remove_leftovers(root)
         self._lock = threading.Lock()
         self._known: dict[str, Downloaded] = {}
         # No proxies but the daemon's own, and neither file: nor ftp: URLs.

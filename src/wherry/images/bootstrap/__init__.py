@@ -13,11 +13,11 @@ from wherry.images.archive.load import layer_progress
 from wherry.images.bootstrap.busybox import plan_busybox
 from wherry.images.bootstrap.debian import DISTRIBUTIONS, plan_debian, run_mmdebstrap
 from wherry.images.making import ImageMaker
-from wherry.kernel.paths import remove_path
 from wherry.model.errors import Unsupported
 from wherry.model.ids import DEFAULT_DOMAIN, Reference
 from wherry.model.images import Image
 from wherry.model.views import Progress
+from wherry.storage.leftovers import remove_leftovers
 
 
 class Bootstrapper:
@@ -66,5 +66,4 @@ class Bootstrapper:
     def clear(self) -> None:
         """Remove what a killed bootstrap left."""
         if self._scratch.is_dir():
-            for leftover in self._scratch.iterdir():
-                remove_path(leftover)
+            remove_leftovers(self._scratch)

@@ -16,6 +16,7 @@ import signal
 import sys
 
 from wherry.kernel.reactor import Reactor
+from wherry.kernel.saying import never_fail
 from wherry.network.dns import channel
 from wherry.network.dns.service import Service
 
@@ -49,6 +50,7 @@ def _lock(root: int) -> int:
 
 def main(arguments: list[str]) -> None:
     """Serve below the exec root given as the only argument; returns in the parent, never in the child."""
+    never_fail()
     os.chdir("/")
     root = os.open(arguments[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if _lock(root) < 0:

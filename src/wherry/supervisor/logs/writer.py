@@ -1,8 +1,8 @@
 """Moves output from pipes into a log, inside the kernel (splice), and rotates by size.
 
 Nothing is created before the first byte. Where there is no log (driver `none`), or while the disk is
-full, output goes to memory files as long as somebody is attached, and nowhere otherwise: a container
-never waits for a disk. What a full disk cost is counted, and one LOST record tells of it.
+full or broken, output goes to memory files as long as somebody is attached, and nowhere otherwise: a
+container never waits for a disk. What that cost is counted, and one LOST record tells of it.
 
 A container does wait for an attached client that is a whole log behind: when rotation would remove a
 segment that the client has not read, `move` refuses until it has. (Docker's containers wait for a client
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
+import sys
 import time
 from collections.abc import Callable
 
@@ -36,7 +38,7 @@ _MEMORY_SEGMENT = 4 << 20
 _MEMORY_SEGMENTS = 2
 _RETRY_DISK = 1.0
 _NONBLOCK = 2  # SPLICE_F_NONBLOCK, linux/splice.h
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ENOENT})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOENT})
 
 
 class ReaderBehind(Exception):
@@ -53,13 +55,14 @@ class LogWriter:
         self._numbers: list[int] = []
         self._cursors: list[Cursor] = []
         self._refusing = False
+        self._told: set[int | None] = set()
         self._lost = 0
         self._retry_disk_at = 0.0
-        self._nowhere = -1
+        self._nowhere = _nowhere()
         self._logs = settings.driver != NO_LOG
         if self._logs:
             # Without its parent the container is being removed: nothing is to be left behind for it.
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.mkdir(settings.directory, 0o750)
 
     def open_existing(self) -> None:
@@ -95,7 +98,7 @@ class LogWriter:
                 raise
             except OSError as error:
                 if not segment.directory:
-                    raise
+                    return self._discard(pipe)
                 self._disk_failed(error, segment)
                 continue
             if moved:
@@ -105,22 +108,31 @@ class LogWriter:
                 if not segment.directory and self._logs:
                     self._lost += moved
                 while len(self._numbers) > self._settings.max_files:
-                    remove_segment(self._settings.directory, self._numbers.pop(0))
+                    self._remove(self._numbers.pop(0))
             return moved
 
     def attach(self, streams: frozenset[int], *, replay: bool) -> Cursor:
-        """Return a cursor at the end of the log, or at its beginning with `replay`. Raises OSError."""
+        """Return a cursor at the end of the log, or at its beginning with `replay`, where that can be read."""
+        cursor = None
         if replay:
-            self.open_existing()
-        cursor = Cursor(streams, self._progress, None)
-        if self._current is not None:
-            cursor.place(self._current)
-        if replay and self._current is not None:
-            # What was before the oldest segment is removed: a line that began there is left out.
-            first = self._chain(self._current)
-            cursor = Cursor(streams, self._progress, first, first.line_starts())
+            try:
+                cursor = self._replay(streams)
+            except OSError as error:
+                self._tell(error)
+        if cursor is None:
+            cursor = Cursor(streams, self._progress, None)
+            if self._current is not None:
+                cursor.place(self._current)
         self._cursors.append(cursor)
         return cursor
+
+    def _replay(self, streams: frozenset[int]) -> Cursor | None:
+        self.open_existing()
+        if self._current is None:
+            return None
+        # What was before the oldest segment is removed: a line that began there is left out.
+        first = self._chain(self._current)
+        return Cursor(streams, self._progress, first, first.line_starts())
 
     def detach(self, cursor: Cursor) -> None:
         """Forget a cursor."""
@@ -132,9 +144,6 @@ class LogWriter:
     def close(self) -> None:
         """Let go of the files; attached cursors keep what they need."""
         self._current = None
-        if self._nowhere >= 0:
-            os.close(self._nowhere)
-            self._nowhere = -1
 
     def _chain(self, current: OpenSegment) -> OpenSegment:
         """Return the oldest segment, opened and linked up to `current`."""
@@ -162,7 +171,10 @@ class LogWriter:
         if current is None or current.directory or current.size >= _MEMORY_SEGMENT:
             if current is not None and not current.directory:
                 self._wait_for_readers(current, _MEMORY_SEGMENTS, insist)
-            current = OpenSegment("", 0)
+            try:
+                current = OpenSegment("", 0)
+            except OSError:
+                return None
             self._become(current)
         return current
 
@@ -191,12 +203,26 @@ class LogWriter:
 
     def _disk_failed(self, error: OSError, segment: OpenSegment | None) -> None:
         """Do without the disk for a while; a segment that could not take its first byte goes."""
-        if error.errno not in _DISK:
-            raise error
         self._retry_disk_at = time.monotonic() + _RETRY_DISK
+        if error.errno not in _FULL:
+            self._tell(error)
         if segment is not None and segment.size == 0 and segment.number == self._numbers[-1]:
-            remove_segment(segment.directory, self._numbers.pop())
+            self._remove(self._numbers.pop())
             self._current = None if not self._cursors else self._current
+
+    def _tell(self, error: OSError) -> None:
+        """Report what is wrong with the log, once for each kind."""
+        if error.errno not in self._told:
+            self._told.add(error.errno)
+            print(
+                f"supervisor: log in {self._settings.directory}: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _remove(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # a log that cannot be cleared is no reason to stop
+            remove_segment(self._settings.directory, number)
 
     def _become(self, segment: OpenSegment) -> None:
         """Make `segment` the last one."""
@@ -232,8 +258,6 @@ class LogWriter:
                 self._lost = 0
 
     def _discard(self, pipe: int) -> int:
-        if self._nowhere < 0:
-            self._nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         moved = os.splice(pipe, self._nowhere, _STEP, flags=_NONBLOCK)
         if self._logs:
             self._lost += moved
@@ -243,6 +267,12 @@ class LogWriter:
         if self._refusing:
             self._refusing = False
             self._on_room()
+
+
+@functools.cache
+def _nowhere() -> int:
+    """Return /dev/null, opened before there may be no descriptor left for it."""
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _has_bytes(pipe: int) -> bool:
