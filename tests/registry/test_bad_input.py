@@ -540,3 +540,32 @@ class TestParsers:
         except Fault:
             return
         assert 0 <= count <= 10_000 and after == last
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Said with 507 and what is wrong; what was there is served, and what is small fits again."""
+    mounted = 'mount -t tmpfs -o size=4m none "$0" && exec "$@"'
+    prefix = ("unshare", "--mount", "--", "sh", "-c", mounted, str(tmp_path))
+    with registry(tmp_path, prefix=prefix) as running:
+        client = running.client
+        kept = client.image("a/b", "1")
+        large = os.urandom(8 << 20)
+        for _ in range(2):
+            reply = client("POST", f"/v2/a/b/blobs/uploads/?digest={sha256(large)}", large)
+            assert reply.status == 507 and "no space left on the device" in str(reply.json)
+            # What came of it is given back at once: the next push finds room.
+            client.push("a/b", os.urandom(1 << 20))
+        begun = client.begin("a/b")
+        assert client("PATCH", begun, large).status == 507
+        assert client("GET", begun).status == 404
+        for size in (1 << 20, 64 << 10, 4 << 10, 1):
+            while True:
+                data = os.urandom(size)
+                reply = client("POST", f"/v2/a/b/blobs/uploads/?digest={sha256(data)}", data)
+                if reply.status == 507:
+                    break
+                assert reply.status == 201
+        # Full to the last byte, no manifest can be taken; all that is there is served.
+        assert client.put("a/b", "2", kept.replace(b"{", b"{ ", 1)).status == 507
+        assert client("GET", "/v2/a/b/manifests/2").code == "MANIFEST_UNKNOWN"
+        assert client("GET", "/v2/a/b/manifests/1").body == kept

@@ -1,6 +1,7 @@
 """Forks a process for each pull that it is told to do, so that killing one costs no interpreter's start.
 
-Reads lines `pull FOLDER NAME` or `push FOLDER NAME`; answers with the process's id, and later with `end CODE`.
+Reads lines `pull FOLDER NAME` or `push FOLDER NAME`, with failpoints as a fourth word or without; answers
+with the process's id, and later with `end CODE`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import sys
 from pathlib import Path
 
 from tests.transfer.stores import Stores
+from wherry.kernel import failpoints
 
 
 def main() -> None:
     """Serve until standard input ends."""
     for line in sys.stdin:
-        verb, folder, name = line.split()
+        verb, folder, name, *points = line.split()
         pid = os.fork()
         if not pid:
+            failpoints.configure(",".join(points))
             work(verb, folder, name)
         print(pid, flush=True)
         _, status = os.waitpid(pid, 0)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -403,18 +404,38 @@ def test_the_house_s_own_registry(
     own: Client, wherry: Client, busybox: str, tmp_path: Path
 ) -> None:
     """Token authentication, push, mount, pull, search: what it serves, both clients use."""
-    passwords = tmp_path / "htpasswd"
+    passwords, rights = tmp_path / "htpasswd", tmp_path / "rights"
     passwords.write_text(HTPASSWD)
     host = f"127.0.0.1:{free_port()}"
-    wherry("registry", "start", "--listen", host, "--htpasswd", str(passwords))
+    who = Path(own.command[0]).name
+    rights.write_text(f"{who}/* user pull,push\nread/* user pull\n")
+    flags = ("--listen", host, "--htpasswd", str(passwords), "--rights", str(rights))
+    wherry("registry", "start", *flags)
+    denied = "denied: requested access to the resource is denied"
     try:
-        who = Path(own.command[0]).name
         name = f"{host}/{who}/box:1"
         done = own("pull", name, check=False)
-        assert done.returncode == 1 and "pull access denied" in done.stderr
-        own("login", "-u", "user", "--password-stdin", host, stdin="secret")
+        assert done.returncode == 1
+        assert f"pull access denied for {host}/{who}/box, repository does not" in done.stderr
         own("tag", busybox, name)
+        assert denied in own("push", name, check=False).stderr
+        done = own("login", "-u", "user", "--password-stdin", host, stdin="no", check=False)
+        said = f'Get "http://{host}/v2/": unauthorized: incorrect username or password'
+        assert said in done.stderr
+        own("login", "-u", "user", "--password-stdin", host, stdin="secret")
+        # As with Docker, it is not the password that is kept.
+        kept = json.loads((tmp_path / "config.json").read_text())["auths"][host]
+        assert kept["identitytoken"] and b64decode(kept["auth"]) == b"user:"
         own("push", name)
+        # What a known user may not do: in Docker's words, and nobody is asked for a name again.
+        own("tag", busybox, f"{host}/read/it:1")
+        assert denied in own("push", f"{host}/read/it:1", check=False).stderr
+        own("rmi", f"{host}/read/it:1")
+        assert (
+            f"pull access denied for {host}/x/y" in own("pull", f"{host}/x/y", check=False).stderr
+        )
+        done = own("pull", f"{host}/{who}/none", check=False)
+        assert f"repository {host}/{who}/none not found: name unknown: repository" in done.stderr
         other = f"{host}/{who}/other:2"
         own("tag", busybox, other)
         assert f"Mounted from {who}/box" in own("push", other).stdout

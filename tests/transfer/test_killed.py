@@ -17,7 +17,7 @@ import pytest
 from tests.harness.registry import MadeImage, digest_of, make_image
 from tests.transfer.liar import Liar
 from tests.transfer.stores import Stores
-from wherry.model.ids import Reference
+from wherry.model.ids import Digest, Reference
 
 KILLS = 100
 MIB = 1 << 20
@@ -37,11 +37,11 @@ class Nursery:
         self._pid = 0
         self._ready = threading.Event()
 
-    def run(self, verb: str, folder: Path, name: str) -> int:
-        """Return the exit code, negative for a signal."""
+    def run(self, verb: str, folder: Path, name: str, points: str = "") -> int:
+        """Return the exit code, negative for a signal. `points` are failpoints of that process."""
         assert self._process.stdin and self._process.stdout
         self._ready.clear()
-        self._process.stdin.write(f"{verb} {folder} {name}\n")
+        self._process.stdin.write(f"{verb} {folder} {name} {points}\n")
         self._process.stdin.flush()
         self._pid = int(self._process.stdout.readline())
         self._ready.set()
@@ -153,3 +153,69 @@ def test_a_push_killed_again_and_again(nursery: Nursery, tmp_path: Path) -> None
         assert killed >= 5
         assert liar.sent["upload"] - total <= killed * MIB
         assert liar.blobs.keys() == image.blobs.keys()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "download.after-piece",
+        "trees.before-settle",
+        "content.before-adopt",
+        "content.before-commit",
+        "durable.before-sync",
+        "durable.before-rename",
+        "durable.after-rename",
+        "pull.before-register",
+    ],
+)
+def test_a_pull_killed_at(nursery: Nursery, tmp_path: Path, point: str) -> None:
+    image = image_of(2)
+    with Liar() as liar:
+        liar.add(image, "1")
+        name = f"{liar.host}/a/b:1"
+        assert nursery.run("pull", tmp_path, name, f"{point}=kill") == -signal.SIGKILL
+        with Stores(tmp_path) as stores:
+            # As the engine does at its start.
+            stores.collector.sweep()
+            assert list(stores.store.ids()) == []
+        assert nursery.run("pull", tmp_path, name) == 0
+        sent = sum(liar.sent[digest_of(layer)] for layer in image.layers)
+        assert sent - sum(map(len, image.layers)) < MIB
+    with Stores(tmp_path) as stores:
+        whole(stores, image)
+
+
+def whole(stores: Stores, image: MadeImage) -> None:
+    """Fail unless the stores hold the image and nothing besides."""
+    stores.collector.sweep()
+    (identifier,) = stores.store.ids()
+    assert str(identifier) == image.id
+    assert stores.partials.size() == 0
+    for digest in stores.content.digests():
+        with stores.content.open(digest) as file:
+            assert Digest.of(file.read()) == digest
+    assert len(list(stores.snapshots.layers())) == len(image.layers)
+
+
+@pytest.mark.parametrize("point", ["upload.before-finish", "content.before-commit"])
+def test_a_push_killed_at(nursery: Nursery, tmp_path: Path, point: str) -> None:
+    """The second is where what was made here is compressed."""
+    plain = point == "content.before-commit"
+    image = make_image([{"a": random.Random(3).randbytes(MIB)}], compress=not plain)
+    with Liar() as liar:
+        liar.add(image, "1")
+        with Stores(tmp_path) as stores:
+            pulled = stores.pull(f"{liar.host}/a:1").image
+            stores.store.tag(pulled.id, Reference.parse(f"{liar.host}/b:1"))
+            stores.places._database.query("DELETE FROM blob_places")  # pyright: ignore
+        liar.blobs.clear()
+        liar.sent.clear()
+        name = f"{liar.host}/b:1"
+        assert nursery.run("push", tmp_path, name, f"{point}=kill") == -signal.SIGKILL
+        assert nursery.run("push", tmp_path, name) == 0
+        assert liar.sent["upload"] <= max(map(len, liar.blobs.values())) + (64 << 10)
+    with Stores(tmp_path) as stores:
+        stores.collector.sweep()
+        for digest in stores.content.digests():
+            with stores.content.open(digest) as file:
+                assert Digest.of(file.read()) == digest

@@ -22,6 +22,7 @@ from wherry.registry.stopping import Stop, Stopped
 
 BASE = {"etc/base": b"base", "big": random.Random(1).randbytes(300_000)}
 IMAGE = make_image([BASE, {"top": b"top"}], Cmd=["/top"])
+OTHER = make_image([{"other": random.Random(2).randbytes(100_000)}])
 
 
 @pytest.fixture
@@ -197,6 +198,70 @@ def test_a_registry_without_ranges_sends_all_again(stores: Stores, liar: Liar) -
     partial.write_bytes(IMAGE.layers[0][:50_000])
     liar.lie(layer, lambda handler: handler.answer(200, IMAGE.layers[0]))
     assert str(stores.pull(f"{liar.host}/a/b:1").image.id) == IMAGE.id
+
+
+def ranged(handler: Handler, field: str, data: bytes) -> bool:
+    """Answer with a part, as `field` has it."""
+    more = {"Content_Range": field} if field else {}
+    return handler.answer(206, data, "application/octet-stream", **more)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda h, data: ranged(h, f"bytes 0-{len(data) - 1}/{len(data)}", data),
+        lambda h, data: ranged(h, f"bytes 70000-{len(data) - 1}/{len(data)}", data[70_000:]),
+        lambda h, data: ranged(h, "", data[50_000:]),
+        lambda h, data: ranged(h, "bytes */0", b""),
+        lambda h, data: ranged(h, "bytes 99999999999999999999999-1/2", data),
+        lambda h, data: h.refuse(416, "RANGE_INVALID"),
+    ],
+)
+def test_lies_about_ranges_cost_a_new_beginning_and_no_more(
+    stores: Stores, liar: Liar, lie: Callable[[Handler, bytes], bool]
+) -> None:
+    """The connection breaks once; of what comes then, nothing gets into the wrong place."""
+    layer, data = digest_of(IMAGE.layers[0]), IMAGE.layers[0]
+    broken: list[int] = []
+
+    def answer(handler: Handler) -> bool:
+        if "Range" in handler.headers:
+            return lie(handler, data)
+        if broken:
+            return False
+        broken.append(1)
+        handler.close_connection = True
+        return handler.answer(200, data[:50_000], Content_Length=str(len(data)))
+
+    liar.lie(layer, answer)
+    assert str(stores.pull(f"{liar.host}/a/b:1").image.id) == IMAGE.id
+    assert liar.count("GET", layer) == 3
+
+
+def test_a_length_that_is_too_short_is_gone_on_from(stores: Stores, liar: Liar) -> None:
+    layer, data = digest_of(IMAGE.layers[0]), IMAGE.layers[0]
+    liar.lie(
+        layer,
+        lambda h: "Range" not in h.headers and h.answer(200, data, Content_Length="60000"),
+    )
+    assert str(stores.pull(f"{liar.host}/a/b:1").image.id) == IMAGE.id
+    assert "bytes=60000-" in [h.get("range") for h in liar.headers]
+
+
+def test_a_part_of_something_else_is_refused_and_named(stores: Stores, liar: Liar) -> None:
+    layer, data = digest_of(IMAGE.layers[0]), IMAGE.layers[0]
+    stores.partials.path(Digest.parse(layer)).write_bytes(data[:50_000])
+    other = bytes(len(data) - 50_000)
+    field = f"bytes 50000-{len(data) - 1}/{len(data)}"
+    liar.lie(layer, lambda h: "Range" in h.headers and ranged(h, field, other))
+    # Whether the part that was kept or the one that came is wrong cannot be told: all is fetched anew.
+    assert str(stores.pull(f"{liar.host}/a/b:1").image.id) == IMAGE.id
+    liar.lies.clear()
+    liar.add(OTHER, "2")
+    liar.lie(digest_of(OTHER.layers[0]), lambda h: h.answer(200, bytes(len(OTHER.layers[0]))))
+    with pytest.raises(WherryError, match=digest_of(OTHER.layers[0])):
+        stores.pull(f"{liar.host}/a/b:2")
+    assert stores.partials.size() == 0
 
 
 def test_what_was_kept_and_is_spoilt_is_fetched_anew(stores: Stores, liar: Liar) -> None:

@@ -63,6 +63,14 @@ def parse_challenges(header: str) -> list[Challenge]:
     return found
 
 
+def lacks_rights(header: str) -> bool:
+    """Whether a 401 says that who is known may not do this (RFC 6750, 3.1): no password would help."""
+    return any(
+        challenge.parameters.get("error") == "insufficient_scope"
+        for challenge in parse_challenges(header)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
     """A token server's answer."""
@@ -104,6 +112,8 @@ class Authorizer:
         plain_allowed: Callable[[Origin], bool],
     ) -> None:
         """`plain_allowed` tells whether credentials may go to an origin without TLS."""
+        self.keeping = False
+        """Whether a token server is asked for an identity token as well, for `login`."""
         self._credentials = credentials
         self._fetch = fetch
         self._plain_allowed = plain_allowed
@@ -213,6 +223,8 @@ class Authorizer:
             query += [("scope", scope) for scope in wanted]
             if credentials.username:
                 query.append(("account", credentials.username))
+                if self.keeping:
+                    query += [("client_id", _CLIENT), ("offline_token", "true")]
             headers = {"Authorization": credentials.basic} if credentials.basic else {}
             answer = self._fetch("GET", _with_query(realm, query), headers, None, _LARGEST_ANSWER)
         return self._read(answer, server)

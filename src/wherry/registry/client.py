@@ -75,6 +75,11 @@ class Repository:
         self._pull = (f"repository:{path}:pull",)
         self._push = (f"repository:{path}:pull,push",)
 
+    @property
+    def reached(self) -> Origin | None:
+        """Where the registry itself answered, None where it has not yet."""
+        return self._working.origin if self._working is not None else None
+
     def manifest(self, reference: Digest | str) -> Fetched:
         """Return the manifest of a tag or digest.
 

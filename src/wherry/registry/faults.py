@@ -20,6 +20,7 @@ from wherry.model.errors import (
 )
 
 _SHOWN = 300
+DENIED = "denied: requested access to the resource is denied"
 # What docker/distribution says of a code when the server does not.
 _WORDS = {
     "UNAUTHORIZED": "authentication required",

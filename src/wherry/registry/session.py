@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from wherry.model.errors import Invalid
-from wherry.registry.auth import Authorizer, TokenAnswer
+from wherry.registry.auth import Authorizer, TokenAnswer, lacks_rights
 from wherry.registry.credentials import Credentials
 from wherry.registry.dialling import dial, proxy_header
 from wherry.registry.endpoints import (
@@ -24,7 +24,7 @@ from wherry.registry.endpoints import (
     is_loopback,
     join_url,
 )
-from wherry.registry.faults import Refused, refusal
+from wherry.registry.faults import DENIED, Refused, refusal
 from wherry.registry.messages import Answer, BrokenConnection, Connection, NotSpoken
 from wherry.registry.stopping import Stop
 
@@ -101,7 +101,7 @@ class Session:
             problem = self._refused(answer)
             tried = authorizer.answer(endpoint, offered, request.scopes, header)
             if tried is None:
-                raise problem.as_kind()
+                raise problem if problem.code == "DENIED" else problem.as_kind()
             header = tried
             answer = self._follow(endpoint, request, header, stop)
         if answer.status in request.expected:
@@ -118,6 +118,8 @@ class Session:
             answer.close()
         if answer.status == 400 and _WANTS_TLS in body:
             raise NotSpoken("the server wants TLS")
+        if answer.status == 401 and lacks_rights(answer.headers.get("www-authenticate", "")):
+            return Refused(401, "DENIED", DENIED)
         return refusal(answer.status, answer.reason, body, retry_after=seconds)
 
     def _follow(

@@ -189,7 +189,7 @@ class Download:
                     if self._available - before >= _PROGRESS:
                         failures = 0
                     failures += 1
-                    if isinstance(error, RangeRefused) and self.kept:
+                    if isinstance(error, RangeRefused) and self._available:
                         self._spoilt()
                     if not is_temporary(error) or failures >= self._attempts:
                         raise

@@ -149,12 +149,15 @@ class TransferService:
         domain = domain.partition("/")[0]
 
         def work(session: Session) -> str:
-            repository = Repository(session, find_endpoints(domain, self._settings), "")
+            endpoints = find_endpoints(domain, self._settings)
+            repository = Repository(session, endpoints, "")
+            session.authorizer.keeping = True
             try:
                 repository.ping()
             except (Refused, Unauthorized) as error:
-                # With the status, as Docker's users know it.
-                raise Unauthorized(f"login attempt to {domain} failed: {error.message}") from None
+                # In Docker's words.
+                place = repository.reached or endpoints[-1].origin
+                raise Unauthorized(f'Get "{place}/v2/": {error.message}') from None
             return session.authorizer.identity_token
 
         return await self._asked(credentials, work)

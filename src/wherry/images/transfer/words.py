@@ -36,8 +36,9 @@ def said(
         if error.denied and anonymous and not pushing:
             raise _denied(reference, error.message) from error
         if error.missing and not error.denied and not pushing:
-            if error.code == "NAME_UNKNOWN" and not (reference.tag or reference.digest):
-                raise Missing(f"repository {name} not found: {error.message}") from error
+            if error.code == "NAME_UNKNOWN":
+                repository = reference.familiar_repository
+                raise Missing(f"repository {repository} not found: {error.message}") from error
             if error.code == "BLOB_UNKNOWN":
                 raise Missing(f"part of {name} not found: {error.message}") from error
             raise Missing(f"manifest for {name} not found: {error.message}") from error
