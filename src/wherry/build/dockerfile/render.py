@@ -16,7 +16,8 @@ def render(file: Dockerfile) -> str:
         lines += [f"# {comment}\n" for comment in instruction.comments]
         text = render_instruction(instruction)
         # The last word of a file: a line cannot end in it unless it is continued.
-        lines.append(f"{text}  {file.escape}\n" if text.endswith(file.escape) else f"{text}\n")
+        continued = (len(text) - len(text.rstrip(file.escape))) % 2
+        lines.append(f"{text}  {file.escape}\n" if continued else f"{text}\n")
         for document in instruction.heredocs:
             lines.append(f"{document.content}{document.name}\n")
         lines.append("\n")
