@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from wherry.build.dockerfile.syntax import Dockerfile, Form, Instruction
+from wherry.build.dockerfile.syntax import SWITCHES, Dockerfile, Form, Instruction
 
 
 def render(file: Dockerfile) -> str:
@@ -30,7 +30,10 @@ def render_instruction(one: Instruction) -> str:
 
 
 def _flags(one: Instruction) -> list[str]:
-    return [f"--{name}={_quoted(value)}" if value else f"--{name}" for name, value in one.flags]
+    return [
+        f"--{name}" if not value and name in SWITCHES else f"--{name}={_quoted(value)}"
+        for name, value in one.flags
+    ]
 
 
 def _quoted(value: str) -> str:
