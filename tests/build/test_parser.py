@@ -169,7 +169,8 @@ def test_a_parsed_file_survives_being_rendered(text: str, head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["FROM a\nENV [\\  b\n", "FROM a\nVOLUME \\  \\\n \n#c\n", "FROM a\nRUN a `\n"]
+    "text",
+    ["FROM a\nENV [\\  b\n", "FROM a\nVOLUME \\  \\\n \n#c\n", "FROM a\nCMD \\\\\n\nRUN b\n"],
 )
 def test_words_that_end_in_a_backslash_survive_being_rendered(text: str) -> None:
     file = parse(text.encode())

@@ -130,6 +130,20 @@ def test_stream(build: Builder, tag: str, either: Either) -> None:
     assert "out\n" not in again
 
 
+def test_instructions_before_the_first_stage_count_and_are_shown_as_written(build: Builder) -> None:
+    text = norm(
+        build.text(f"ARG B={build.base}\nFROM $B AS one\nARG V=1\nRUN echo is $V \\\n  two\n")
+    )
+    assert text.startswith(f"Step 1/4 : ARG B={build.base}\nStep 2/4 : FROM $B AS one\n ---> ID\n")
+    assert "Step 4/4 : RUN echo is $V   two\n" in text
+    assert "is 1 two\n" in text
+
+
+def test_too_little_memory_is_refused(build: Builder) -> None:
+    last = build.lines("FROM BASE\nRUN echo unique-memory\n", memory=4 << 20)[-1]
+    assert last["error"] == "Minimum memory limit allowed is 6MB"
+
+
 def test_aux_is_the_image(build: Builder, docker: Client, tag: str) -> None:
     found = build.lines("FROM BASE\nCMD x\n", t=tag)
     image = [line["aux"]["ID"] for line in found if "aux" in line][-1]
@@ -181,6 +195,8 @@ def test_missing_source(build: Builder) -> None:
         ("FROM BASE\n", {"labels": "x"}, 400, "error reading labels"),
         ("FROM BASE\n", {"cachefrom": "x"}, 400, "error reading cache-from"),
         ("FROM BASE\n", {"ulimits": "x"}, 400, "error reading ulimit settings"),
+        ("FROM BASE\n", {"securityopt": "seccomp=unconfined"}, 400, "security options are not supported on linux"),
+        ("FROM BASE\n", {"isolation": "hyperv"}, 400, 'unsupported isolation: "hyperv"'),
         ("FROM BASE\n", {"version": "3"}, 400, 'invalid version "3"'),
         ("FROM BASE\n", {"remote": "ftp://h/x"}, (400, 500), "could not be recognized as URL"),
     ],

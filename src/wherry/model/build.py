@@ -103,7 +103,6 @@ class BuildRequest:
     limits: Limits = field(default_factory=Limits)
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
-    security_opts: tuple[str, ...] = ()
     pull: bool = False
     """Ask the registry for base images even where they are here."""
     secrets: tuple[str, ...] = ()
@@ -159,7 +158,9 @@ class StepRef:
 
     id: int
     title: str
-    """The instruction as it is shown: `RUN make`."""
+    """The instruction as it is shown, variables resolved: `RUN make`."""
+    written: str = ""
+    """The instruction as it stands in the file, on one line."""
     stage: str = ""
     """The stage's name, or its number as text."""
     number: int = 0

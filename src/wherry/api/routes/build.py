@@ -13,7 +13,13 @@ from wherry.api.contexts import BuildContexts
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
-from wherry.api.wire.build import parse_build, parse_registry_config, render_cache, with_dockerfile
+from wherry.api.wire.build import (
+    before_stages,
+    parse_build,
+    parse_registry_config,
+    render_cache,
+    with_dockerfile,
+)
 from wherry.api.wire.build_events import parse_build_body, render_build_event
 from wherry.api.wire.classic import Classic, render_build_failure
 from wherry.api.wire.codec import encode
@@ -74,7 +80,11 @@ class BuildRoutes:
         except BaseException:
             await self._contexts.release(ref)
             raise
-        classic = Classic(quiet=request.flag("q"), keep_containers=not wanted.remove)
+        classic = Classic(
+            quiet=request.flag("q"),
+            keep_containers=not wanted.remove,
+            before=before_stages(wanted),
+        )
         return Response(200, self._classic(wanted, ref, classic), JSON)
 
     async def _context(self, request: Request) -> ContextRef:

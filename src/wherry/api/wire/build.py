@@ -7,12 +7,14 @@ import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TypeVar, cast
 
 import msgspec
 
 from wherry.api.messages import Request
 from wherry.api.wire.codec import encode, pairs_of, render_time
+from wherry.build.dockerfile.parser import parse
 from wherry.build.service import CacheRecord
 from wherry.model.build import BuildRequest, CacheRef, OutputRef
 from wherry.model.containers import Ulimit
@@ -65,6 +67,11 @@ def parse_build(request: Request) -> BuildRequest:
             "building by the BuildKit API is not in this version of wherry",
             hint="set DOCKER_BUILDKIT=0, or use `wherry build`",
         )
+    if any(request.query.get("securityopt", ())):
+        raise Invalid("security options are not supported on linux")
+    isolation = request.text("isolation")
+    if isolation.lower() not in ("", "default"):
+        raise Invalid(f'unsupported isolation: "{isolation}"')
     args = _json(request, "buildargs", "build args", dict[str, str | None], {})
     labels = _json(request, "labels", "labels", dict[str, str], {})
     ulimits = _json(request, "ulimits", "ulimit settings", list[_Ulimit], [])
@@ -101,7 +108,6 @@ def parse_build(request: Request) -> BuildRequest:
         ),
         ulimits=tuple(Ulimit(entry.Name, entry.Soft, entry.Hard) for entry in ulimits),
         cgroup_parent=request.text("cgroupparent"),
-        security_opts=tuple(_json(request, "securityopt", "security options", list[str], [])),
         pull=request.flag("pull"),
         squash=request.flag("squash"),
         remove=request.flag("rm", True),
@@ -159,6 +165,15 @@ def with_dockerfile(request: BuildRequest, content: bytes) -> BuildRequest:
     if not content.strip():
         raise Invalid(f"the Dockerfile ({request.dockerfile_name}) cannot be empty")
     return replace(request, dockerfile=content)
+
+
+def before_stages(request: BuildRequest) -> tuple[str, ...]:
+    """Return the instructions before the first FROM, as written; none of a file that makes no sense."""
+    try:
+        found = parse(request.dockerfile, request.dockerfile_name).instructions
+    except Invalid:
+        return ()
+    return tuple(one.original for one in takewhile(lambda one: one.keyword != "FROM", found))
 
 
 def render_cache(records: Sequence[CacheRecord]) -> list[dict[str, object]]:

@@ -116,6 +116,8 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
         raise Invalid(f"invalid build request: {error}") from None
     if said.provenance or said.sbom:
         raise Unsupported("provenance and bills of materials are not in this version of wherry")
+    if said.security_opts:
+        raise Invalid("security options are not supported on linux", hint="RUN --security=insecure")
     limits = Limits(**{name: getattr(said.limits, name) for name in _Limits.__struct_fields__})
     same: dict[str, Any] = {
         name: getattr(said, name)
@@ -128,7 +130,7 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
     tuples: dict[str, Any] = {
         name: tuple(getattr(said, name))
         for name in (
-            *("tags", "no_cache_filter", "extra_hosts", "security_opts", "secrets", "ssh"),
+            *("tags", "no_cache_filter", "extra_hosts", "secrets", "ssh"),
             "entitlements",
         )
     }

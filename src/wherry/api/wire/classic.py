@@ -6,6 +6,8 @@ says waits here until those before it have ended.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wherry.api.wire.codec import encode
 from wherry.model.build import (
     BuildWarning,
@@ -48,9 +50,19 @@ class _Lines:
 class Classic:
     """Turns events into lines; `feed` returns what can be sent now."""
 
-    def __init__(self, *, quiet: bool = False, keep_containers: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        keep_containers: bool = False,
+        before: Sequence[str] = (),
+    ) -> None:
+        """`before` are the instructions before the first FROM, which count as steps."""
         self._quiet = quiet
         self._keep = keep_containers
+        self._before = tuple(before)
+        self._cached: set[str] = set()
+        """Stages whose last step was a result of the cache."""
         self._steps: dict[int, _Lines] = {}
         self._next = 1
         self._notices = b""
@@ -71,13 +83,15 @@ class Classic:
             case StepCached(step=step):
                 self._start(step)
                 # A base image is no result of the cache: Docker shows its id alone.
-                said = "" if _is_base(step) else stream(" ---> Using cache\n").decode()
-                self._end(step, said.encode(), event.result)
+                said = b"" if _is_base(step) else stream(" ---> Using cache\n")
+                if said:
+                    self._cached.add(step.stage)
+                self._end(step, said, event.result)
             case StepOutput(step=step):
                 text = event.data.decode("utf-8", "replace")
                 self._add(step, stream(f"{_RED}{text}{_PLAIN}" if event.fd == 2 else text))
             case StepDone(step=step):
-                self._end(step, self._removed(step), event.result)
+                self._end(step, self._removed(step) + self._unchanged(step), event.result)
             case StepFailed(step=step):
                 self._add(step, self._removed(step))
                 return self._flush()
@@ -95,7 +109,12 @@ class Classic:
     def _start(self, step: StepRef) -> None:
         if step.number:
             lines = self._of(step)
-            title = stream(f"Step {step.number}/{step.total} : {step.title}")
+            shift = len(self._before)
+            total = step.total + shift
+            if step.number == 1:
+                for number, text in enumerate(self._before, 1):
+                    lines.pending += stream(f"Step {number}/{total} : {text}") + stream("\n")
+            title = stream(f"Step {step.number + shift}/{total} : {step.written or step.title}")
             lines.pending += title + stream("\n")
 
     def _add(self, step: StepRef, data: bytes) -> None:
@@ -110,6 +129,12 @@ class Classic:
         lines = self._of(step)
         lines.pending += said
         lines.ended = True
+
+    def _unchanged(self, step: StepRef) -> bytes:
+        """What changes the configuration alone costs nothing: it is as cached as what is below it."""
+        if step.stage_number and not _is_base(step):
+            self._cached.discard(step.stage)
+        return stream(" ---> Using cache\n") if step.stage in self._cached else b""
 
     def _removed(self, step: StepRef) -> bytes:
         container = self._of(step).container if step.number else ""

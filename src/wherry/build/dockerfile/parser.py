@@ -16,6 +16,7 @@ from wherry.build.dockerfile.lexer import Line, lex, parse_heredoc, raw_words
 from wherry.build.dockerfile.syntax import (
     HEREDOC_KEYWORDS,
     KEYWORDS,
+    SWITCHES,
     Dockerfile,
     Form,
     Instruction,
@@ -29,7 +30,6 @@ _FLAGS: dict[str, frozenset[str]] = {
     "HEALTHCHECK": frozenset("interval timeout start-period start-interval retries".split()),
     "RUN": frozenset("mount network security device".split()),
 }
-_SWITCHES = frozenset("link parents keep-git-dir unpack".split())
 _JSON_ONLY = frozenset(("SHELL",))
 _JSON_OR_TEXT = frozenset(("RUN", "CMD", "ENTRYPOINT"))
 _JSON_OR_WORDS = frozenset(("ADD", "COPY", "VOLUME"))
@@ -114,14 +114,14 @@ class _Parser:
                     at=word,
                     hint=f"did you mean --{near[0]}?" if near else f"{keyword} has no such flag",
                 )
-            if not equals and key not in _SWITCHES:
+            if not equals and key not in SWITCHES:
                 raise _Fault(f"missing a value on flag: --{key}", at=word)
-            if key in _SWITCHES and equals and value.lower() not in ("true", "false"):
+            if key in SWITCHES and equals and value.lower() not in ("true", "false"):
                 raise _Fault(f"expecting boolean value for flag {key}, not: {value}", at=word)
             repeated = key in ("mount", "exclude", "device")
             if not repeated and any(key == name for name, _ in found):
                 raise _Fault(f"duplicate flag specified: {key}", at=word)
-            found.append((key, value.lower() if key in _SWITCHES else value))
+            found.append((key, value.lower() if key in SWITCHES else value))
             rest = after
         return tuple(found), rest
 

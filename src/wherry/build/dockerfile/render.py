@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from wherry.build.dockerfile.syntax import Dockerfile, Form, Instruction
+from wherry.build.dockerfile.syntax import SWITCHES, Dockerfile, Form, Instruction
 
 
 def render(file: Dockerfile) -> str:
@@ -16,7 +16,8 @@ def render(file: Dockerfile) -> str:
         lines += [f"# {comment}\n" for comment in instruction.comments]
         text = render_instruction(instruction)
         # The last word of a file: a line cannot end in it unless it is continued.
-        lines.append(f"{text}  {file.escape}\n" if text.endswith(file.escape) else f"{text}\n")
+        continued = (len(text) - len(text.rstrip(file.escape))) % 2
+        lines.append(f"{text}  {file.escape}\n" if continued else f"{text}\n")
         for document in instruction.heredocs:
             lines.append(f"{document.content}{document.name}\n")
         lines.append("\n")
@@ -29,7 +30,10 @@ def render_instruction(one: Instruction) -> str:
 
 
 def _flags(one: Instruction) -> list[str]:
-    return [f"--{name}={_quoted(value)}" if value else f"--{name}" for name, value in one.flags]
+    return [
+        f"--{name}" if not value and name in SWITCHES else f"--{name}={_quoted(value)}"
+        for name, value in one.flags
+    ]
 
 
 def _quoted(value: str) -> str:

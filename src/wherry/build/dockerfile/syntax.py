@@ -28,6 +28,8 @@ KEYWORDS = (
     "WORKDIR",
 )
 HEREDOC_KEYWORDS = ("ADD", "COPY", "RUN")
+SWITCHES = frozenset(("link", "parents", "keep-git-dir", "unpack"))
+"""Flags that may stand without a value."""
 
 
 class Form(StrEnum):
