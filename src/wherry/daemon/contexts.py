@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -13,13 +13,12 @@ from typing import TypeVar
 from wherry.api.contexts import PushOutput, WriteOutput
 from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
-from wherry.build.files import Tree
+from wherry.build.files import BuiltImage, Exported, Tree
 from wherry.images.bridge import Flow, in_thread
 from wherry.kernel.paths import open_in_root
 from wherry.model.build import BuildRequest, ContextKind, ContextRef, OutputRef, Progress
 from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.ignore import parse
-from wherry.model.images import Image
 from wherry.model.views import ByteSource
 
 T = TypeVar("T")
@@ -98,27 +97,26 @@ class ClientContexts:
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         write: Callable[[bytes], object],
-    ) -> None:
+    ) -> Exported:
         """Write one output's bytes."""
         work = self._write
         if work is None:
             raise Unsupported(f"outputs of type {output.kind}")
-        await in_thread(lambda: work(request, output, image, root, write))
+        return await in_thread(lambda: work(request, output, images, write))
 
     async def push(
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
+    ) -> Exported:
         """Push what was built."""
         if self._push is None:
             raise Unsupported("pushing what was built")
-        await self._push(request, output, image, report)
+        return await self._push(request, output, images, report)
 
 
 def _read(tree: Tree, path: str) -> bytes:

@@ -17,7 +17,7 @@ from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.model.events import Event
-from wherry.model.ids import Digest
+from wherry.model.ids import Digest, Reference
 from wherry.model.manifest_lists import ManifestList
 from wherry.model.views import DistributionView, Filters, Progress, SearchResult
 from wherry.registry.credentials import Credentials
@@ -25,6 +25,7 @@ from wherry.storage.content import ContentStore
 from wherry.storage.snapshots import Snapshotter
 
 if TYPE_CHECKING:
+    from wherry.images.transfer.documents import Documents
     from wherry.images.transfer.service import TransferService
 
 
@@ -57,6 +58,15 @@ class LateRegistries:
         """See TransferService.push."""
         service = await self._service()
         async with aclosing(service.push(name, tag, platform, credentials)) as lines:
+            async for line in lines:
+                yield line
+
+    async def push_documents(
+        self, reference: Reference, documents: Documents, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """See TransferService.push_documents."""
+        service = await self._service()
+        async with aclosing(service.push_documents(reference, documents, credentials)) as lines:
             async for line in lines:
                 yield line
 
@@ -113,6 +123,7 @@ def late_registries(
         from wherry.images.transfer.download import Downloads
         from wherry.images.transfer.pull import Puller
         from wherry.images.transfer.push import Pusher
+        from wherry.images.transfer.push_documents import DocumentPusher
         from wherry.images.transfer.service import TransferService
         from wherry.registry.endpoints import DEFAULT_FOLDERS, Proxies, RegistrySettings
 
@@ -146,6 +157,9 @@ def late_registries(
             concurrent=config.max_concurrent_uploads,
             attempts=config.max_download_attempts,
         )
-        return TransferService(settings, puller, pusher, emit)
+        documents = DocumentPusher(
+            content=content, places=places, attempts=config.max_download_attempts
+        )
+        return TransferService(settings, puller, pusher, documents, emit)
 
     return LateRegistries(make)
