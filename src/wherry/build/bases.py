@@ -52,16 +52,6 @@ class Puller(Protocol):
         ...
 
 
-class Pusher(Protocol):
-    """What gives images away."""
-
-    async def push(
-        self, reference: str, request: BuildRequest, report: Callable[[Progress], None]
-    ) -> str:
-        """Push an image of the store; return the manifest's digest there. Raises Unauthorized, Unavailable."""
-        ...
-
-
 class Bases:
     """Finds images by the references that FROM and --from write."""
 

@@ -10,25 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
-from wherry.build.arguments import platform_text, unused_arguments
-from wherry.build.bases import Bases, Pusher, check_runnable
+from wherry.build.arguments import unused_arguments
+from wherry.build.bases import Bases, check_runnable
 from wherry.build.cache import BuildCache
 from wherry.build.destinations import check_outputs, enters_store, platforms_of
 from wherry.build.dockerfile.parser import parse
 from wherry.build.dockerfile.syntax import Dockerfile
-from wherry.build.exchange import (
-    absolute,
-    cache_image,
-    export_folder,
-    import_folder,
-    import_records,
-    records_of,
-)
+from wherry.build.exchanging import Exchanging
 from wherry.build.files import Contexts, Exporter
 from wherry.build.finish import encode_image
 from wherry.build.finishing import Finishing, Solved
@@ -44,18 +37,16 @@ from wherry.build.steps import FromImage, Graph, RunStep, Stage, Step
 from wherry.images.bridge import in_thread
 from wherry.images.config import host_platform
 from wherry.images.intake import Intake, Intakes
-from wherry.images.making import put_manifest
-from wherry.images.store import ImageStore, StoredLayer, check_taggable
+from wherry.images.store import ImageStore, check_taggable
 from wherry.images.unpack import Unpacker
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
-    CacheRef,
     Finished,
     Progress,
     SecretSource,
 )
-from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported
+from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
@@ -78,7 +69,7 @@ class Solver:
         bases: Bases,
         keeper: Keeper,
         tagged: Callable[[Image, str], None],
-        pusher: Pusher | None = None,
+        exchanging: Exchanging,
     ) -> None:
         """`tagged` is told of names given."""
         self._tools = tools
@@ -90,7 +81,7 @@ class Solver:
         self._bases = bases
         self._keeper = keeper
         self._tagged = tagged
-        self._pusher = pusher
+        self._exchanging = exchanging
         self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
@@ -177,7 +168,7 @@ class Solver:
             text = f"One or more build-args [{' '.join(unused)}] were not consumed"
             emit(BuildWarning("", text))
         with self._intakes() as intake:
-            await self._import_caches(request, intake, emit)
+            await self._exchanging.take(request, intake, emit)
             began = time.time_ns()
             planned: list[tuple[BuildRequest, Graph, Found]] = []
             for platform in platforms_of(request):
@@ -191,7 +182,9 @@ class Solver:
             solved = await together(solving)
             finishing = Finishing(self._store, self._tools.snapshots, self._tagged)
             end = await finishing.finish(request, solved, references, began, exporter, intake, emit)
-            await self._export_caches(request, solved, intake, emit)
+            least = [record for one in solved for record in one.result.records]
+            used = frozenset[str]().union(*(one.used for one in solved))
+            await self._exchanging.give(request, least, used, intake, emit)
             emit(end)
 
     async def _plan(
@@ -284,107 +277,6 @@ class Solver:
             finally:
                 self._tools.runner.discard(key)
         return Solved(request, graph, found.images, target, result, frozenset(stages.used))
-
-    # -- caches of others --------------------------------------------------------------------
-
-    async def _import_caches(
-        self, request: BuildRequest, intake: Intake, emit: Callable[[Progress], None]
-    ) -> None:
-        """Take in what `--cache-from` names; what cannot be had is told, and the build goes on."""
-        for ref in request.cache_from:
-            try:
-                await self._import_cache(ref, request, intake, emit)
-            except (NotFound, Invalid, Unavailable, Unsupported) as error:
-                emit(BuildWarning("", f"cache {ref.kind} could not be imported: {error}"))
-
-    async def _import_cache(
-        self,
-        ref: CacheRef,
-        request: BuildRequest,
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        mounts = self._tools.mounts
-        if ref.kind == "local":
-            folder = absolute(ref.get("src"))
-            await in_thread(lambda: import_folder(folder, self._cache, intake, mounts))
-            return
-        if ref.kind not in ("registry", "inline"):
-            raise Unsupported(f"a cache of type {ref.kind} is not known")
-        name = ref.get("ref")
-        fresh = replace(request, pull=ref.kind == "registry")
-        image = await self._bases.find(name, platform_text(host_platform()), fresh, emit)
-        intake.hold(*image.chain, *(layer.blob for layer in image.layers))
-        config = self._store.config_json(image.id)
-        await in_thread(
-            lambda: import_records(
-                config, image.layers, self._cache, intake, mounts, lambda layer: None
-            )
-        )
-
-    async def _export_caches(
-        self,
-        request: BuildRequest,
-        solved: Sequence[Solved],
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        used = {key for one in solved for key in one.used}
-        least = {record.key for one in solved for record in one.result.records}
-        for ref in request.cache_to:
-            if ref.kind == "inline":
-                continue
-            everything = ref.get("mode", "min") == "max"
-            wanted = used if everything else least
-            mounts = self._tools.mounts if ref.get("mounts") in ("true", "1") else None
-            records = await in_thread(lambda wanted=wanted: records_of(self._cache, wanted))
-            config, layers = await in_thread(
-                lambda records=records, mounts=mounts: cache_image(records, intake, mounts)
-            )
-            if ref.kind == "local":
-                folder = absolute(ref.get("dest"))
-                await in_thread(
-                    lambda folder=folder, config=config, layers=layers: export_folder(
-                        folder, config, layers, intake
-                    )
-                )
-            elif ref.kind == "registry":
-                await self._push_cache(ref.get("ref"), config, layers, request, intake, emit)
-            else:
-                raise Unsupported(f"a cache of type {ref.kind} is not known")
-
-    async def _push_cache(
-        self,
-        name: str,
-        config: bytes,
-        layers: list[StoredLayer],
-        request: BuildRequest,
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        """Push a cache as an image of its own, which is in the store only meanwhile."""
-        if self._pusher is None:
-            raise Unsupported("this engine cannot push yet", hint="--cache-to type=local")
-        reference = _reference(name)
-
-        def register() -> Image:
-            identifier = intake.put(config)
-            manifest = put_manifest(
-                intake, identifier, len(config), [stored.layer for stored in layers]
-            )
-            image, _ = self._store.register(identifier, manifest, layers, references=(reference,))
-            return image
-
-        image = await in_thread(register)
-        try:
-            await self._pusher.push(reference.familiar, request, emit)
-        finally:
-            await in_thread(lambda: self._forget(image, reference))
-
-    def _forget(self, image: Image, reference: Reference) -> None:
-        self._store.untag(reference)
-        if not self._store.references(image.id):
-            self._store.forget(image.id)
 
     def _settle(self, used: set[str], made: set[str]) -> None:
         """Sync what was made, by whatever build, and note what was used."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from wherry.build.files import BuiltImage, Exported
 from wherry.build.outputs import Packing, exported, names
 from wherry.images.bridge import in_thread
+from wherry.images.manifests import OCI_MANIFEST
 from wherry.images.store import ImageStore
-from wherry.images.transfer.documents import Documents
+from wherry.images.transfer.documents import Documents, Fetching
 from wherry.model.build import BuildRequest, OutputRef, Progress, Transfer
 from wherry.model.errors import Invalid, Unavailable
 from wherry.model.ids import Digest, Reference
 from wherry.model.views import Progress as Line
 from wherry.registry.credentials import ANONYMOUS, Credentials, decode_header
+
+T = TypeVar("T")
 
 
 class Registries(Protocol):
@@ -31,6 +34,9 @@ class Registries(Protocol):
     def push_documents(
         self, reference: Reference, documents: Documents, credentials: Credentials
     ) -> AsyncGenerator[Line]: ...
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T: ...
 
 
 class BuildRegistries:
@@ -56,11 +62,22 @@ class BuildRegistries:
 
     async def push(
         self, reference: str, request: BuildRequest, report: Callable[[Progress], None]
-    ) -> str:
-        """Push an image of the store; return the digest of its manifest there. Raises what a push raises."""
+    ) -> Exported:
+        """Push an image of the store; return its manifest there. Raises what a push raises."""
         name = Reference.parse(reference).with_default_tag()
         lines = self._registries.push(name.repository, name.tag, "", credentials_for(name, request))
-        return await _follow(lines, name, report)
+        told = await _follow(lines, name, report)
+        digest = str(told.get("Digest", ""))
+        wire = {"mediaType": OCI_MANIFEST, "digest": digest, "size": told.get("Size", 0)}
+        return Exported(digest, wire if digest else None)
+
+    async def fetch(
+        self, reference: Reference, request: BuildRequest, work: Callable[[Fetching], T]
+    ) -> T:
+        """Return what `work` makes of what a registry has. Raises NotFound, Unavailable and the like."""
+        return await self._registries.fetch_documents(
+            reference, credentials_for(reference, request), work
+        )
 
     async def push_documents(
         self,
@@ -99,11 +116,11 @@ class PushedOutputs:
         if not references:
             raise Invalid("tag is needed when pushing to registry", hint="-t NAME, or name=NAME")
         if not _special(request, output, images):
-            digest = ""
+            pushed = Exported()
             for reference in references:
                 self._store.tag(images[0].image.id, reference)
-                digest = await self._registries.push(str(reference), request, report)
-            return Exported(digest)
+                pushed = await self._registries.push(str(reference), request, report)
+            return pushed
         with self._packing.intakes() as intake:
             bundle = await in_thread(lambda: self._packing.bundle(request, output, images, intake))
             documents = Documents(
@@ -143,16 +160,16 @@ def credentials_for(name: Reference, request: BuildRequest) -> Credentials:
 
 async def _follow(
     lines: AsyncGenerator[Line], name: Reference, report: Callable[[Progress], None]
-) -> str:
-    """Report what a pull or push tells; return the digest that it ends with, if any."""
-    digest = ""
-    async with aclosing(lines) as told:
-        async for line in told:
+) -> dict[str, str | int]:
+    """Report what a pull or push tells; return what it ends with (Tag, Digest, Size), if anything."""
+    told: dict[str, str | int] = {}
+    async with aclosing(lines) as following:
+        async for line in following:
             if line.error:
                 raise Unavailable(f"{name.familiar}: {line.error}")
             if line.id and line.total:
                 text = f"{name.familiar} {line.id} {line.status}"
                 done = line.current >= line.total
                 report(Transfer(None, text, line.current, line.total, done))
-            digest = str(dict(line.aux or ()).get("Digest", digest))
-    return digest
+            told |= dict(line.aux)
+    return told

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wherry.daemon.config import Config
 from wherry.daemon.engine import read_proxies
@@ -25,8 +25,10 @@ from wherry.storage.content import ContentStore
 from wherry.storage.snapshots import Snapshotter
 
 if TYPE_CHECKING:
-    from wherry.images.transfer.documents import Documents
+    from wherry.images.transfer.documents import Documents, Fetching
     from wherry.images.transfer.service import TransferService
+
+T = TypeVar("T")
 
 
 class LateRegistries:
@@ -69,6 +71,12 @@ class LateRegistries:
         async with aclosing(service.push_documents(reference, documents, credentials)) as lines:
             async for line in lines:
                 yield line
+
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T:
+        """See TransferService.fetch_documents."""
+        return await (await self._service()).fetch_documents(reference, credentials, work)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """See TransferService.login."""

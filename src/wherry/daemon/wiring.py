@@ -175,6 +175,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             containers=assembly.build_containers,
             contexts=contexts,
             tagged=images.tell_tagged,
+            places=storage.places,
             registries=remote,
         )
         saver = Saver(storage.images, storage.content, storage.leases)

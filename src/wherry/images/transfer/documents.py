@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from wherry.images.manifests import Descriptor
 
@@ -18,3 +19,19 @@ class Documents:
     """Small ones, by digest."""
     manifests: Sequence[tuple[Descriptor, bytes]]
     """Each after those that it names; the last one gets the name."""
+
+
+class Fetching(Protocol):
+    """One name of a repository, being read. Everything blocks, and raises NotFound, Unavailable, Invalid."""
+
+    def manifest(self, digest: str) -> tuple[str, bytes]:
+        """Return a manifest's media type and bytes; without a digest that of the name."""
+        ...
+
+    def small(self, digest: str, size: int) -> bytes:
+        """Return a blob, verified."""
+        ...
+
+    def blob(self, digest: str, size: int, write: Callable[[bytes], object]) -> None:
+        """Write a blob's bytes; whoever asks verifies them."""
+        ...

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from wherry import __version__
 from wherry.images.bridge import Flow, Report, in_thread, report_from
-from wherry.images.transfer.documents import Documents
+from wherry.images.transfer.documents import Documents, Fetching
+from wherry.images.transfer.fetch_documents import FetchedDocuments
 from wherry.images.transfer.lists import check_list, push_list, read_config
 from wherry.images.transfer.looking import read_distribution, search_in
 from wherry.images.transfer.pull import Pulled, Puller
@@ -160,6 +161,23 @@ class TransferService:
         async with aclosing(report_from(work)) as lines:
             async for line in lines:
                 yield line
+
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T:
+        """Return what `work` makes of what a registry has under a name; it is called in a thread."""
+        stop = Stop()
+
+        def run() -> T:
+            session = self._session(credentials, stop)
+            try:
+                with said(reference, anonymous=not credentials.given):
+                    repository = self._repository(session, reference)
+                    return work(FetchedDocuments(repository, reference, stop))
+            finally:
+                session.close()
+
+        return await in_thread(run, on_cancel=stop.set)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """Ask a registry whether it takes the credentials; return an identity token or "".
