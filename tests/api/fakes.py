@@ -794,8 +794,9 @@ class FakeContexts:
         del sync
         return await self.receive(body)
 
-    async def prepare(self, ref: ContextRef) -> ContextRef:
+    async def prepare(self, ref: ContextRef, platforms: Sequence[str] = ()) -> ContextRef:
         """Return it as it is."""
+        del platforms
         return ref
 
     async def read(self, ref: ContextRef, path: str) -> bytes:

@@ -290,3 +290,40 @@ def test_a_cache_that_cannot_be_had_or_given(wherry: Client, folder: Path, word:
     assert wherry("build", "--cache-to", to, str(folder), check=False).returncode == 1
     done = wherry("build", "--cache-to", f"{to},ignore-error=true", str(folder))
     assert "could not be exported" in done.stderr
+
+
+def test_a_layout_and_a_folder_as_base(
+    wherry: Client, folder: Path, tmp_path: Path, word: str
+) -> None:
+    """What was written comes back: of an index each platform its own image; a folder is its files."""
+    both = ("build", "-q", "--platform", "linux/amd64,linux/arm64")
+    layout = tmp_path / "layout"
+    wherry(
+        *both,
+        "--provenance=true",
+        "-t",
+        "x:1",
+        "-o",
+        f"type=oci,tar=false,dest={layout}",
+        str(folder),
+    )
+    (folder / "Dockerfile").write_text("FROM base\nCOPY amd64 /more\n")
+    out = tmp_path / "out"
+    wherry(*both, "--build-context", f"base=oci-layout://{layout}:1", "-o", str(out), str(folder))
+    for name in ("amd64", "arm64"):
+        assert (out / f"linux_{name}/f").read_text() == name
+        assert (out / f"linux_{name}/more").read_text() == "amd64"
+    missing = wherry(
+        "build", "--build-context", f"base=oci-layout://{layout}:2", str(folder), check=False
+    )
+    assert "No such image in the OCI layout: 2" in missing.stderr
+    (tmp_path / "base/sub").mkdir(parents=True)
+    (tmp_path / "base/sub/f").write_text(word)
+    (tmp_path / "base/left").write_text("")
+    (tmp_path / "base/.dockerignore").write_text("left\n")
+    err = wherry(
+        "build", "--build-context", f"base={tmp_path / 'base'}", "-o", str(tmp_path / "two"), str(folder)
+    ).stderr  # fmt: skip
+    assert "[context base] load from client" in err
+    assert (tmp_path / "two/sub/f").read_text() == word
+    assert not (tmp_path / "two/left").exists() and (tmp_path / "two/more").exists()

@@ -158,7 +158,13 @@ class ClientBuild:
         try:
             made = await self._contexts.write_output(request, output, images, write)
             await ask.pieces.put(b"")
-            await ask.answer
+            try:
+                await ask.answer
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not ask.abandoned or (task is not None and task.cancelling()):
+                    raise
+                raise Unavailable("the client no longer takes the output") from None
             return made
         finally:
             ask.abandon()

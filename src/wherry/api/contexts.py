@@ -40,8 +40,11 @@ class BuildContexts(Protocol):
         """Take the wanted contents; return the tree id. Raises NotFound, Invalid, Full."""
         ...
 
-    async def prepare(self, ref: ContextRef) -> ContextRef:
-        """Return the context with its own .dockerignore read, where it comes from elsewhere."""
+    async def prepare(self, ref: ContextRef, platforms: Sequence[str] = ()) -> ContextRef:
+        """Return the context with its own .dockerignore read, where it comes from elsewhere.
+
+        An OCI layout becomes the images that it has for `platforms`, () being the host's.
+        """
         ...
 
     async def read(self, ref: ContextRef, path: str) -> bytes:

@@ -80,6 +80,12 @@ class Bases:
             raise Invalid(f"failed to parse stage name {reference!r}: {error.message}") from error
         if found is not None and not request.pull and fits(found.platform, wanted):
             return found
+        if found is not None and str(found.id) == reference and not fits(found.platform, wanted):
+            raise NotFound(
+                "image for this platform",
+                reference,
+                hint=f"it is one for {platform_text(found.platform)}, not for {platform}",
+            )
         if self._puller is None:
             if found is not None and fits(found.platform, wanted):
                 return found

@@ -208,8 +208,6 @@ class Stages:
                 base = self._found.images[image]
                 layers, history = self._found.layers[image], base.history
                 author = stage.author or base.author
-            case FromContext(name):
-                raise Invalid(f"the named context {name} is no image, and FROM needs one")
             case _:
                 pass
         now = time.time_ns()

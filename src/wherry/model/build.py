@@ -49,6 +49,12 @@ class ContextRef:
     """Where a TREE was fetched from: `URL#ref:subdir`, or an archive's URL; "" for what a client sent."""
     revision: str = ""
     """The commit, of one from git."""
+    by_platform: Pairs = ()
+    """Of an IMAGE whose platforms are images of their own: platform as asked to `value`."""
+
+    def image(self, platform: str) -> str:
+        """Return the reference of an IMAGE for a platform (`linux/arm64`)."""
+        return dict(self.by_platform).get(platform, self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,9 +171,12 @@ class BuildRoutes:
         """POST /wherry/build."""
         auth = parse_registry_config(request.headers.get("x-registry-config", ""))
         wanted, complete = parse_build_body(await request.read(_BODY_LIMIT), auth)
+        platforms = wanted.platforms or tuple(filter(None, (wanted.platform,)))
         contexts = {
             # A client's folders and archives come with what is to be left out of them.
-            name: ref if ref.kind is ContextKind.TREE else await self._contexts.prepare(ref)
+            name: ref
+            if ref.kind is ContextKind.TREE
+            else await self._contexts.prepare(ref, platforms)
             for name, ref in wanted.contexts.items()
         }
         wanted = replace(wanted, contexts=contexts)
