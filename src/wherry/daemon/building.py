@@ -72,7 +72,13 @@ def open_builds(
         scratch=scratch,
     )
     keeper = Keeper(
-        cache=cache, mounts=mounts, images=images, leases=leases, collector=collector, root=root
+        cache=cache,
+        mounts=mounts,
+        images=images,
+        leases=leases,
+        collector=collector,
+        folders=contexts,
+        root=root,
     )
     return Solver(
         tools=tools,

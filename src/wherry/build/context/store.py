@@ -81,6 +81,7 @@ class KeptFolder:
     key: str
     last_used: float
     in_use: bool
+    uses: int = 0
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class _Kept:
     digest: str
     folder: SyncedFolder
     last_used: float
+    uses: int = 0
 
 
 class ContextStore:
@@ -245,7 +247,8 @@ class ContextStore:
             digest = sync.digest if settled else ""
             with self._lock:
                 before = self._kept.pop(sync.key, None)
-                kept = self._kept[sync.key] = _Kept(tree.id, digest, folder, 0)
+                uses = before.uses if before is not None else 0
+                kept = self._kept[sync.key] = _Kept(tree.id, digest, folder, 0, uses)
                 self._hold(kept)
                 crowd = list(self._kept.values())[:-_MOST_FOLDERS]
                 self._kept = dict(list(self._kept.items())[-_MOST_FOLDERS:])
@@ -268,7 +271,9 @@ class ContextStore:
         """Return the clients' folders that are kept for their next sync."""
         with self._lock:
             return [
-                KeptFolder(kept.tree, key, kept.last_used, self._uses.get(kept.tree, 0) > 0)
+                KeptFolder(
+                    kept.tree, key, kept.last_used, self._uses.get(kept.tree, 0) > 0, kept.uses
+                )
                 for key, kept in self._kept.items()
             ]
 
@@ -280,6 +285,7 @@ class ContextStore:
 
     def _hold(self, kept: _Kept) -> str:
         kept.last_used = time.time()
+        kept.uses += 1
         self._uses[kept.tree] = self._uses.get(kept.tree, 0) + 1
         return kept.tree
 
