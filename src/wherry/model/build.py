@@ -49,6 +49,8 @@ class ContextRef:
     """Where a TREE was fetched from: `URL#ref:subdir`, or an archive's URL; "" for what a client sent."""
     revision: str = ""
     """The commit, of one from git."""
+    keep_git_dir: bool = False
+    """Of one from git: `.git` is among its files."""
     by_platform: Pairs = ()
     """Of an IMAGE whose platforms are images of their own: platform as asked to `value`."""
 
