@@ -241,7 +241,7 @@ def _bring(session: Session, options: Options, where: str, body: Object) -> None
     else:
         if content is None:
             content, path = _read_dockerfile(where, name)
-            body["dockerfile_name"] = os.path.basename(path)
+            body["dockerfile_name"] = os.path.basename(path or name)
         else:
             path = ""
         contexts[""] = send_folder(session.engine, where, read_ignore(where, path))
@@ -263,7 +263,8 @@ def _read_dockerfile(folder: str, name: str) -> tuple[bytes, str]:
         except OSError as error:
             raise Failure(f"failed to fetch {name}: {error}") from None
     if not os.path.isdir(folder):
-        raise Failure(f"unable to prepare context: path {folder!r} not found")
+        problem = "not a directory" if os.path.lexists(folder) else "not found"
+        raise Failure(f"unable to prepare context: path {folder!r} {problem}")
     paths = [name] if name else [f"{folder}/Dockerfile", f"{folder}/dockerfile"]
     for path in paths:
         try:
