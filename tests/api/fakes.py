@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.api.services import Services
-from wherry.build.files import Exporter, Tree
+from wherry.build.files import BuiltImage, Exported, Exporter
 from wherry.build.service import CacheRecord
 from wherry.build.service import Pruned as BuildPruned
 from wherry.containers.network_store import NoSuchNetwork
@@ -794,8 +794,9 @@ class FakeContexts:
         del sync
         return await self.receive(body)
 
-    async def prepare(self, ref: ContextRef) -> ContextRef:
+    async def prepare(self, ref: ContextRef, platforms: Sequence[str] = ()) -> ContextRef:
         """Return it as it is."""
+        del platforms
         return ref
 
     async def read(self, ref: ContextRef, path: str) -> bytes:
@@ -812,22 +813,23 @@ class FakeContexts:
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         write: Callable[[bytes], object],
-    ) -> None:
+    ) -> Exported:
         """Write a word."""
-        del request, output, image, root
+        del request, output, images
         write(b"output")
+        return Exported()
 
     async def push(
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
+        images: Sequence[BuiltImage],
         report: Callable[[BuildProgress], None],
-    ) -> None:
+    ) -> Exported:
         """Push nothing."""
+        return Exported()
 
 
 def fake_services() -> Services:

@@ -19,6 +19,7 @@ from wherry.build.steps import (
     Graph,
     MountKind,
     RunStep,
+    Scratch,
     Sharing,
 )
 from wherry.model.build import BuildRequest, ContextKind, ContextRef
@@ -246,3 +247,25 @@ def test_any_order_of_instructions_is_planned_or_refused_with_words(lines: list[
         for stage in planned.stages:
             for index in stage.needs:
                 assert planned.stage(index)
+
+
+def test_a_folder_as_base_is_copied_whole() -> None:
+    contexts = {"base": ContextRef(ContextKind.TREE, "t"), "": ContextRef()}
+    for name in ("base", "base:latest", "docker.io/library/base"):
+        planned = graph(f"FROM {name}\nRUN x", contexts=contexts)
+        (stage,) = planned.stages
+        assert isinstance(stage.base, Scratch) and DEFAULT_PATH in stage.config.env
+        copied = stage.steps[0]
+        assert isinstance(copied, CopyStep) and copied.origin == FromContext("base")
+        assert (copied.sources, copied.destination) == ((".",), "/")
+
+
+def test_a_context_of_a_stage_s_name_stands_for_the_stage() -> None:
+    text = "FROM scratch AS one\nCOPY a /\nFROM scratch\nCOPY --from=one / /"
+    planned = graph(text, contexts={"one": ContextRef(ContextKind.TREE, "t")})
+    (copied,) = planned.stages[0].steps
+    assert isinstance(copied, CopyStep) and copied.origin == FromContext("one")
+    planned = graph(text, contexts={"one": ContextRef(ContextKind.IMAGE, "x")})
+    assert planned.stages[0].steps == () and isinstance(planned.stages[0].base, FromImage)
+    planned = graph(text, contexts={"one": ContextRef(ContextKind.TREE, "t")}, target="one")
+    assert [stage.name for stage in planned.stages] == ["one"]

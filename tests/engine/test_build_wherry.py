@@ -331,13 +331,47 @@ def test_interrupted(wherry: Client, project: Callable[..., Path]) -> None:
 
 
 def test_builder_du_and_prune(wherry: Client, project: Callable[..., Path]) -> None:
-    wherry("build", str(project(f"RUN echo {secrets.token_hex(4)} >/x")))
+    word = secrets.token_hex(4)
+    wherry("builder", "prune", "-af")
+    folder = project(
+        f"RUN --mount=type=cache,id={word},target=/c dd if=/dev/zero of=/c/f bs=1k count=99\n"
+        f"RUN echo {word} >/x\nCOPY f /",
+        f=word,
+    )
+    wherry("build", "-o", "type=cacheonly", str(folder))
     table = wherry("builder", "du").stdout
-    assert table.startswith("ID ") and "Total:" in table
-    assert json.loads(wherry("builder", "du", "--format", "json").stdout.splitlines()[0])["ID"]
-    assert "Type:" in wherry("builder", "du", "--verbose").stdout
+    assert re.match(r"ID +RECLAIMABLE +SIZE +LAST ACCESSED\n", table) and "\nTotal:\t\t" in table
+    records = [
+        json.loads(line) for line in wherry("builder", "du", "--format", "json").stdout.splitlines()
+    ]
+    kinds = sorted(one["Type"] for one in records)
+    assert kinds == ["exec.cachemount", "regular", "regular", "regular", "source.local"]
+    local = next(one for one in records if one["Type"] == "source.local")
+    assert local["Mutable"] and local["Description"].startswith("local source for ")
+    assert f"\n{local['ID'][:25]}*" in table
+    pretty = wherry("builder", "du", "--verbose", "--filter", "type=exec.cachemount").stdout
+    assert re.search(r"^Mutable: +true\nReclaimable: +true\nShared: +false\n", pretty, re.M)
+    du = ("builder", "du", "--format", "{{.Type}} {{.Size}}", "--filter")
+    assert wherry(*du, f"description=cached mount {word}").stdout == "exec.cachemount 101.4kB\n"
+    assert (
+        wherry(*du, "until=1h").stdout == ""
+        and wherry(*du, "mutable=false").stdout.count("\n") == 3
+    )
+    assert wherry(*du, "nope=1", check=False).returncode == 1
+    prune = ("builder", "prune", "-f")
+    for words in (
+        ("--filter", "until=1h"), ("--min-free-space", "1k"), ("--max-used-space", "1g"),
+        ("--reserved-space", "1g"), ("--max-used-space", "1k", "--reserved-space", "1g"),
+    ):  # fmt: skip
+        assert "Total reclaimed space: 0B" in wherry(*prune, *words).stdout
+    gone = wherry(*prune, "--filter", "type=source.local", "--verbose").stdout
+    assert f"ID:           {local['ID']}\n" in gone
+    # What only its folder held is sent again.
+    assert "CACHED" in wherry("build", "-o", "type=cacheonly", str(folder)).stderr
+    wherry(*prune, "--max-used-space", "50k")
+    assert f"cached mount {word}" not in wherry("builder", "du", "--verbose").stdout
     out = wherry("builder", "prune", "-f", "-a").stdout
-    assert "Total reclaimed space:" in out
+    assert "Deleted build cache objects:" in out and "Total reclaimed space:" in out
     assert "Total:\t\t0B" in wherry("builder", "du").stdout
 
 
@@ -349,7 +383,12 @@ def test_builder_du_and_prune(wherry: Client, project: Callable[..., Path]) -> N
         (("--secret", "id=a,src=/no/such"), "no such file"),
         (("--progress", "loud"), "invalid progress mode"),
         (("--cache-to", "type=local"), "local cache requires dest"),
-        (("--platform", "linux/amd64,linux/arm64"), "several platforms"),
+        (("--platform", "linux/amd64,linux/arm64"), "holds one platform"),
+        (("--provenance", "true"), "holds no attestations"),
+        (("--attest", "type=nope"), "unknown attestation type"),
+        (("--annotation", "nope:a=b"), "unknown annotation type"),
+        (("--annotation", "index:a=b"), "not supported for single platform"),
+        (("-o", "/nope", "--iidfile", "/nope/f"), "incompatible with image ID file"),
         (("-t", "BAD"), "must be lowercase"),
         (("--build-context", "x"), "expected key=value"),
     ],

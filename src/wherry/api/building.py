@@ -14,15 +14,14 @@ import secrets as random
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from wherry.api.contexts import BuildContexts
-from wherry.build.files import Tree
+from wherry.build.files import BuiltImage, Exported
 from wherry.build.service import Builds
 from wherry.model.build import BuildRequest, OutputRef, Progress
 from wherry.model.errors import NotFound, Unavailable, WherryError
-from wherry.model.images import Image
 
 _PIECE = 1 << 16
 _QUEUED = 8
@@ -138,14 +137,12 @@ class ClientBuild:
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
+    ) -> Exported:
         """Push, or let the client fetch the output's bytes."""
         if output.kind in ("registry", "image"):
-            await self._contexts.push(request, output, image, report)
-            return
+            return await self._contexts.push(request, output, images, report)
         identifier, ask = self._asks.add("output")
         index = request.outputs.index(output)
         loop = asyncio.get_running_loop()
@@ -159,9 +156,16 @@ class ClientBuild:
 
         self._queue.put_nowait({"ask": identifier, "output": index})
         try:
-            await self._contexts.write_output(request, output, image, root, write)
+            made = await self._contexts.write_output(request, output, images, write)
             await ask.pieces.put(b"")
-            await ask.answer
+            try:
+                await ask.answer
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not ask.abandoned or (task is not None and task.cancelling()):
+                    raise
+                raise Unavailable("the client no longer takes the output") from None
+            return made
         finally:
             ask.abandon()
             self._asks.drop(identifier)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from wherry.build.files import Tree
+from wherry.build.files import BuiltImage, Exported
 from wherry.model.build import BuildRequest, ContextRef, OutputRef, Progress
-from wherry.model.images import Image
 from wherry.model.views import ByteSource
 
-WriteOutput = Callable[[BuildRequest, OutputRef, Image, Tree, Callable[[bytes], object]], None]
+WriteOutput = Callable[
+    [BuildRequest, OutputRef, Sequence[BuiltImage], Callable[[bytes], object]], Exported
+]
 """Writes an output that goes to the client, as tar. Blocks."""
-PushOutput = Callable[[BuildRequest, OutputRef, Image, Callable[[Progress], None]], Awaitable[None]]
+PushOutput = Callable[
+    [BuildRequest, OutputRef, Sequence[BuiltImage], Callable[[Progress], None]],
+    Awaitable[Exported],
+]
 """Pushes what was built."""
 
 
@@ -36,8 +40,11 @@ class BuildContexts(Protocol):
         """Take the wanted contents; return the tree id. Raises NotFound, Invalid, Full."""
         ...
 
-    async def prepare(self, ref: ContextRef) -> ContextRef:
-        """Return the context with its own .dockerignore read, where it comes from elsewhere."""
+    async def prepare(self, ref: ContextRef, platforms: Sequence[str] = ()) -> ContextRef:
+        """Return the context with its own .dockerignore read, where it comes from elsewhere.
+
+        An OCI layout becomes the images that it has for `platforms`, () being the host's.
+        """
         ...
 
     async def read(self, ref: ContextRef, path: str) -> bytes:
@@ -52,10 +59,9 @@ class BuildContexts(Protocol):
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         write: Callable[[bytes], object],
-    ) -> None:
+    ) -> Exported:
         """Write an output that goes to the client, as tar; `write` may block."""
         ...
 
@@ -63,8 +69,8 @@ class BuildContexts(Protocol):
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
+    ) -> Exported:
         """Push what was built. Raises Unavailable, Forbidden, Invalid."""
         ...

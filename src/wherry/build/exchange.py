@@ -186,13 +186,7 @@ def import_folder(folder: Path, cache: BuildCache, intake: Intake, mounts: Mount
         config = _read(_blob(blobs, manifest.config.digest), _LARGEST)
     except FileNotFoundError as error:
         raise NotFound("build cache", str(folder)) from error
-    diff_ids = decode_config(config, str(folder)).diff_ids
-    if len(diff_ids) != len(manifest.layers):
-        raise Invalid(f"the cache {folder} is malformed: its layers are not those it tells of")
-    layers = [
-        Layer(diff, _PLACEHOLDER, Digest.parse(d.digest), d.media_type, d.size, d.size)
-        for diff, d in zip(diff_ids, manifest.layers, strict=True)
-    ]
+    layers = layers_of(config, manifest.layers, str(folder))
 
     def bring(layer: Layer) -> None:
         if intake.content.has(layer.blob):
@@ -203,6 +197,17 @@ def import_folder(folder: Path, cache: BuildCache, intake: Intake, mounts: Mount
             writer.commit(layer.blob, size=layer.blob_size)
 
     return import_records(config, layers, cache, intake, mounts, bring)
+
+
+def layers_of(config: bytes, blobs: Sequence[Descriptor], subject: str) -> list[Layer]:
+    """Return the layers that a cache's configuration and its manifest tell of. Raises Invalid."""
+    diff_ids = decode_config(config, subject).diff_ids
+    if len(diff_ids) != len(blobs):
+        raise Invalid(f"the cache {subject} is malformed: its layers are not those it tells of")
+    return [
+        Layer(diff, _PLACEHOLDER, Digest.parse(d.digest), d.media_type, d.size, d.size)
+        for diff, d in zip(diff_ids, blobs, strict=True)
+    ]
 
 
 def _blob(blobs: Path, digest: str) -> Path:

@@ -6,13 +6,15 @@ CopyStep + Tree > Copier.digest (enters the step's key) > on a miss: Copier.copy
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from wherry.build.linking import Linking
+from wherry.build.statements import Attestation
 from wherry.build.steps import AddStep, CopyStep
+from wherry.images.store import StoredLayer
 from wherry.model.build import BuildRequest, ContextRef, OutputRef, Progress
 from wherry.model.images import Image
 
@@ -76,6 +78,28 @@ class Copier(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """One image that was built. Its blobs are held until the build is over, whether a store has it or not."""
+
+    image: Image
+    config: bytes
+    """Its configuration."""
+    layers: tuple[StoredLayer, ...]
+    root: Tree
+    attestations: tuple[Attestation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an output came to."""
+
+    digest: str = ""
+    """Of the manifest or the index; "" where there is none."""
+    descriptor: Mapping[str, object] | None = None
+    """It as JSON, for `--metadata-file`."""
+
+
 class Exporter(Protocol):
     """Brings what was built to where `--output` says; the store's own image is none of its work."""
 
@@ -83,9 +107,8 @@ class Exporter(Protocol):
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
-        """Write one output. `image` is in the store at least until this returns. Raises Full, Invalid."""
+    ) -> Exported:
+        """Write one output: of the one image, or of one a platform. Raises Full, Invalid."""
         ...

@@ -16,6 +16,7 @@ from wherry.build.dockerfile.syntax import Dockerfile, Instruction
 from wherry.build.dockerfile.words import Expansion, WordError
 from wherry.build.steps import (
     AddStep,
+    Common,
     CopyStep,
     FromContext,
     FromImage,
@@ -127,6 +128,11 @@ class _Planner:
         if not drafts:
             raise DockerfileError("no build stage in current context", name=self._dockerfile.name)
         drafts[-1].body = tuple(body)
+        for draft in drafts:
+            # A context of a stage's name stands for the whole stage (asked: Docker Engine 28.5).
+            named = None if draft.name.isdecimal() else self._named(draft.name, draft.platform)
+            if named is not None:
+                draft.base, draft.body = named, ()
         self._globals = platform | head.values()
         return drafts
 
@@ -169,12 +175,14 @@ class _Planner:
 
     def _named(self, name: str, platform: Platform) -> Source | None:
         """Return what a named context stands for, if there is one; one that is an image is that image."""
-        for key in (name, name.removeprefix("docker.io/library/"), f"{name}:latest"):
+        bare = name.removeprefix("docker.io/library/")
+        for key in (name, bare, f"{bare}:latest", bare.removesuffix(":latest")):
             ref = self._request.contexts.get(key) if key else None
             if ref is None:
                 continue
             if ref.kind is ContextKind.IMAGE:
-                return FromImage(ref.value, platform_text(platform))
+                text = platform_text(platform)
+                return FromImage(ref.image(text), text)
             return FromContext(key)
         return None
 
@@ -244,6 +252,10 @@ class _Planner:
         )
         inherited = config.on_build
         steps = dispatcher.steps(inherited, draft.body)
+        base = draft.base
+        if isinstance(base, FromContext):
+            steps = (_all_of(base, draft.instruction, config), *steps)
+            base = Scratch()
         needs: dict[int, None] = {}
         if isinstance(draft.base, FromStage):
             needs[draft.base.index] = None
@@ -261,7 +273,7 @@ class _Planner:
             draft.name,
             draft.instruction,
             draft.title,
-            draft.base,
+            base,
             draft.platform,
             config,
             dispatcher.author or author,
@@ -309,6 +321,13 @@ class _Planner:
             lines=self._dockerfile.lines,
             at=at or made.written,
         )
+
+
+def _all_of(base: FromContext, made: Instruction, config: ImageConfig) -> CopyStep:
+    """Return the step that makes a folder the base of a stage: all of it, at the root."""
+    title = f"[context {base.name}] load from client"
+    common = Common(made, title, "COPY . / # buildkit", config, from_base=True)
+    return CopyStep(common, (".",), "/", base)
 
 
 def with_path(config: ImageConfig) -> ImageConfig:

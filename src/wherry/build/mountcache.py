@@ -15,6 +15,7 @@ from wherry.build.steps import RunMount, Sharing
 from wherry.images.bridge import in_thread
 from wherry.kernel.paths import remove_path
 from wherry.storage.layers import extract
+from wherry.storage.layers.compression import decompressed
 from wherry.storage.leftovers import remove_leftovers
 
 _MODE = 0o755
@@ -63,7 +64,7 @@ class MountCache:
         return [(identifier, path) for identifier, path in sorted(found) if path.is_dir()]
 
     def restore(self, identifier: str, archive: Callable[[], BinaryIO]) -> None:
-        """Make a cache mount of an archive, unless there is one. Blocks. Raises Invalid, Full."""
+        """Make a cache mount of an archive, compressed or not, unless there is one. Blocks. Raises Invalid, Full."""
         folder = folder_of(identifier)
         path = self._root / folder
         if path.is_dir():
@@ -73,7 +74,7 @@ class MountCache:
             target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 with archive() as stream:
-                    extract(stream, target, ".")
+                    extract(decompressed(stream)[1], target, ".")
             finally:
                 os.close(target)
 

@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol
 
 from wherry.build.cache import BuildCache
+from wherry.build.context.store import KeptFolder, StoredTree
 from wherry.build.mountcache import MountCache
 from wherry.build.service import CacheRecord, Pruned
 from wherry.images.store import ImageStore
-from wherry.model.errors import Invalid
+from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.model.moments import parse_when
 from wherry.model.views import Filters
@@ -28,6 +30,15 @@ _FILTERS = frozenset(
 )
 _REGULAR = "regular"
 _MOUNT = "exec.cachemount"
+_FOLDER = "source.local"
+
+
+class Folders(Protocol):
+    """Clients' folders that are kept: `context.store`."""
+
+    def folders(self) -> list[KeptFolder]: ...
+    def forget(self, tree_id: str) -> None: ...
+    def tree(self, tree_id: str) -> StoredTree: ...
 
 
 class Keeper:
@@ -41,14 +52,19 @@ class Keeper:
         images: ImageStore,
         leases: Leases,
         collector: Collector,
+        folders: Folders,
         root: Path,
     ) -> None:
-        """`root` is on the file system whose free space a prune may be asked to keep."""
+        """`folders` are the clients' that are kept for their next build.
+
+        `root` is on the file system whose free space a prune may be asked to keep.
+        """
         self._cache = cache
         self._mounts = mounts
         self._images = images
         self._leases = leases
         self._collector = collector
+        self._folders = folders
         self._root = root
 
     def records(self) -> list[CacheRecord]:
@@ -69,8 +85,8 @@ class Keeper:
             )
             for row in self._cache.rows()
         ]
-        for mount in self._mounts_rows():
-            found.append(mount)
+        found += self._mounts_rows()
+        found += self._folder_rows()
         return sorted(found, key=lambda record: (record.created, record.id))
 
     def _mounts_rows(self) -> list[CacheRecord]:
@@ -92,6 +108,28 @@ class Keeper:
             )
         return found
 
+    def _folder_rows(self) -> list[CacheRecord]:
+        found: list[CacheRecord] = []
+        for kept in self._folders.folders():
+            try:
+                path = self._folders.tree(kept.id).path
+                size, created = read_usage(path), os.stat(path).st_ctime_ns
+            except (NotFound, OSError):
+                continue  # Gone meanwhile.
+            found.append(
+                CacheRecord(
+                    id=f"folder:{kept.id}",
+                    kind=_FOLDER,
+                    description=f"local source for {kept.key}",
+                    size=size,
+                    created=created,
+                    last_used=int(kept.last_used * 1e9),
+                    uses=kept.uses,
+                    in_use=kept.in_use,
+                )
+            )
+        return found
+
     def prune(
         self,
         filters: Filters,
@@ -101,7 +139,10 @@ class Keeper:
         max_used: int | None = None,
         min_free: int | None = None,
     ) -> Pruned:
-        """Remove what matches and nobody uses. Blocks. Raises Invalid for a filter."""
+        """Remove what matches and nobody uses. Blocks. Raises Invalid for a filter.
+
+        `keep_bytes` always stay; `max_used` and `min_free` are what is aimed at, where they are given.
+        """
         matches = _Matcher(filters)
         records = self.records()
         candidates = [
@@ -112,15 +153,15 @@ class Keeper:
             and matches(record)
         ]
         candidates.sort(key=lambda record: record.last_used)
-        budget = max_used if max_used is not None else keep_bytes
-        bounded = budget is not None or min_free is not None
+        bounded = max_used is not None or min_free is not None
         total = sum(record.size for record in records if not record.shared)
         free = self._free()
         gone: list[CacheRecord] = []
         for record in candidates:
-            if bounded and not (
-                (budget is not None and total > budget)
-                or (min_free is not None and free < min_free)
+            if keep_bytes is not None and total <= keep_bytes:
+                break
+            if bounded and (
+                (max_used is None or total <= max_used) and (min_free is None or free >= min_free)
             ):
                 break
             gone.append(record)
@@ -139,6 +180,9 @@ class Keeper:
         for record in gone:
             if record.kind == _MOUNT and (row := folders.get(record.id)) is not None:
                 self._mounts.remove(row.id, row.folder)
+                space += record.size
+            elif record.kind == _FOLDER:
+                self._folders.forget(record.id.removeprefix("folder:"))
                 space += record.size
         return space
 
@@ -186,9 +230,9 @@ class _Matcher:
             case "private":
                 return _truth(values, name) is not record.shared
             case "mutable":
-                return _truth(values, name) is (record.kind == _MOUNT)
+                return _truth(values, name) is record.mutable
             case _:
-                return _truth(values, name) is (record.kind != _MOUNT)
+                return _truth(values, name) is not record.mutable
 
 
 def _like(text: str, wanted: str) -> bool:

@@ -45,6 +45,11 @@ class CacheRecord:
     """Its layer is an image's, so that removing the record gives nothing back."""
     parents: tuple[str, ...] = ()
 
+    @property
+    def mutable(self) -> bool:
+        """It changes as it is used: a cache mount, a client's folder."""
+        return self.kind in ("exec.cachemount", "source.local")
+
 
 @dataclass(frozen=True, slots=True)
 class Pruned:

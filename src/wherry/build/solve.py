@@ -9,50 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
-from wherry.build.arguments import platform_text, unused_arguments
-from wherry.build.bases import Bases, Pusher, check_runnable
+from wherry.build.arguments import unused_arguments
+from wherry.build.bases import Bases, check_runnable
 from wherry.build.cache import BuildCache
+from wherry.build.destinations import check_outputs, enters_store, platforms_of
 from wherry.build.dockerfile.parser import parse
 from wherry.build.dockerfile.syntax import Dockerfile
-from wherry.build.exchange import (
-    absolute,
-    cache_image,
-    export_folder,
-    import_folder,
-    import_records,
-    records_of,
-)
+from wherry.build.exchanging import Exchanging
 from wherry.build.files import Contexts, Exporter
 from wherry.build.finish import encode_image
+from wherry.build.finishing import Finishing, Solved
 from wherry.build.graph import ImagesNeeded, plan_graph, sources_of
-from wherry.build.layers import LayersTree
 from wherry.build.lint import check, check_errors
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
 from wherry.build.service import CacheRecord, Pruned
 from wherry.build.sharing import Sharing
 from wherry.build.squash import squash
-from wherry.build.stages import Found, Outcome, StageResult, Stages, short_id
+from wherry.build.stages import Found, Outcome, StageResult, Stages, short_id, steps_in, together
 from wherry.build.steps import FromImage, Graph, RunStep, Stage, Step
 from wherry.images.bridge import in_thread
 from wherry.images.config import host_platform
 from wherry.images.intake import Intake, Intakes
-from wherry.images.making import put_manifest
-from wherry.images.store import ImageStore, StoredLayer, check_taggable
+from wherry.images.store import ImageStore, check_taggable
 from wherry.images.unpack import Unpacker
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
-    CacheRef,
     Finished,
     Progress,
     SecretSource,
 )
-from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported
+from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
@@ -75,7 +69,7 @@ class Solver:
         bases: Bases,
         keeper: Keeper,
         tagged: Callable[[Image, str], None],
-        pusher: Pusher | None = None,
+        exchanging: Exchanging,
     ) -> None:
         """`tagged` is told of names given."""
         self._tools = tools
@@ -87,7 +81,7 @@ class Solver:
         self._bases = bases
         self._keeper = keeper
         self._tagged = tagged
-        self._pusher = pusher
+        self._exchanging = exchanging
         self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
@@ -157,7 +151,8 @@ class Solver:
         exporter: Exporter | None,
         emit: Callable[[Progress], None],
     ) -> None:
-        references = tuple(_reference(tag) for tag in request.tags)
+        references = _references(request)
+        check_outputs(request)
         dockerfile = parse(request.dockerfile, request.dockerfile_name)
         context = request.contexts.get("")
         ignored = Matcher(context.ignore).ignored if context and context.ignore else None
@@ -173,9 +168,24 @@ class Solver:
             text = f"One or more build-args [{' '.join(unused)}] were not consumed"
             emit(BuildWarning("", text))
         with self._intakes() as intake:
-            await self._import_caches(request, intake, emit)
-            graph, found = await self._plan(request, dockerfile, intake, emit)
-            await self._solve(request, graph, found, references, secrets, exporter, intake, emit)
+            await self._exchanging.take(request, intake, emit)
+            began = time.time_ns()
+            planned: list[tuple[BuildRequest, Graph, Found]] = []
+            for platform in platforms_of(request):
+                one = replace(request, platform=platform, platforms=())
+                planned.append((one, *await self._plan(one, dockerfile, intake, emit)))
+            offsets = accumulate((steps_in(graph) for _, graph, _ in planned), initial=0)
+            solving = [
+                self._solve(one, graph, found, (offset, len(planned) > 1), secrets, intake, emit)
+                for (one, graph, found), offset in zip(planned, offsets, strict=False)
+            ]
+            solved = await together(solving)
+            finishing = Finishing(self._store, self._tools.snapshots, self._tagged)
+            end = await finishing.finish(request, solved, references, began, exporter, intake, emit)
+            least = [record for one in solved for record in one.result.records]
+            used = frozenset[str]().union(*(one.used for one in solved))
+            await self._exchanging.give(request, least, used, intake, emit)
+            emit(end)
 
     async def _plan(
         self,
@@ -222,12 +232,13 @@ class Solver:
         request: BuildRequest,
         graph: Graph,
         found: Found,
-        references: tuple[Reference, ...],
+        place: tuple[int, bool],
         secrets: SecretSource,
-        exporter: Exporter | None,
         intake: Intake,
         emit: Callable[[Progress], None],
-    ) -> None:
+    ) -> Solved:
+        """Return what one platform's image is made of. `place`: the steps before its own, whether there are
+        other platforms."""
         target = graph.stage(graph.target)
 
         def result_id(stage: Stage, result: StageResult, step: Step) -> str:
@@ -250,6 +261,8 @@ class Solver:
             secrets=secrets,
             emit=emit,
             result_id=result_id,
+            offset=place[0],
+            platforms=place[1],
         )
         try:
             result = await stages.run()
@@ -263,124 +276,7 @@ class Solver:
                 )
             finally:
                 self._tools.runner.discard(key)
-        image = await in_thread(lambda: self._register(request, target, result, references, intake))
-        for reference in references:
-            self._tagged(image, reference.familiar)
-        await self._export(request, image, exporter, emit)
-        await self._export_caches(request, result, stages.used, intake, emit)
-        emit(
-            Finished(
-                image_id=str(image.id),
-                manifest=str(image.manifest),
-                manifest_size=intake.content.size(image.manifest),
-                names=tuple(reference.familiar for reference in references),
-                metadata={
-                    "containerimage.config.digest": str(image.id),
-                    "containerimage.digest": str(image.manifest),
-                    "image.name": ",".join(str(reference) for reference in references),
-                },
-            )
-        )
-
-    # -- caches of others --------------------------------------------------------------------
-
-    async def _import_caches(
-        self, request: BuildRequest, intake: Intake, emit: Callable[[Progress], None]
-    ) -> None:
-        """Take in what `--cache-from` names; what cannot be had is told, and the build goes on."""
-        for ref in request.cache_from:
-            try:
-                await self._import_cache(ref, request, intake, emit)
-            except (NotFound, Invalid, Unavailable, Unsupported) as error:
-                emit(BuildWarning("", f"cache {ref.kind} could not be imported: {error}"))
-
-    async def _import_cache(
-        self,
-        ref: CacheRef,
-        request: BuildRequest,
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        mounts = self._tools.mounts
-        if ref.kind == "local":
-            folder = absolute(ref.get("src"))
-            await in_thread(lambda: import_folder(folder, self._cache, intake, mounts))
-            return
-        if ref.kind not in ("registry", "inline"):
-            raise Unsupported(f"a cache of type {ref.kind} is not known")
-        name = ref.get("ref")
-        fresh = replace(request, pull=ref.kind == "registry")
-        image = await self._bases.find(name, platform_text(host_platform()), fresh, emit)
-        intake.hold(*image.chain, *(layer.blob for layer in image.layers))
-        config = self._store.config_json(image.id)
-        await in_thread(
-            lambda: import_records(
-                config, image.layers, self._cache, intake, mounts, lambda layer: None
-            )
-        )
-
-    async def _export_caches(
-        self,
-        request: BuildRequest,
-        result: StageResult,
-        used: set[str],
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        for ref in request.cache_to:
-            if ref.kind == "inline":
-                continue
-            everything = ref.get("mode", "min") == "max"
-            wanted = used if everything else {record.key for record in result.records}
-            mounts = self._tools.mounts if ref.get("mounts") in ("true", "1") else None
-            records = await in_thread(lambda wanted=wanted: records_of(self._cache, wanted))
-            config, layers = await in_thread(
-                lambda records=records, mounts=mounts: cache_image(records, intake, mounts)
-            )
-            if ref.kind == "local":
-                folder = absolute(ref.get("dest"))
-                await in_thread(
-                    lambda folder=folder, config=config, layers=layers: export_folder(
-                        folder, config, layers, intake
-                    )
-                )
-            elif ref.kind == "registry":
-                await self._push_cache(ref.get("ref"), config, layers, request, intake, emit)
-            else:
-                raise Unsupported(f"a cache of type {ref.kind} is not known")
-
-    async def _push_cache(
-        self,
-        name: str,
-        config: bytes,
-        layers: list[StoredLayer],
-        request: BuildRequest,
-        intake: Intake,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        """Push a cache as an image of its own, which is in the store only meanwhile."""
-        if self._pusher is None:
-            raise Unsupported("this engine cannot push yet", hint="--cache-to type=local")
-        reference = _reference(name)
-
-        def register() -> Image:
-            identifier = intake.put(config)
-            manifest = put_manifest(
-                intake, identifier, len(config), [stored.layer for stored in layers]
-            )
-            image, _ = self._store.register(identifier, manifest, layers, references=(reference,))
-            return image
-
-        image = await in_thread(register)
-        try:
-            await self._pusher.push(reference.familiar, request, emit)
-        finally:
-            await in_thread(lambda: self._forget(image, reference))
-
-    def _forget(self, image: Image, reference: Reference) -> None:
-        self._store.untag(reference)
-        if not self._store.references(image.id):
-            self._store.forget(image.id)
+        return Solved(request, graph, found.images, target, result, frozenset(stages.used))
 
     def _settle(self, used: set[str], made: set[str]) -> None:
         """Sync what was made, by whatever build, and note what was used."""
@@ -390,46 +286,14 @@ class Solver:
         if used - made:
             self._cache.touch(used - made)
 
-    def _register(
-        self,
-        request: BuildRequest,
-        stage: Stage,
-        result: StageResult,
-        references: tuple[Reference, ...],
-        intake: Intake,
-    ) -> Image:
-        data = encode_image(request, stage, result)
-        identifier = intake.put(data)
-        manifest = put_manifest(
-            intake, identifier, len(data), [stored.layer for stored in result.layers]
-        )
-        image, _ = self._store.register(
-            identifier,
-            manifest,
-            result.layers,
-            references=references,
-            parent=result.base.id if result.base is not None else None,
-        )
-        return image
 
-    async def _export(
-        self,
-        request: BuildRequest,
-        image: Image,
-        exporter: Exporter | None,
-        emit: Callable[[Progress], None],
-    ) -> None:
-        outputs = [
-            output
-            for output in request.outputs
-            if output.kind not in ("image", "cacheonly") or output.get("push") == "true"
-        ]
-        if outputs and exporter is None:
-            raise Unsupported(f"the output {outputs[0].kind} has nobody to write it")
-        root = LayersTree(self._tools.snapshots, image.chain)
-        for output in outputs:
-            assert exporter is not None
-            await exporter.export(request, output, image, root, emit)
+def _references(request: BuildRequest) -> tuple[Reference, ...]:
+    """Return the names that the image gets in the store. Raises Invalid for one that cannot be."""
+    texts = dict.fromkeys(request.tags)
+    for output in request.outputs:
+        if enters_store(output):
+            texts |= dict.fromkeys(filter(None, output.get("name").split(",")))
+    return tuple(_reference(text.strip()) for text in texts)
 
 
 def _reference(tag: str) -> Reference:

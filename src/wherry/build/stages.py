@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from wherry.build.cache import BuildCache, StepResult
 from wherry.build.dockerfile.faults import show_place
@@ -55,6 +56,7 @@ _EARLIEST = 315_532_800
 """1980-01-01: archives of the zip kind know no earlier time, and tools that make them refuse one."""
 
 Emit = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,10 @@ class Stages:
         secrets: SecretSource,
         emit: Emit,
         result_id: Callable[[Stage, StageResult, Step], str],
+        offset: int = 0,
+        platforms: bool = False,
     ) -> None:
-        """`intake` holds what is used until the image is registered."""
+        """`intake` holds what is used until the image is registered; steps are numbered after `offset`."""
         self._graph = graph
         self._request = request
         self._found = found
@@ -116,7 +120,7 @@ class Stages:
         self._performer = Performer(tools, request, secrets, self._open)
         self._tasks: dict[int, asyncio.Task[StageResult]] = {}
         self._trees: dict[str, asyncio.Task[Tree]] = {}
-        self._refs = number_steps(graph)
+        self._refs = number_steps(graph, offset, platforms=platforms)
         self.used: set[str] = set()
         self.made: set[str] = set()
         self._asked_epoch = request.source_date_epoch
@@ -204,8 +208,6 @@ class Stages:
                 base = self._found.images[image]
                 layers, history = self._found.layers[image], base.history
                 author = stage.author or base.author
-            case FromContext(name):
-                raise Invalid(f"the named context {name} is no image, and FROM needs one")
             case _:
                 pass
         now = time.time_ns()
@@ -347,11 +349,18 @@ def _with_layer(before: StageResult, step: Step, result: StepResult, key: str) -
     return replace(after, layers=(*after.layers, result.layer))
 
 
-def number_steps(graph: Graph) -> dict[tuple[int, int], StepRef]:
-    """Return a StepRef for every step by stage and number; -1 is the FROM."""
-    total = sum(1 + len(stage.steps) for stage in graph.stages)
+def steps_in(graph: Graph) -> int:
+    """Return how many steps a graph has, each FROM counted."""
+    return sum(1 + len(stage.steps) for stage in graph.stages)
+
+
+def number_steps(
+    graph: Graph, offset: int = 0, *, platforms: bool = False
+) -> dict[tuple[int, int], StepRef]:
+    """Return a StepRef for every step by stage and number; -1 is the FROM. `platforms`: each says its own."""
+    total = steps_in(graph) + offset
     refs: dict[tuple[int, int], StepRef] = {}
-    number = 0
+    number = offset
     for stage in graph.stages:
         from_image = isinstance(stage.base, FromImage)
         weighty = sum(not isinstance(step, ConfigStep) for step in stage.steps) + from_image
@@ -373,9 +382,24 @@ def number_steps(graph: Graph) -> dict[tuple[int, int], StepRef]:
                 total=total,
                 stage_number=at if counts else 0,
                 stage_total=weighty if counts else 0,
-                platform=stage.platform,
+                platform=stage.platform if platforms else None,
             )
     return refs
+
+
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all at once and return what they give; the first that fails ends the others, and is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                raise problem
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def first_cause(failed: list[asyncio.Task[StageResult]]) -> BaseException:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from wherry.build.outputs import names
+from wherry.build.files import BuiltImage, Exported
+from wherry.build.outputs import Packing, exported, names
+from wherry.images.bridge import in_thread
+from wherry.images.manifests import OCI_MANIFEST
 from wherry.images.store import ImageStore
+from wherry.images.transfer.documents import Documents, Fetching
 from wherry.model.build import BuildRequest, OutputRef, Progress, Transfer
 from wherry.model.errors import Invalid, Unavailable
-from wherry.model.ids import Reference
-from wherry.model.images import Image
+from wherry.model.ids import Digest, Reference
 from wherry.model.views import Progress as Line
 from wherry.registry.credentials import ANONYMOUS, Credentials, decode_header
+
+T = TypeVar("T")
 
 
 class Registries(Protocol):
@@ -25,6 +31,12 @@ class Registries(Protocol):
     def push(
         self, name: str, tag: str, platform: str, credentials: Credentials
     ) -> AsyncGenerator[Line]: ...
+    def push_documents(
+        self, reference: Reference, documents: Documents, credentials: Credentials
+    ) -> AsyncGenerator[Line]: ...
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T: ...
 
 
 class BuildRegistries:
@@ -50,37 +62,88 @@ class BuildRegistries:
 
     async def push(
         self, reference: str, request: BuildRequest, report: Callable[[Progress], None]
-    ) -> None:
-        """Push an image of the store. Raises what a push raises."""
+    ) -> Exported:
+        """Push an image of the store; return its manifest there. Raises what a push raises."""
         name = Reference.parse(reference).with_default_tag()
         lines = self._registries.push(name.repository, name.tag, "", credentials_for(name, request))
-        await _follow(lines, name, report)
+        told = await _follow(lines, name, report)
+        digest = str(told.get("Digest", ""))
+        wire = {"mediaType": OCI_MANIFEST, "digest": digest, "size": told.get("Size", 0)}
+        return Exported(digest, wire if digest else None)
+
+    async def fetch(
+        self, reference: Reference, request: BuildRequest, work: Callable[[Fetching], T]
+    ) -> T:
+        """Return what `work` makes of what a registry has. Raises NotFound, Unavailable and the like."""
+        return await self._registries.fetch_documents(
+            reference, credentials_for(reference, request), work
+        )
+
+    async def push_documents(
+        self,
+        reference: Reference,
+        documents: Documents,
+        request: BuildRequest,
+        report: Callable[[Progress], None],
+    ) -> None:
+        """Push what no image of the store stands for. Raises what a push raises."""
+        lines = self._registries.push_documents(
+            reference, documents, credentials_for(reference, request)
+        )
+        await _follow(lines, reference, report)
 
 
 class PushedOutputs:
-    """Satisfies `api.building.PushOutput`."""
+    """Satisfies `api.contexts.PushOutput`."""
 
-    def __init__(self, registries: BuildRegistries, store: ImageStore) -> None:
+    def __init__(self, registries: BuildRegistries, store: ImageStore, packing: Packing) -> None:
         self._registries = registries
         self._store = store
+        self._packing = packing
 
     async def push(
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
-        """Push what was built by each of its names, which it then has here too.
+    ) -> Exported:
+        """Push what was built by each of its names; a lone image of the store then has them here too.
 
         Raises Invalid where it has none, and what a push raises.
         """
         references = names(request, output)
         if not references:
             raise Invalid("tag is needed when pushing to registry", hint="-t NAME, or name=NAME")
-        for reference in references:
-            self._store.tag(image.id, reference)
-            await self._registries.push(str(reference), request, report)
+        if not _special(request, output, images):
+            pushed = Exported()
+            for reference in references:
+                self._store.tag(images[0].image.id, reference)
+                pushed = await self._registries.push(str(reference), request, report)
+            return pushed
+        with self._packing.intakes() as intake:
+            bundle = await in_thread(lambda: self._packing.bundle(request, output, images, intake))
+            documents = Documents(
+                bundle.layers,
+                [(one.descriptor.digest, one.data) for one in bundle.blobs],
+                [(one.descriptor, one.data) for one in bundle.manifests],
+            )
+            for reference in references:
+                await self._registries.push_documents(reference, documents, request, report)
+                if len(images) == 1:
+                    digest = Digest.parse(bundle.root.digest)
+                    self._store.tag(images[0].image.id, replace(reference, tag="", digest=digest))
+        return exported(bundle.root)
+
+
+def _special(request: BuildRequest, output: OutputRef, images: Sequence[BuiltImage]) -> bool:
+    """Whether more is to be pushed than the image as the store has it."""
+    own = any(
+        name.startswith("annotation")
+        or name in ("oci-mediatypes", "compression", "compression-level", "force-compression")
+        for name, _ in output.attributes
+    )
+    return len(images) > 1 or bool(images[0].attestations) or bool(request.annotations) or own
 
 
 def credentials_for(name: Reference, request: BuildRequest) -> Credentials:
@@ -97,12 +160,16 @@ def credentials_for(name: Reference, request: BuildRequest) -> Credentials:
 
 async def _follow(
     lines: AsyncGenerator[Line], name: Reference, report: Callable[[Progress], None]
-) -> None:
-    async with aclosing(lines) as told:
-        async for line in told:
+) -> dict[str, str | int]:
+    """Report what a pull or push tells; return what it ends with (Tag, Digest, Size), if anything."""
+    told: dict[str, str | int] = {}
+    async with aclosing(lines) as following:
+        async for line in following:
             if line.error:
                 raise Unavailable(f"{name.familiar}: {line.error}")
             if line.id and line.total:
                 text = f"{name.familiar} {line.id} {line.status}"
                 done = line.current >= line.total
                 report(Transfer(None, text, line.current, line.total, done))
+            told |= dict(line.aux)
+    return told

@@ -11,6 +11,7 @@ from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
 from wherry.build.context.store import ContextStore
 from wherry.build.copying import Copying
+from wherry.build.exchanging import Exchanging
 from wherry.build.mountcache import MountCache
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
@@ -27,6 +28,7 @@ from wherry.build.solve import Solver
 from wherry.containers.building import BuildContainers, bind, layers, memory, step_container
 from wherry.daemon.build_registries import BuildRegistries
 from wherry.images.intake import Intake
+from wherry.images.places import Places
 from wherry.images.store import ImageStore
 from wherry.images.unpack import Unpacker
 from wherry.model.containers import MountSpec
@@ -51,6 +53,7 @@ def open_builds(
     containers: BuildContainers,
     contexts: ContextStore,
     tagged: Callable[[Image, str], None],
+    places: Places,
     registries: BuildRegistries | None = None,
 ) -> Solver:
     """Return what builds. `root` is the data root: build/ in it is this one's."""
@@ -69,7 +72,13 @@ def open_builds(
         scratch=scratch,
     )
     keeper = Keeper(
-        cache=cache, mounts=mounts, images=images, leases=leases, collector=collector, root=root
+        cache=cache,
+        mounts=mounts,
+        images=images,
+        leases=leases,
+        collector=collector,
+        folders=contexts,
+        root=root,
     )
     return Solver(
         tools=tools,
@@ -81,7 +90,7 @@ def open_builds(
         bases=Bases(images, registries),
         keeper=keeper,
         tagged=tagged,
-        pusher=registries,
+        exchanging=Exchanging(cache, mounts, images, places, registries),
     )
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
 from wherry.api.contexts import PushOutput, WriteOutput
+from wherry.build.arguments import platform_text
 from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
-from wherry.build.files import Tree
+from wherry.build.files import BuiltImage, Exported, Tree
 from wherry.images.bridge import Flow, in_thread
+from wherry.images.config import parse_platform
 from wherry.kernel.paths import open_in_root
 from wherry.model.build import BuildRequest, ContextKind, ContextRef, OutputRef, Progress
 from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.ignore import parse
-from wherry.model.images import Image
 from wherry.model.views import ByteSource
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ class ClientContexts:
         """Take what was wanted."""
         return await _fed(body, lambda stream: self._store.finish_sync(sync, stream))
 
-    async def prepare(self, ref: ContextRef) -> ContextRef:
+    async def prepare(self, ref: ContextRef, platforms: Sequence[str] = ()) -> ContextRef:
         """Read the .dockerignore of an archive or of what the engine fetches."""
         if ref.kind is ContextKind.OCI_LAYOUT:
-            return ContextRef(ContextKind.IMAGE, await in_thread(lambda: self._layout(ref.value)))
+            return await in_thread(lambda: self._layout(ref.value, platforms))
         if ref.kind in (ContextKind.GIT, ContextKind.URL):
             ref = await in_thread(lambda: self._store.fetch(ref))
         if ref.ignore or ref.kind is not ContextKind.TREE:
@@ -74,14 +75,23 @@ class ClientContexts:
         # The Dockerfile itself is read from the unfiltered tree: see `read`.
         return replace(ref, ignore=lines)
 
-    def _layout(self, value: str) -> str:
-        if self._load is None:
+    def _layout(self, value: str, platforms: Sequence[str]) -> ContextRef:
+        load = self._load
+        if load is None:
             raise Unsupported("contexts that are OCI layouts")
         tree_id, tag, digest = split_layout(value)
         try:
-            return load_layout(self._store.tree(tree_id), tag, digest, self._load)
+            tree = self._store.tree(tree_id)
+            found = [
+                (
+                    platform_text(parse_platform(text)),
+                    load_layout(tree, tag, digest, load, text),
+                )
+                for text in platforms or ("",)
+            ]
         finally:
             self._store.release(tree_id)
+        return ContextRef(ContextKind.IMAGE, found[0][1], by_platform=tuple(found))
 
     async def read(self, ref: ContextRef, path: str) -> bytes:
         """Return a file of the context, whether .dockerignore leaves it out or not."""
@@ -98,27 +108,26 @@ class ClientContexts:
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
-        root: Tree,
+        images: Sequence[BuiltImage],
         write: Callable[[bytes], object],
-    ) -> None:
+    ) -> Exported:
         """Write one output's bytes."""
         work = self._write
         if work is None:
             raise Unsupported(f"outputs of type {output.kind}")
-        await in_thread(lambda: work(request, output, image, root, write))
+        return await in_thread(lambda: work(request, output, images, write))
 
     async def push(
         self,
         request: BuildRequest,
         output: OutputRef,
-        image: Image,
+        images: Sequence[BuiltImage],
         report: Callable[[Progress], None],
-    ) -> None:
+    ) -> Exported:
         """Push what was built."""
         if self._push is None:
             raise Unsupported("pushing what was built")
-        await self._push(request, output, image, report)
+        return await self._push(request, output, images, report)
 
 
 def _read(tree: Tree, path: str) -> bytes:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wherry.daemon.config import Config
 from wherry.daemon.engine import read_proxies
@@ -17,7 +17,7 @@ from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.model.events import Event
-from wherry.model.ids import Digest
+from wherry.model.ids import Digest, Reference
 from wherry.model.manifest_lists import ManifestList
 from wherry.model.views import DistributionView, Filters, Progress, SearchResult
 from wherry.registry.credentials import Credentials
@@ -25,7 +25,10 @@ from wherry.storage.content import ContentStore
 from wherry.storage.snapshots import Snapshotter
 
 if TYPE_CHECKING:
+    from wherry.images.transfer.documents import Documents, Fetching
     from wherry.images.transfer.service import TransferService
+
+T = TypeVar("T")
 
 
 class LateRegistries:
@@ -59,6 +62,21 @@ class LateRegistries:
         async with aclosing(service.push(name, tag, platform, credentials)) as lines:
             async for line in lines:
                 yield line
+
+    async def push_documents(
+        self, reference: Reference, documents: Documents, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """See TransferService.push_documents."""
+        service = await self._service()
+        async with aclosing(service.push_documents(reference, documents, credentials)) as lines:
+            async for line in lines:
+                yield line
+
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T:
+        """See TransferService.fetch_documents."""
+        return await (await self._service()).fetch_documents(reference, credentials, work)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """See TransferService.login."""
@@ -113,6 +131,7 @@ def late_registries(
         from wherry.images.transfer.download import Downloads
         from wherry.images.transfer.pull import Puller
         from wherry.images.transfer.push import Pusher
+        from wherry.images.transfer.push_documents import DocumentPusher
         from wherry.images.transfer.service import TransferService
         from wherry.registry.endpoints import DEFAULT_FOLDERS, Proxies, RegistrySettings
 
@@ -146,6 +165,9 @@ def late_registries(
             concurrent=config.max_concurrent_uploads,
             attempts=config.max_download_attempts,
         )
-        return TransferService(settings, puller, pusher, emit)
+        documents = DocumentPusher(
+            content=content, places=places, attempts=config.max_download_attempts
+        )
+        return TransferService(settings, puller, pusher, documents, emit)
 
     return LateRegistries(make)

@@ -17,7 +17,7 @@ from wherry.api.services import Services
 from wherry.build.cache import BuildCache
 from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
-from wherry.build.outputs import Outputs
+from wherry.build.outputs import Outputs, Packing
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -175,14 +175,16 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             containers=assembly.build_containers,
             contexts=contexts,
             tagged=images.tell_tagged,
+            places=storage.places,
             registries=remote,
         )
         saver = Saver(storage.images, storage.content, storage.leases)
+        packing = Packing(images.intakes, storage.places)
         clients_contexts = ClientContexts(
             contexts,
-            Outputs(saver, storage.images).write,
+            Outputs(saver, packing, storage.content).write,
             load=images.load_one,
-            push=PushedOutputs(remote, storage.images).push,
+            push=PushedOutputs(remote, storage.images, packing).push,
         )
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)

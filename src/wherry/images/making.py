@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from wherry.images.config import Configuration, encode_config, host_platform
@@ -98,12 +98,19 @@ class ImageMaker:
         return self._store.layers(self._store.get(base.id).id)
 
 
-def put_manifest(intake: Intake, config: Digest, size: int, layers: list[Layer]) -> Digest:
+def put_manifest(
+    intake: Intake,
+    config: Digest,
+    size: int,
+    layers: list[Layer],
+    annotations: Mapping[str, str] | None = None,
+) -> Digest:
     """Store an OCI manifest of the configuration and `layers`, and return its digest."""
     return intake.put(
         encode_manifest(
             Descriptor(OCI_CONFIG, str(config), size),
             [Descriptor(layer.media_type, str(layer.blob), layer.blob_size) for layer in layers],
+            annotations,
         )
     )
 

@@ -6,7 +6,7 @@ manifest version 2, schema 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -93,30 +93,44 @@ def decode_index(data: bytes, subject: str) -> list[Descriptor]:
     return index.manifests or []
 
 
-def encode_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:
-    """Return an OCI manifest, byte for byte as `docker save` 28.5 writes it."""
-    return _compact(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": _descriptor(config),
-            "layers": [_descriptor(layer) for layer in layers],
-        }
-    )
+def encode_manifest(
+    config: Descriptor,
+    layers: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    media_type: str = OCI_MANIFEST,
+) -> bytes:
+    """Return an image's manifest, byte for byte as `docker save` 28.5 writes it."""
+    wire: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": descriptor_json(config),
+        "layers": [descriptor_json(layer) for layer in layers],
+    }
+    return _compact(wire | _annotated(annotations))
 
 
-def encode_index(manifests: Sequence[Descriptor]) -> bytes:
-    """Return an OCI index, byte for byte as `docker save` 28.5 writes it."""
-    return _compact(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [_descriptor(manifest) for manifest in manifests],
-        }
-    )
+def encode_index(
+    manifests: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    media_type: str = OCI_INDEX,
+) -> bytes:
+    """Return an index, byte for byte as `docker save` 28.5 writes it."""
+    wire: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "manifests": [descriptor_json(manifest) for manifest in manifests],
+    }
+    return _compact(wire | _annotated(annotations))
 
 
-def _descriptor(descriptor: Descriptor) -> dict[str, object]:
+def _annotated(annotations: Mapping[str, str] | None) -> dict[str, object]:
+    return {"annotations": dict(sorted(annotations.items()))} if annotations else {}
+
+
+def descriptor_json(descriptor: Descriptor) -> dict[str, object]:
+    """Return a descriptor as its document has it."""
     wire: dict[str, object] = {
         "mediaType": descriptor.media_type,
         "digest": descriptor.digest,
@@ -124,6 +138,8 @@ def _descriptor(descriptor: Descriptor) -> dict[str, object]:
     }
     if descriptor.annotations:
         wire["annotations"] = dict(sorted(descriptor.annotations.items()))
+    if descriptor.platform is not None:
+        wire["platform"] = descriptor.platform
     return wire
 
 

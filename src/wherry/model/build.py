@@ -45,6 +45,18 @@ class ContextRef:
     """The lines of its .dockerignore, comments gone; for a TREE that was filtered already, ()."""
     epoch: int | None = None
     """Seconds: the time of the commit that a folder is a checkout of, where the asker knows it."""
+    origin: str = ""
+    """Where a TREE was fetched from: `URL#ref:subdir`, or an archive's URL; "" for what a client sent."""
+    revision: str = ""
+    """The commit, of one from git."""
+    keep_git_dir: bool = False
+    """Of one from git: `.git` is among its files."""
+    by_platform: Pairs = ()
+    """Of an IMAGE whose platforms are images of their own: platform as asked to `value`."""
+
+    def image(self, platform: str) -> str:
+        """Return the reference of an IMAGE for a platform (`linux/arm64`)."""
+        return dict(self.by_platform).get(platform, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +97,11 @@ class BuildRequest:
     target: str = ""
     labels: Pairs = ()
     annotations: Pairs = ()
+    """A name may say whose it is: `index:NAME`, `manifest[linux/arm64]:NAME`; see `build.annotations`."""
     platform: str = ""
     """As asked: `linux/arm64`; "" is the host's."""
+    platforms: tuple[str, ...] = ()
+    """Several, of which each becomes an image of its own; `platform` is not read then."""
     tags: tuple[str, ...] = ()
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
@@ -116,6 +131,10 @@ class BuildRequest:
     """None: `SOURCE_DATE_EPOCH` of `args`, else the time of the context's commit, else as the files have it."""
     provenance: str = ""
     """"", `min`, `max`."""
+    provenance_version: str = ""
+    """Of SLSA: `v1`, `v0.2`; "" is the latter."""
+    builder_id: str = ""
+    """What the provenance names as builder."""
     sbom: bool = False
     remove: bool = True
     force_remove: bool = False
@@ -171,6 +190,7 @@ class StepRef:
     """`[build 2/4]`: FROM, RUN, COPY, ADD and WORKDIR count; 0 for others."""
     stage_total: int = 0
     platform: Platform | None = None
+    """Where several are built for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +281,8 @@ class Finished:
     manifest: str = ""
     """The manifest's digest."""
     manifest_size: int = 0
+    stored: bool = True
+    """It is in the store; else `image_id` is what an output told of it."""
     names: tuple[str, ...] = ()
     """Familiar names that it got."""
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])

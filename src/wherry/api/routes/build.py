@@ -181,9 +181,13 @@ class BuildRoutes:
         """POST /wherry/build."""
         auth = parse_registry_config(request.headers.get("x-registry-config", ""))
         wanted, complete = parse_build_body(await request.read(_BODY_LIMIT), auth)
+        keep = wanted.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
+        platforms = wanted.platforms or tuple(filter(None, (wanted.platform,)))
         contexts = {
             # A client's folders and archives come with what is to be left out of them.
-            name: ref if ref.kind is ContextKind.TREE else await self._contexts.prepare(ref)
+            name: ref
+            if ref.kind is ContextKind.TREE
+            else await self._contexts.prepare(replace(ref, keep_git_dir=keep), platforms)
             for name, ref in wanted.contexts.items()
         }
         wanted = replace(wanted, contexts=contexts)

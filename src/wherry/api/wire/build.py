@@ -88,7 +88,7 @@ def parse_build(request: Request) -> BuildRequest:
         platform=request.text("platform"),
         tags=tuple(tag for tag in request.query.get("t", ()) if tag),
         no_cache=request.flag("nocache"),
-        cache_from=tuple(CacheRef("registry", (("ref", name),)) for name in cache),
+        cache_from=tuple(CacheRef("inline", (("ref", name),)) for name in cache),
         outputs=tuple(
             OutputRef(entry.Type, pairs_of(entry.Attrs))
             for entry in outputs

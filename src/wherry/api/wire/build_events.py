@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from wherry.api.wire.codec import decode, encode, pairs_of
+from wherry.build.arguments import platform_text
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
@@ -31,7 +32,7 @@ from wherry.model.build import (
     Transfer,
 )
 from wherry.model.containers import Ulimit
-from wherry.model.errors import Invalid, Unsupported
+from wherry.model.errors import Invalid
 from wherry.model.resources import Limits
 
 
@@ -77,6 +78,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     platform: str = ""
+    platforms: list[str] = []
     tags: list[str] = []
     no_cache: bool = False
     no_cache_filter: list[str] = []
@@ -97,6 +99,8 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True):
     squash: bool = False
     source_date_epoch: int | None = None
     provenance: str = ""
+    provenance_version: str = ""
+    builder_id: str = ""
     sbom: bool = False
     check_only: bool = False
 
@@ -114,8 +118,10 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
         dockerfile = base64.b64decode(said.dockerfile or "", validate=True)
     except ValueError as error:
         raise Invalid(f"invalid build request: {error}") from None
-    if said.provenance or said.sbom:
-        raise Unsupported("provenance and bills of materials are not in this version of wherry")
+    if said.provenance not in ("", "min", "max"):
+        raise Invalid(f'invalid mode "{said.provenance}"', hint="min or max")
+    if said.provenance_version not in ("", "v0.2", "v1"):
+        raise Invalid(f'invalid SLSA version "{said.provenance_version}"', hint="v0.2 or v1")
     if said.security_opts:
         raise Invalid("security options are not supported on linux", hint="RUN --security=insecure")
     limits = Limits(**{name: getattr(said.limits, name) for name in _Limits.__struct_fields__})
@@ -124,14 +130,14 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
         for name in (
             *("dockerfile_name", "build_id", "args", "target", "platform", "no_cache", "network"),
             *("shm_size", "cgroup_parent", "pull", "squash", "source_date_epoch", "provenance"),
-            *("sbom", "check_only"),
+            *("sbom", "check_only", "provenance_version", "builder_id"),
         )
     }
     tuples: dict[str, Any] = {
         name: tuple(getattr(said, name))
         for name in (
             *("tags", "no_cache_filter", "extra_hosts", "secrets", "ssh"),
-            "entitlements",
+            *("entitlements", "platforms"),
         )
     }
     request = BuildRequest(
@@ -156,6 +162,8 @@ def _step(step: StepRef) -> dict[str, object]:
     for name in ("stage", "number", "total", "stage_number", "stage_total"):
         if value := getattr(step, name):
             answer[name] = value
+    if step.platform is not None:
+        answer["platform"] = platform_text(step.platform)
     return answer
 
 
@@ -185,6 +193,7 @@ def _body(event: Progress) -> dict[str, object]:
                 "type": "finished",
                 "image_id": event.image_id,
                 "manifest": event.manifest,
+                "stored": event.stored,
                 "names": list(event.names),
                 "metadata": dict(event.metadata),
             }

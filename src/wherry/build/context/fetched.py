@@ -25,7 +25,7 @@ def fetchers(folder: Path) -> Mapping[ContextKind, Fetch]:
     git = Git(folder / "git")
     web = LateWeb(folder / "downloads")
 
-    def from_git(store: ContextStore, ref: ContextRef) -> str:
+    def from_git(store: ContextStore, ref: ContextRef) -> tuple[str, str]:
         value = ref.value
         if value.startswith("github.com/"):
             value = f"https://{value}"
@@ -35,15 +35,19 @@ def fetchers(folder: Path) -> Mapping[ContextKind, Fetch]:
         source = parse_git(value)
         if source is None:
             raise Invalid(f"no git repository: {ref.value}")
-        git.resolve(source)
-        with git.checkout(source) as (path, epoch), store.adopting(epoch) as (target, _):
+        commit = git.resolve(source)
+        keep = ref.keep_git_dir
+        with (
+            git.checkout(source, keep_git_dir=keep) as (path, epoch),
+            store.adopting(epoch) as (target, _),
+        ):
             shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
             for directory, names, files in os.walk(target):
                 for name in (*names, *files):
                     os.utime(os.path.join(directory, name), (epoch, epoch), follow_symlinks=False)
-        return target.parent.name
+        return target.parent.name, commit
 
-    def from_web(store: ContextStore, ref: ContextRef) -> str:
+    def from_web(store: ContextStore, ref: ContextRef) -> tuple[str, str]:
         found = web.get(ref.value)
         with store.adopting() as (target, digests), open(found.path, "rb") as file:
             try:
@@ -57,6 +61,6 @@ def fetchers(folder: Path) -> Mapping[ContextKind, Fetch]:
                 raise Invalid(f"{ref.value}: neither an archive nor a Dockerfile")
             else:
                 (target / "Dockerfile").write_bytes(file.read())
-        return target.parent.name
+        return target.parent.name, ""
 
     return {ContextKind.GIT: from_git, ContextKind.URL: from_web}

@@ -9,11 +9,22 @@ from typing import Final
 
 from wherry.build.files import Tree
 from wherry.images.archive.oci import CONTAINERD_NAME, INDEX, REF_NAME
-from wherry.images.manifests import LARGEST_MANIFEST, Descriptor, decode_index, encode_index
+from wherry.images.config import parse_platform
+from wherry.images.manifests import (
+    INDEXES,
+    LARGEST_MANIFEST,
+    Descriptor,
+    choose,
+    decode_index,
+    encode_index,
+)
 from wherry.kernel.paths import open_in_root
 from wherry.model.errors import Invalid, NotFound
+from wherry.model.ids import Digest
+from wherry.model.images import Platform
 from wherry.storage.layers import Readable, TarWriter, pack
 
+_DEEPEST: Final = 8
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 Load = Callable[[Readable], str]
 """Takes an archive of one image, and returns its id."""
@@ -26,13 +37,15 @@ def split_layout(value: str) -> tuple[str, str, str]:
     return tree_id, tag, digest
 
 
-def load_layout(tree: Tree, tag: str, digest: str, load: Load) -> str:
+def load_layout(tree: Tree, tag: str, digest: str, load: Load, platform: str = "") -> str:
     """Return the id of the image that the layout has by this digest, or by this tag (`latest`). Blocks.
 
-    Raises NotFound where it has none, Invalid for what is no layout, and what `load` raises.
+    Of an index it is the image for `platform` ("" is the host's). Raises NotFound where it has none, Invalid
+    for what is no layout, and what `load` raises.
     """
     with tree.open() as root:
         entry = _choose(decode_index(_read(root, INDEX), INDEX), tag, digest)
+        entry = _for_platform(root, entry, parse_platform(platform))
         # Its names are the layout's own affair: here it is known by its id alone.
         index = encode_index([Descriptor(entry.media_type, entry.digest, entry.size)])
         reading, writing = os.pipe()
@@ -57,6 +70,19 @@ def _choose(entries: list[Descriptor], tag: str, digest: str) -> Descriptor:
     if len(entries) == 1 and not tag and not digest:
         return entries[0]
     raise NotFound("image in the OCI layout", digest or tag or "latest")
+
+
+def _for_platform(root: int, entry: Descriptor, wanted: Platform) -> Descriptor:
+    for _ in range(_DEEPEST):
+        if entry.media_type not in INDEXES:
+            return entry
+        path = f"blobs/{Digest.parse(entry.digest).algorithm}/{Digest.parse(entry.digest).hex}"
+        found = choose(decode_index(_read(root, path), entry.digest), wanted)
+        if found is None:
+            text = f"{wanted.os}/{wanted.architecture}"
+            raise NotFound("image in the OCI layout", text, hint="its platforms are others")
+        entry = found
+    raise Invalid("the OCI layout has indexes of indexes without end")
 
 
 def _read(root: int, name: str) -> bytes:

@@ -38,7 +38,7 @@ from wherry.storage.placement import spread
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_FOLDERS: Final = 16
 """Clients' folders that are kept for their next sync."""
-Fetch = Callable[["ContextStore", ContextRef], str]
+Fetch = Callable[["ContextStore", ContextRef], tuple[str, str]]
 """Brings a context from elsewhere, and returns the id of the tree it became."""
 
 
@@ -81,6 +81,7 @@ class KeptFolder:
     key: str
     last_used: float
     in_use: bool
+    uses: int = 0
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class _Kept:
     digest: str
     folder: SyncedFolder
     last_used: float
+    uses: int = 0
 
 
 class ContextStore:
@@ -140,7 +142,7 @@ class ContextStore:
             case _:
                 with self._lock:
                     known = self._trees.get(self._fetched.get(_bare(ref), ""))
-                tree = known or self._fetch(ref, held=False)
+                tree = known or self._fetch(ref, held=False)[0]
         if ref.ignore:
             tree = self.filtered(tree, ref.ignore)
         return tree if ref.epoch is None else replace(tree, epoch=ref.epoch)
@@ -150,15 +152,23 @@ class ContextStore:
 
         `open` of the same reference then gives the same tree. Blocks. Raises as `open`.
         """
-        tree = self._fetch(ref, held=True)
+        tree, revision = self._fetch(ref, held=True)
         epoch = tree.epoch if ref.epoch is None else ref.epoch
-        return replace(ref, kind=ContextKind.TREE, value=tree.id, epoch=epoch)
+        return replace(
+            ref,
+            kind=ContextKind.TREE,
+            value=tree.id,
+            epoch=epoch,
+            origin=ref.value,
+            revision=revision,
+        )
 
-    def _fetch(self, ref: ContextRef, *, held: bool) -> StoredTree:
+    def _fetch(self, ref: ContextRef, *, held: bool) -> tuple[StoredTree, str]:
         fetch = self._fetchers.get(ref.kind)
         if fetch is None:
             raise Unsupported(f"a context of kind {ref.kind.value}: {ref.value}")
-        tree = self.tree(fetch(self, ref))
+        tree_id, revision = fetch(self, ref)
+        tree = self.tree(tree_id)
         with self._lock:
             if held:
                 self._uses[tree.id] = 1
@@ -168,7 +178,7 @@ class ContextStore:
                 gone.append(self._fetched.pop(next(iter(self._fetched))))
         for old in gone:
             self._remove_unused(old)
-        return tree
+        return tree, revision
 
     def tree(self, tree_id: str) -> StoredTree:
         """Return a tree that is here. Raises NotFound."""
@@ -245,7 +255,8 @@ class ContextStore:
             digest = sync.digest if settled else ""
             with self._lock:
                 before = self._kept.pop(sync.key, None)
-                kept = self._kept[sync.key] = _Kept(tree.id, digest, folder, 0)
+                uses = before.uses if before is not None else 0
+                kept = self._kept[sync.key] = _Kept(tree.id, digest, folder, 0, uses)
                 self._hold(kept)
                 crowd = list(self._kept.values())[:-_MOST_FOLDERS]
                 self._kept = dict(list(self._kept.items())[-_MOST_FOLDERS:])
@@ -268,7 +279,9 @@ class ContextStore:
         """Return the clients' folders that are kept for their next sync."""
         with self._lock:
             return [
-                KeptFolder(kept.tree, key, kept.last_used, self._uses.get(kept.tree, 0) > 0)
+                KeptFolder(
+                    kept.tree, key, kept.last_used, self._uses.get(kept.tree, 0) > 0, kept.uses
+                )
                 for key, kept in self._kept.items()
             ]
 
@@ -280,6 +293,7 @@ class ContextStore:
 
     def _hold(self, kept: _Kept) -> str:
         kept.last_used = time.time()
+        kept.uses += 1
         self._uses[kept.tree] = self._uses.get(kept.tree, 0) + 1
         return kept.tree
 
@@ -400,7 +414,7 @@ class ContextStore:
 
 
 def _bare(ref: ContextRef) -> ContextRef:
-    return ContextRef(ref.kind, ref.value)
+    return ContextRef(ref.kind, ref.value, keep_git_dir=ref.keep_git_dir)
 
 
 def _read_digest(parent: int, name: bytes) -> bytes:

@@ -274,6 +274,9 @@ def _unpack(response: Response, path: str) -> None:
                 for member in archive:
                     unpacker.unpack(member, member.name)
                 unpacker.finish()
+        # To the very end: an answer that is left half read is one that the engine could not give.
+        while source.read(_PIECE):
+            pass
     except OSError as error:
         raise Failure(reason(error)) from None
     except tarfile.TarError as error:

@@ -51,6 +51,10 @@ def parse_output(text: str) -> Object:
         raise Failure("dest is required for local output")
     if kind in ("tar", "oci") and not attributes.get("dest"):
         attributes["dest"] = "-"
+    if "tar" in attributes and kind not in ("oci", "docker"):
+        raise Failure(f"the output {kind} takes no tar={attributes['tar']}")
+    if destination({"kind": kind, "attributes": attributes}) == ("local", "-"):
+        raise Failure("dest is required for a folder")
     if attributes.get("dest") == "-" and os.isatty(1):
         raise Failure("dest file is required for an archive. refusing to write to console")
     return {"kind": kind, "attributes": attributes}
@@ -61,6 +65,13 @@ def leaves_engine(output: Object) -> bool:
     return output["kind"] == "local" or (
         output["kind"] in _TO_FILE and bool(output["attributes"].get("dest"))
     )
+
+
+def destination(output: Object) -> tuple[str, str]:
+    """Return how the client takes an output (`local`: unpacked into a folder) and where to."""
+    attributes = output["attributes"]
+    unpacked = attributes.get("tar", "").lower() in ("0", "false")
+    return "local" if unpacked else output["kind"], attributes.get("dest", "")
 
 
 def parse_cache(text: str, folder: str) -> Object:
@@ -80,9 +91,9 @@ def parse_cache(text: str, folder: str) -> Object:
     return {"kind": kind, "attributes": attributes}
 
 
-def parse_attestations(attest: list[str], provenance: str, sbom: str) -> tuple[str, bool]:
-    """Return the provenance's mode ("" for none) and whether a bill of materials is wanted."""
-    mode, bill = "", False
+def parse_attestations(attest: list[str], provenance: str, sbom: str) -> Object:
+    """Return the request's fields that say what is to be attested. Raises Failure."""
+    out: Object = {"provenance": "", "sbom": False}
     wanted = [("", text) for text in attest]
     wanted += [("provenance", provenance)] if provenance else []
     wanted += [("sbom", sbom)] if sbom else []
@@ -90,19 +101,29 @@ def parse_attestations(attest: list[str], provenance: str, sbom: str) -> tuple[s
         fields: dict[str, str] = {}
         if "=" in text:
             fields = csv_pairs(text, "attestation")
-        elif text:
+        elif text and kind:
             fields = {"disabled": "false" if _truth(text) else "true"}
         kind = fields.get("type", kind)
         on = not _truth(fields.get("disabled", "false"))
         if kind == "provenance":
-            mode = fields.get("mode", "min") if on else ""
-            if mode not in ("", "min", "max"):
-                raise Failure(f"invalid provenance mode {mode!r}: min or max")
+            out["provenance"] = fields.get("mode", "min") if on else ""
+            if out["provenance"] not in ("", "min", "max"):
+                raise Failure(f'invalid mode "{out["provenance"]}": min or max')
+            out["provenance_version"] = fields.get("version", "")
+            if out["provenance_version"] not in ("", "v0.2", "v1"):
+                raise Failure(f"invalid SLSA version {fields['version']!r}: v0.2 or v1")
+            out["builder_id"] = fields.get("builder-id", "")
         elif kind == "sbom":
-            bill = on
+            if fields.get("generator"):
+                raise Failure(
+                    "the bill of materials is made by wherry itself: it takes no generator"
+                )
+            out["sbom"] = on
+        elif kind:
+            raise Failure(f"unknown attestation type {kind!r}: provenance or sbom")
         else:
-            raise Failure(f"unknown attestation {kind!r}: provenance or sbom")
-    return mode, bill
+            raise Failure(f"attestation type not specified: {text!r}")
+    return out
 
 
 def _truth(text: str) -> bool:
@@ -114,11 +135,11 @@ def _truth(text: str) -> bool:
 
 
 def parse_annotation(text: str) -> tuple[str, str]:
-    """Return (name, value). A level other than the manifest's stays in front of the name."""
+    """Return (name, value). Whose it is (`index:`) stays in front of the name."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise Failure(f"invalid annotation {text!r}, expected key=value")
-    return name.removeprefix("manifest:"), value
+    return name, value
 
 
 def parse_named_context(text: str) -> tuple[str, str]:

@@ -37,6 +37,8 @@ class Shown:
             raise Failure(f"invalid progress mode: {form}: one of {', '.join(FORMS)}")
         self._session = session
         self.check = check
+        self.to_standard_output = False
+        """An output goes there."""
         self.result: Object | None = None
         self._vertices = Vertices()
         self._lock = threading.Lock()
@@ -109,7 +111,7 @@ class Shown:
 
     def _finished(self, event: Object) -> None:
         """What is the end of every build has no step of the engine's: the image and its names."""
-        if not event.get("image_id") or self._form == "rawjson":
+        if not event.get("image_id") or not event["stored"] or self._form == "rawjson":
             return
         now = time.time_ns()
         step: Object = {"id": _LOCAL - 1, "title": "exporting to image"}

@@ -54,14 +54,18 @@ class Vertex:
 
 
 def vertex_name(step: Object) -> str:
-    """Return `[build 2/4] RUN make`, or the title alone for what is no step of a stage."""
+    """Return `[build 2/4] RUN make`, or the title alone for what is no step of a stage.
+
+    Where several platforms are built for it is `[linux/arm64 build 2/4] RUN make`.
+    """
     if not step.get("stage_number"):
         return step["title"]
     stage: str = step.get("stage") or ""
     if stage.isdecimal():
         stage = "" if stage == "0" else f"stage-{stage}"
     place = f"{step['stage_number']}/{step['stage_total']}"
-    return f"[{stage} {place}] {step['title']}" if stage else f"[{place}] {step['title']}"
+    words = " ".join(word for word in (step.get("platform"), stage, place) if word)
+    return f"[{words}] {step['title']}"
 
 
 class Vertices:

@@ -17,6 +17,7 @@ from wherry.cli.building.contexts import (
     send_folder,
 )
 from wherry.cli.building.references import (
+    destination,
     leaves_engine,
     parse_annotation,
     parse_attestations,
@@ -60,10 +61,9 @@ def _build(session: Session, options: Options, arguments: list[str]) -> int:
     body = _request(options)
     body["secrets"], body["ssh"] = answers.secret_ids, answers.agent_ids
     body["check_only"] = call.startswith("check")
-    answers.destinations = [
-        (output["kind"], output["attributes"].get("dest", "")) for output in body["outputs"]
-    ]
+    answers.destinations = list(map(destination, body["outputs"]))
     shown = Shown(session, _progress(options), check=body["check_only"])
+    shown.to_standard_output = any(path == "-" for _, path in answers.destinations)
     try:
         with shown:
             shown.locally(
@@ -110,23 +110,17 @@ def _finish(session: Session, options: Options, shown: Shown) -> int:
         _write(options.text("iidfile"), (image or result.get("manifest") or "").encode())
     if options.text("metadata-file"):
         _write(options.text("metadata-file"), _metadata(result))
-    if options.on("quiet") and image:
+    # Nothing where an output wrote to standard output: it would be mixed with it.
+    if options.on("quiet") and image and not shown.to_standard_output:
         session.line(image)
     return 0
 
 
 def _metadata(result: Object) -> bytes:
-    facts: Object = {}
-    if result.get("image_id"):
-        facts["containerimage.config.digest"] = result["image_id"]
-        facts["containerimage.digest"] = result.get("manifest") or result["image_id"]
-    if result.get("names"):
-        names = [str(parse_reference(name)) for name in result["names"]]
-        facts["image.name"] = ",".join(names)
-    facts |= result.get("metadata") or {}
     import json
 
-    return (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()
+    facts: Object = result.get("metadata") or {}
+    return json.dumps(facts, indent=2, sort_keys=True).encode()
 
 
 def _write(path: str, content: bytes) -> None:
@@ -145,11 +139,10 @@ def _request(options: Options) -> Object:
     outputs = [parse_output(text) for text in options.all("output")]
     if options.on("push"):
         outputs.append({"kind": "registry", "attributes": {}})
-    # The engine keeps the image in any case: what --load asks for is there already.
-    outputs = [o for o in outputs if o["kind"] != "docker" or o["attributes"].get("dest")]
-    for output in outputs:
-        if output["kind"] == "image" and output["attributes"].get("push") == "true":
-            output["kind"] = "registry"
+    if options.on("load"):
+        outputs.append({"kind": "docker", "attributes": {}})
+    if options.text("iidfile") and any(o["kind"] in ("local", "tar") for o in outputs):
+        raise Failure("local and tar exporters are incompatible with image ID file")
     if sum(o["attributes"].get("dest") == "-" for o in outputs) > 1:
         raise Failure("only one output can go to standard output")
     for output in outputs:
@@ -157,10 +150,8 @@ def _request(options: Options) -> Object:
         if not leaves_engine(output):
             output["attributes"].pop("dest", None)
     platforms = [part for text in options.all("platform") for part in text.split(",") if part]
-    if len(platforms) > 1:
-        raise Failure("building for several platforms at once is not in this version of wherry")
     args = _arguments(options)
-    provenance, sbom = parse_attestations(
+    attested = parse_attestations(
         options.all("attest"), options.text("provenance"), options.text("sbom")
     )
     limits = {field: options.values[name] for name, field in _LIMITS.items() if options.given(name)}
@@ -170,6 +161,7 @@ def _request(options: Options) -> Object:
         "labels": pairs_to_map(options.all("label")),
         "annotations": dict(map(parse_annotation, options.all("annotation"))),
         "platform": platforms[0] if platforms else "",
+        "platforms": platforms if len(platforms) > 1 else [],
         "tags": tags,
         "no_cache": options.on("no-cache"),
         "no_cache_filter": [
@@ -189,8 +181,7 @@ def _request(options: Options) -> Object:
         "entitlements": [name for text in options.all("allow") for name in text.split(",") if name],
         "squash": options.on("squash"),
         "source_date_epoch": _epoch(args),
-        "provenance": provenance,
-        "sbom": sbom,
+        **attested,
     }
 
 
@@ -250,7 +241,7 @@ def _bring(session: Session, options: Options, where: str, body: Object) -> None
     else:
         if content is None:
             content, path = _read_dockerfile(where, name)
-            body["dockerfile_name"] = os.path.basename(path)
+            body["dockerfile_name"] = os.path.basename(path or name)
         else:
             path = ""
         contexts[""] = send_folder(session.engine, where, read_ignore(where, path))
@@ -272,7 +263,8 @@ def _read_dockerfile(folder: str, name: str) -> tuple[bytes, str]:
         except OSError as error:
             raise Failure(f"failed to fetch {name}: {error}") from None
     if not os.path.isdir(folder):
-        raise Failure(f"unable to prepare context: path {folder!r} not found")
+        problem = "not a directory" if os.path.lexists(folder) else "not found"
+        raise Failure(f"unable to prepare context: path {folder!r} {problem}")
     paths = [name] if name else [f"{folder}/Dockerfile", f"{folder}/dockerfile"]
     for path in paths:
         try:

@@ -60,6 +60,8 @@ class Chosen:
     image: Image
     layers: tuple[StoredLayer, ...]
     references: tuple[Reference, ...] = ()
+    config: bytes | None = None
+    """Its configuration, of one that is in no store; whoever saves it sees to its blobs staying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class Saver:
             for item in chosen:
                 lease.add(item.image.id, item.image.manifest)
                 lease.add(*(stored.layer.blob for stored in item.layers))
-                self._store.get(item.image.id)
+                if item.config is None:
+                    self._store.get(item.image.id)
             if form == "docker":
                 blobs, files = self._docker(chosen)
             else:
@@ -144,7 +147,7 @@ class Saver:
         together = {item.image.id for item in chosen}
         for item in chosen:
             image, created = item.image, _whole_seconds(item.image)
-            config = self._store.config_json(image.id)
+            config = item.config or self._store.config_json(image.id)
             layers = [_plain(stored) for stored in item.layers]
             manifest = encode_manifest(Descriptor(OCI_CONFIG, str(image.id), len(config)), layers)
             blobs.append(_Blob(image.id, len(config), created, config))
@@ -184,7 +187,7 @@ class Saver:
         for item in chosen:
             image, created = item.image, _whole_seconds(item.image)
             manifest = self._content.read(image.manifest, limit=LARGEST_MANIFEST)
-            config = self._store.config_json(image.id)
+            config = item.config or self._store.config_json(image.id)
             blobs.append(_Blob(image.manifest, len(manifest), 0, manifest))
             blobs.append(_Blob(image.id, len(config), created, config))
             blobs += [

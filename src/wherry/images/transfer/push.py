@@ -129,7 +129,9 @@ class Pusher:
             self._push_config(uploader, repository, image.id, config)
             media_type = manifest.media_type or OCI_MANIFEST
             if any(new != part.wanted for new, part in zip(pushed, parts, strict=True)):
-                data, media_type = _rewritten(image.id, len(config), pushed)
+                wanted = Descriptor(OCI_CONFIG, str(image.id), len(config))
+                data = encode_manifest(wanted, pushed, manifest.annotations)
+                media_type = OCI_MANIFEST
             digest = repository.put_manifest(reference.tag, media_type, data)
             self._store.tag(image.id, replace(reference, tag="", digest=digest))
         tag = reference.tag
@@ -264,10 +266,6 @@ class Pusher:
 
 def _descriptor(form: LayerForm) -> Descriptor:
     return Descriptor(form.media_type, str(form.blob), form.size)
-
-
-def _rewritten(config: Digest, size: int, layers: Sequence[Descriptor]) -> tuple[bytes, str]:
-    return encode_manifest(Descriptor(OCI_CONFIG, str(config), size), layers), OCI_MANIFEST
 
 
 def _fits(have: Platform, wanted: Platform) -> bool:

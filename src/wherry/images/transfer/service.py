@@ -14,10 +14,13 @@ from typing import TypeVar
 
 from wherry import __version__
 from wherry.images.bridge import Flow, Report, in_thread, report_from
+from wherry.images.transfer.documents import Documents, Fetching
+from wherry.images.transfer.fetch_documents import FetchedDocuments
 from wherry.images.transfer.lists import check_list, push_list, read_config
 from wherry.images.transfer.looking import read_distribution, search_in
 from wherry.images.transfer.pull import Pulled, Puller
 from wherry.images.transfer.push import Pusher
+from wherry.images.transfer.push_documents import DocumentPusher
 from wherry.images.transfer.resolve import parse_platform
 from wherry.images.transfer.words import said
 from wherry.kernel.memory import release_free_memory
@@ -48,11 +51,13 @@ class TransferService:
         settings: RegistrySettings,
         puller: Puller,
         pusher: Pusher,
+        documents: DocumentPusher,
         emit: Callable[[Event], None],
     ) -> None:
         self._settings = settings
         self._puller = puller
         self._pusher = pusher
+        self._documents = documents
         self._emit = emit
 
     async def pull(
@@ -136,6 +141,43 @@ class TransferService:
             async for line in lines:
                 yield line
         asyncio.get_running_loop().call_later(_SETTLED_SECONDS, release_free_memory)
+
+    async def push_documents(
+        self, reference: Reference, documents: Documents, credentials: Credentials
+    ) -> AsyncGenerator[Progress]:
+        """Push what no image of the store stands for, as `reference`; yield lines as `push` does."""
+
+        def work(flow: Flow, report: Report) -> None:
+            stop = Stop()
+            flow.on_end(stop.set)
+            session = self._session(credentials, stop)
+            try:
+                with said(reference, pushing=True):
+                    repository = self._repository(session, reference)
+                    self._documents.push(repository, reference, documents, report, stop)
+            finally:
+                session.close()
+
+        async with aclosing(report_from(work)) as lines:
+            async for line in lines:
+                yield line
+
+    async def fetch_documents(
+        self, reference: Reference, credentials: Credentials, work: Callable[[Fetching], T]
+    ) -> T:
+        """Return what `work` makes of what a registry has under a name; it is called in a thread."""
+        stop = Stop()
+
+        def run() -> T:
+            session = self._session(credentials, stop)
+            try:
+                with said(reference, anonymous=not credentials.given):
+                    repository = self._repository(session, reference)
+                    return work(FetchedDocuments(repository, reference, stop))
+            finally:
+                session.close()
+
+        return await in_thread(run, on_cancel=stop.set)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """Ask a registry whether it takes the credentials; return an identity token or "".
