@@ -90,6 +90,11 @@ def _create(session: Session, options: Options, body: Object) -> str:
         query["platform"] = platform = normalise(platform)
     image: str = body["Image"]
     _check_reference(image)
+    auths: Object = {}
+    if options.on("use-api-socket"):
+        from wherry.cli.apisocket import give_socket
+
+        auths = give_socket(session, body)
     pull = options.text("pull")
     if pull == "always":
         _pull(session, image, platform, options.on("quiet"))
@@ -104,6 +109,10 @@ def _create(session: Session, options: Options, body: Object) -> str:
         answer = session.engine.call("POST", "/containers/create", query, body)
     for warning in many(answer, "Warnings"):
         session.error(f"WARNING: {warning}")
+    if auths:
+        from wherry.cli.apisocket import send_credentials
+
+        send_credentials(session, answer["Id"], auths)
     return answer["Id"]
 
 

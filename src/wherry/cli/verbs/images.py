@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.listing import Listing, filters_query
 from wherry.cli.moments import ago, go_string
@@ -111,6 +112,8 @@ def _images(session: Session, options: Options, arguments: list[str]) -> int:
     if arguments:
         conditions = [*conditions, ("reference", arguments[0])]
     query = {"all": "1"} if options.on("all") else {}
+    if options.on("tree"):
+        return _tree(session, options, query | filters_query(conditions))
     found: list[Object] = session.engine.get("/images/json", query | filters_query(conditions))
     digests = options.on("digests")
     rows = image_rows(
@@ -120,6 +123,18 @@ def _images(session: Session, options: Options, arguments: list[str]) -> int:
     )
     listing = Listing(KIND, _WITH_DIGESTS if digests else _COLUMNS, TITLES, raw=_RAW)
     session.write(listing.render(rows, form, quiet=quiet, style=session.style()))
+    return 0
+
+
+def _tree(session: Session, options: Options, query: dict[str, str]) -> int:
+    for name in ("quiet", "no-trunc", "digests", "format"):
+        if options.given(name):
+            word = "show-digest" if name == "digests" else name
+            raise Failure(f"--{word} is not yet supported with --tree")
+    from wherry.cli.image_tree import render_tree
+
+    found: list[Object] = session.engine.get("/images/json", {**query, "manifests": "1"})
+    session.write(render_tree(found, session.style(), everything=options.on("all")))
     return 0
 
 
@@ -143,6 +158,7 @@ LIST = Command(
         ),
         Flag("no-trunc", "bool", "Don't truncate output"),
         Flag("quiet", "bool", "Only show image IDs", short="q"),
+        Flag("tree", "bool", "List multi-platform images as a tree (EXPERIMENTAL)"),
     ),
     most=1,
 )
