@@ -49,8 +49,10 @@ def _renderer(form: str) -> Callable[[Object], str]:
 
     def render(event: Object) -> str:
         value = wrap(event)
-        actor = value.setdefault("Actor", {})
-        return evaluate(template, {"ID": actor.get("ID", ""), "Status": value["Action"], **value})
+        value.setdefault("Actor", {})
+        # Go's names of three members that the API calls otherwise, and leaves out where they are empty.
+        older = {"ID": event.get("id", ""), "Status": event.get("status", "")}
+        return evaluate(template, {**older, "From": event.get("from", ""), **value})
 
     return render
 
@@ -59,7 +61,7 @@ def _events(session: Session, options: Options, _arguments: list[str]) -> int:
     query = filters_query(options.all("filter"))
     for flag in ("since", "until"):
         if options.text(flag):
-            query[flag] = query_time(options.text(flag), flag)
+            query[flag] = query_time(options.text(flag))
     render = _renderer(options.text("format"))
     for event in session.engine.events("GET", "/events", query):
         session.line(render(event))

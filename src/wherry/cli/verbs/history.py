@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.historyContext"
+_KIND = "*image.historyContext"
 _HUMAN = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 _EXACT = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 _TITLES = {

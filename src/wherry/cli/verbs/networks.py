@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.networkContext"
+_KIND = "*network.networkContext"
 _COLUMNS = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 _TITLES = {
     "ID": "NETWORK ID",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.statsContext"
+_KIND = "*container.statsContext"
 _COLUMNS = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
 _TITLES = {
     "ID": "CONTAINER ID",
