@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from wherry.cli.failure import Failure
+from wherry.cli.flags import Flag
 from wherry.cli.gojson import dumps
 from wherry.cli.table import align
 from wherry.cli.template.values import Row
@@ -12,6 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wherry.cli.style import Style
+
+
+FORMAT = Flag(
+    "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
+)
+
+
+def filter_flag(text: str = "Filter output based on conditions provided") -> Flag:
+    """Return `--filter` of a listing."""
+    return Flag("filter", "filter", text, short="f", many=True, label="filter")
 
 
 class Listing:
@@ -140,6 +153,8 @@ def show_value(value: object, form: str, *, kind: str, name: str = "") -> str:
         what, lacks, field = text.partition("map has no entry for key ")
         if lacks:
             text = f"{what}can't evaluate field {field.strip(chr(34))} in type {kind}"
+        # The line that Docker's client has begun by then.
+        sys.stdout.write("\n")
         raise Failure(text) from None
 
 

@@ -170,7 +170,7 @@ def _message(response: Response) -> str:
     except ValueError:
         value = None
     if isinstance(value, dict) and isinstance(value.get("message"), str):  # pyright: ignore
-        return value["message"]  # pyright: ignore
+        return value["message"].strip()  # pyright: ignore
     text = content.decode("utf-8", "replace").strip()
     return text or f"request returned {response.status} without a message"
 

@@ -19,7 +19,7 @@ def _attach(session: Session, options: Options, arguments: list[str]) -> int:
     facts = session.engine.get(f"/containers/{name}/json")
     state, config = facts["State"], facts["Config"]
     if not state.get("Running"):
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
         raise Failure("cannot attach to a paused container, unpause it first")
     if state.get("Restarting"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
 from wherry.cli.moments import ago, go_string
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
@@ -207,17 +207,8 @@ LIST = Command(
     "List containers",
     (
         Flag("all", "bool", "Show all containers (default shows just running)", short="a"),
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag(),
+        FORMAT,
         Flag(
             "last",
             "int",

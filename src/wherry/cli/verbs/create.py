@@ -118,8 +118,10 @@ def _create(session: Session, options: Options, body: Object) -> str:
 
 def _check_reference(image: str) -> None:
     """Raise Failure for what is no image's name, in Docker's words. Usual names cost no import."""
-    if any(letter not in _USUAL for letter in image) or any(
-        twice in image for twice in ("::", "//", "..")
+    if (
+        any(letter not in _USUAL for letter in image)
+        or any(twice in image for twice in ("::", "//", ".."))
+        or image.rpartition("/")[2].count(":") > 1
     ):
         from wherry.cli.references import parse_reference
 

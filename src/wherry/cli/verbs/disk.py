@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing
+from wherry.cli.listing import FORMAT, Listing
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import human_size
@@ -102,9 +102,7 @@ DISK = Command(
     "[OPTIONS]",
     "Show disk usage",
     (
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag("verbose", "bool", "Show detailed information on space usage", short="v"),
     ),
     most=0,

@@ -7,7 +7,7 @@ import sys
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.gojson import dumps
-from wherry.cli.listing import filters_query
+from wherry.cli.listing import filter_flag, filters_query
 from wherry.cli.moments import query_time, rfc3339_nano
 from wherry.cli.session import Session
 from wherry.client.wire import one
@@ -74,14 +74,7 @@ EVENTS = Command(
     "[OPTIONS]",
     "Get real time events from the server",
     (
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
+        filter_flag(),
         Flag("format", "string", "Format output: 'json' or a Go template"),
         Flag("since", "string", "Show all events created since timestamp"),
         Flag("until", "string", "Stream events until this timestamp"),

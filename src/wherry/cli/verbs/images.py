@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
 from wherry.cli.moments import ago, go_string
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
@@ -145,17 +145,8 @@ LIST = Command(
     (
         Flag("all", "bool", "Show all images (default hides intermediate images)", short="a"),
         Flag("digests", "bool", "Show digests"),
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag(),
+        FORMAT,
         Flag("no-trunc", "bool", "Don't truncate output"),
         Flag("quiet", "bool", "Only show image IDs", short="q"),
         Flag("tree", "bool", "List multi-platform images as a tree (EXPERIMENTAL)"),

@@ -40,7 +40,7 @@ def _run(session: Session, options: Options, arguments: list[str]) -> int:
     except Failure as failure:
         if failure.text.startswith("wherry: "):
             raise
-        raise explained(session.path, failure.text, NOT_RUN) from None
+        raise explained(session.path, failure.text, run_exit_code(failure.text)) from None
 
 
 def _settle_streams(session: Session, options: Options, body: Object, detach: bool) -> None:

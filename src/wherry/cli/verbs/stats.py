@@ -7,7 +7,7 @@ import sys
 import time
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing
+from wherry.cli.listing import FORMAT, Listing
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import binary_size, human_size
@@ -199,9 +199,7 @@ STATS = Command(
     "Display a live stream of container(s) resource usage statistics",
     (
         Flag("all", "bool", "Show all containers (default shows just running)", short="a"),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag("no-stream", "bool", "Disable streaming stats and only pull the first result"),
         Flag("no-trunc", "bool", "Do not truncate output"),
     ),

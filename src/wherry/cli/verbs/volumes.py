@@ -6,7 +6,8 @@ from wherry.cli.cluster_volumes import AVAILABILITY, CLUSTER_FLAGS, cluster_spec
 from wherry.cli.failure import Failure
 from wherry.cli.files import pairs_to_map
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
+from wherry.cli.pruning import FORCE, is_agreed, prune, prune_filter, show_removed, show_total
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import human_size
@@ -125,15 +126,10 @@ def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
             raise Failure("conflicting options: cannot specify both --all and --filter all=1")
         conditions = [*conditions, ("all", "true")]
         what = "local volumes"
-    if not options.on("force") and not session.confirm(
-        f"WARNING! This will remove {what} not used by at least one container.\n"
-        "Are you sure you want to continue?"
-    ):
-        return 0
-    answer: Object = session.engine.call("POST", "/volumes/prune", filters_query(conditions)) or {}
-    if names := many(answer, "VolumesDeleted"):
-        session.line("\n".join(["Deleted Volumes:", *names, ""]))
-    session.line(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
+    warning = f"WARNING! This will remove {what} not used by at least one container."
+    if is_agreed(session, options, warning):
+        answer = prune(session, "volumes", conditions)
+        show_total(session, show_removed(session, answer, "VolumesDeleted", "Deleted Volumes:"))
     return 0
 
 
@@ -154,17 +150,8 @@ LIST = Command(
     "[OPTIONS]",
     "List volumes",
     (
-        Flag(
-            "filter",
-            "filter",
-            'Provide filter values (e.g. "dangling=true")',
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag('Provide filter values (e.g. "dangling=true")'),
+        FORMAT,
         Flag("cluster", "bool", "Display only cluster volumes", hidden=True),
         Flag("quiet", "bool", "Only display volume names", short="q"),
     ),
@@ -191,14 +178,8 @@ PRUNE = Command(
     "Remove unused local volumes",
     (
         Flag("all", "bool", "Remove all unused volumes, not just anonymous ones", short="a"),
-        Flag(
-            "filter",
-            "filter",
-            'Provide filter values (e.g. "label=<label>")',
-            many=True,
-            label="filter",
-        ),
-        Flag("force", "bool", "Do not prompt for confirmation", short="f"),
+        prune_filter("label=<label>"),
+        FORCE,
     ),
     most=0,
 )
