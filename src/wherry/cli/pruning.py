@@ -31,8 +31,20 @@ def is_agreed(session: Session, options: Options, warning: str) -> bool:
 
 def prune(session: Session, kind: str, conditions: list[tuple[str, str]]) -> Object:
     """Remove what is not used of one kind (`volumes`, `build`); return the engine's answer."""
-    answer: Object | None = session.engine.call("POST", f"/{kind}/prune", filters_query(conditions))
+    query = filters_query(with_configured(session, conditions))
+    answer: Object | None = session.engine.call("POST", f"/{kind}/prune", query)
     return answer or {}
+
+
+def with_configured(session: Session, conditions: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the conditions, and those of the configuration that they do not contradict."""
+    opposite = {"label": "label!", "label!": "label"}
+    more = [
+        (name, value)
+        for name, value in session.configuration.prune_filters()
+        if (opposite.get(name, ""), value) not in conditions and (name, value) not in conditions
+    ]
+    return [*conditions, *more]
 
 
 def show_removed(session: Session, answer: Object, key: str, title: str) -> int:

@@ -27,11 +27,15 @@ class Engine:
         address: Address,
         *,
         user_agent: str = "wherry",
+        headers: dict[str, str] | None = None,
         on_refused: Callable[[], None] | None = None,
     ) -> None:
-        """`on_refused` is called once, when nothing listens at `address`; then it is tried again."""
+        """`headers` go with every request.
+
+        `on_refused` is called once, when nothing listens at `address`; then it is tried again.
+        """
         self.address = address
-        self._agent = {"User-Agent": user_agent}
+        self._agent = {**(headers or {}), "User-Agent": user_agent}
         self._on_refused = on_refused
         self._idle: Connection | None = None
 

@@ -29,7 +29,7 @@ def _attach(session: Session, options: Options, arguments: list[str]) -> int:
         raise Failure("the input device is not a TTY")
     identifier: str = facts["Id"]
     attachment = Attachment(
-        session, identifier, tty=config["Tty"], stdin=stdin, keys=options.text("detach-keys")
+        session, identifier, tty=config["Tty"], stdin=stdin, keys=session.detach_keys(options)
     )
     with Handlers(session) as handlers:
         if options.on("sig-proxy") and not config["Tty"]:

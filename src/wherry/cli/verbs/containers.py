@@ -172,7 +172,7 @@ def _asks_for_size(form: str) -> bool:
 
 
 def _ps(session: Session, options: Options, _arguments: list[str]) -> int:
-    form = options.text("format")
+    form = session.listing_form(options, "psFormat")
     quiet = options.on("quiet")
     size = options.on("size")
     if quiet and form:

@@ -42,6 +42,11 @@ def parsed_body(session: Session, options: Options, arguments: list[str]) -> Obj
         what = f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         raise explained(session.path, what, NOT_RUN)
     _warn_of_local_dns(session, body)
+    given: list[str] = body["Env"] or []
+    known = {entry.partition("=")[0] for entry in given}
+    proxies = session.configuration.proxies(str(session.engine.address))
+    more = [f"{name}={value}" for name, value in proxies.items() if name not in known]
+    body["Env"] = [*more, *given] or None
     return body
 
 

@@ -103,7 +103,7 @@ def _row(image: Object, repository: str, tag: str, digest: str, truncate: bool) 
 
 
 def _images(session: Session, options: Options, arguments: list[str]) -> int:
-    form = options.text("format")
+    form = session.listing_form(options, "imagesFormat")
     quiet = options.on("quiet")
     if quiet and form:
         session.error("WARNING: Ignoring custom format, because both --format and --quiet are set.")

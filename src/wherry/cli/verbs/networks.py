@@ -85,7 +85,10 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
     rows = [_row(network, not options.on("no-trunc")) for network in found]
     listing = Listing(_KIND, _COLUMNS, _TITLES, raw=_RAW)
     text = listing.render(
-        rows, options.text("format"), quiet=options.on("quiet"), style=session.style()
+        rows,
+        session.listing_form(options, "networksFormat"),
+        quiet=options.on("quiet"),
+        style=session.style(),
     )
     session.write(text)
     return 0

@@ -76,7 +76,7 @@ def _run_attached(session: Session, options: Options, body: Object, identifier: 
         stdin=body["AttachStdin"],
         stdout=body["AttachStdout"],
         stderr=body["AttachStderr"],
-        keys=options.text("detach-keys"),
+        keys=session.detach_keys(options),
     )
     condition = "removed" if options.on("rm") else "next-exit"
     with Handlers(session) as handlers:

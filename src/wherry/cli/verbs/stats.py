@@ -124,7 +124,7 @@ def _once(session: Session, options: Options, arguments: list[str], listing: Lis
     if problems and not samples:
         raise problems[0]
     rows = [sample.row(not options.on("no-trunc")) for sample in samples]
-    session.write(listing.render(rows, options.text("format")))
+    session.write(listing.render(rows, session.listing_form(options, "statsFormat")))
     return 1 if problems else 0
 
 
@@ -184,7 +184,7 @@ def _collect(feeds: dict[str, _Feed], gone: set[str], until: float) -> None:
 def _draw(session: Session, options: Options, listing: Listing, feeds: dict[str, _Feed]) -> None:
     samples = [feed.sample or _Sample(feed.name, {}) for feed in feeds.values()]
     rows = [sample.row(not options.on("no-trunc")) for sample in samples]
-    form = options.text("format")
+    form = session.listing_form(options, "statsFormat")
     text = listing.render(rows, form, style=session.style())
     if form in ("", "table"):
         # Home, then each line with what was there before cleared, then what lies below.

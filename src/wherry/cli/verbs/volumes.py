@@ -79,7 +79,10 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
     rows = [volume_row(volume) for volume in found]
     session.write(
         listing.render(
-            rows, options.text("format"), quiet=options.on("quiet"), style=session.style()
+            rows,
+            session.listing_form(options, "volumesFormat"),
+            quiet=options.on("quiet"),
+            style=session.style(),
         )
     )
     for warning in many(answer, "Warnings"):
