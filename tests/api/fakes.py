@@ -504,7 +504,10 @@ class FakeImages:
         message: str,
         changes: Sequence[str],
         platform: str,
+        source: str = "-",
     ) -> AsyncIterator[Progress]:
+        if source != "-":
+            self.calls.append(("fetch", source))
         self.calls.append(("import", repository, tag, message, tuple(changes), platform))
         while piece := await body.read():
             self.loaded += len(piece)

@@ -197,6 +197,7 @@ def lay_answers(engine: FakeEngine) -> None:
             }
         ),
         "/networks/prune": Answer.of({"NetworksDeleted": ["n"]}),
+        "/volumes/create": Answer.of({"Name": "v"}, 201),
         "/volumes/prune": Answer.of({"VolumesDeleted": ["v"], "SpaceReclaimed": 7}),
         "/build/prune": Answer.of({"CachesDeleted": None, "SpaceReclaimed": 0}),
         "/commit": Answer.of({"Id": f"sha256:{HEX}"}, 201),
@@ -250,6 +251,15 @@ def lay_answers(engine: FakeEngine) -> None:
             ).encode()
             + b"\n",
             {"Content-Type": "application/json"},
+        ),
+        "/volumes/x": Answer.of({"Name": "x", "Driver": "local"}),
+        "/volumes": Answer.of(
+            {
+                "Volumes": [
+                    {"Name": "a", "Driver": "local"},
+                    {"Name": "c", "Driver": "csi", "ClusterVolume": {"Spec": {"Group": "g"}}},
+                ]
+            }
         ),
         "/networks": Answer.of(
             [{"Id": HEX, "Name": "none", "Driver": "null", "Scope": "local"}],

@@ -99,3 +99,98 @@ def test_a_file_that_is_no_configuration_is_named(text: str, tmp_path: Path) -> 
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(Failure, match=r"config\.json"):
         Configuration(str(tmp_path)).table("auths")
+
+
+ONE = {
+    "Id": "a" * 64,
+    "Names": ["/n"],
+    "Image": "i",
+    "ImageID": "x",
+    "Command": "c",
+    "Created": 0,
+    "Status": "Up",
+    "State": "running",
+}
+PROXIES = {"httpProxy": "http://p:1", "httpsProxy": "", "noProxy": "a,b"}
+
+
+@pytest.mark.parametrize(
+    ("words", "printed", "query"),
+    [
+        (("ps",), "n!\n", {}),
+        (("ps", "-q"), f"{'a' * 12}\n", {}),
+        (("ps", "--format", "{{.Image}}"), "i\n", {}),
+    ],
+)
+def test_the_form_of_a_listing_is_of_the_configuration_where_none_is_given(
+    engine: FakeEngine,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    printed: str,
+    query: dict[str, str],
+) -> None:
+    engine.route("GET", "/containers/json", Answer.of([ONE]))
+    chosen = _folder(tmp_path / "chosen", psFormat="{{.Names}}!")
+    assert start.run(["--config", str(chosen), "-H", engine.url, *words]) == 0
+    assert capsys.readouterr().out == printed
+    assert engine.requests[-1].query == query
+
+
+def test_headers_of_the_configuration_go_with_every_request(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    engine.route("GET", "/containers/json", Answer.of([]))
+    chosen = _folder(tmp_path / "chosen", HttpHeaders={"X-Own": "it", "User-Agent": "me"})
+    assert start.run(["--config", str(chosen), "-H", engine.url, "ps"]) == 0
+    assert engine.requests[-1].headers["x-own"] == "it"
+    assert engine.requests[-1].headers["user-agent"] == "wherry"
+    broken = _folder(tmp_path / "broken", HttpHeaders={"X-Own": "a\r\nX-Other: b"})
+    assert start.run(["--config", str(broken), "-H", engine.url, "ps"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), ["HTTP_PROXY=http://p:1", "http_proxy=http://p:1", "NO_PROXY=a,b", "no_proxy=a,b"]),
+        (
+            ("-e", "HTTP_PROXY=x", "-e", "no_proxy"),
+            ["http_proxy=http://p:1", "NO_PROXY=a,b", "HTTP_PROXY=x", "no_proxy"],
+        ),
+    ],
+)
+def test_containers_are_given_the_proxies_that_they_do_not_name_themselves(
+    engine: FakeEngine, tmp_path: Path, words: tuple[str, ...], expected: list[str]
+) -> None:
+    engine.route("POST", "/containers/create", Answer.of({"Id": "x"}, 201))
+    for tables in ({"default": PROXIES}, {engine.url: PROXIES, "default": {"httpProxy": "other"}}):
+        chosen = str(_folder(tmp_path / "chosen", proxies=tables))
+        assert start.run(["--config", chosen, "-H", engine.url, "create", *words, "img"]) == 0
+        assert engine.requests[-1].json["Env"] == expected
+
+
+def test_prunes_have_the_conditions_of_the_configuration_too(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    answer = Answer.of({"ContainersDeleted": [], "SpaceReclaimed": 0})
+    engine.route("POST", "/containers/prune", answer)
+    chosen = _folder(tmp_path / "chosen", pruneFilters=["label!=keep", "until=1h", "nonsense"])
+    prune = ("container", "prune", "-f")
+    start.run(["--config", str(chosen), "-H", engine.url, *prune])
+    assert json.loads(engine.requests[-1].query["filters"]) == {
+        "label!": {"keep": True},
+        "until": {"1h": True},
+    }
+    start.run(["--config", str(chosen), "-H", engine.url, *prune, "--filter", "label=keep"])
+    assert json.loads(engine.requests[-1].query["filters"]) == {
+        "label": {"keep": True},
+        "until": {"1h": True},
+    }
+
+
+def test_keys_to_detach_are_of_the_configuration(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.route("POST", "/containers/x/exec", Answer.of({"Id": "e"}, 201))
+    engine.route("POST", "/exec/e/start", Answer())
+    chosen = _folder(tmp_path / "chosen", detachKeys="ctrl-a")
+    start.run(["--config", str(chosen), "-H", engine.url, "exec", "-d", "x", "true"])
+    assert engine.requests[0].json["DetachKeys"] == "ctrl-a"

@@ -239,4 +239,4 @@ def test_save_to_a_file_is_whole_or_nothing(
         assert start.run(["-H", engine.url, "save", "-o", str(tmp_path / "p"), "a"]) == 1
         assert start.run(["-H", engine.url, "save", "-o", str(tmp_path / "x/p"), "a"]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o", "s"]
-    assert "does not exist" in capsys.readouterr().err
+    assert "no such file or directory" in capsys.readouterr().err

@@ -8,7 +8,10 @@ import io
 import json
 import re
 import tarfile
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from tests.engine.boxes import Boxes, Runner
 from tests.engine.tars import busybox_entries, directory, file, symlink, tar_of
 from tests.harness.clients import Client
+from tests.harness.engine import Engine
 
 Inspect = Callable[[str, str], object]
 
@@ -255,6 +259,39 @@ def test_import_from_a_file(docker: Client, boxes: Boxes, run: Runner, tmp_path:
     made = docker.line("import", "-m", "words", "-c", 'CMD ["cat","/hello"]', str(path), name)
     assert made.startswith("sha256:")
     assert run(name).stdout == "hi\n"
+
+
+def test_import_from_a_url(
+    docker: Client, wherry: Client, engine: Engine, boxes: Boxes, run: Runner, tmp_path: Path
+) -> None:
+    """The engine fetches it: from a server on its own host, which clients need not reach."""
+    data = gzip.compress(tar_of([*busybox_entries(), file("hello", b"there")]))
+    (tmp_path / "root.tar.gz").write_bytes(data)
+    assert engine.network is not None
+    with engine.network.inside():
+        handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    base = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        for client in (docker, wherry):
+            image = boxes.image_name()
+            out = client("import", f"{base}/root.tar.gz", image).stdout
+            assert f"Downloading from {base}/root.tar.gz" in out
+            assert out.splitlines()[-1].startswith("sha256:")
+            assert run(image, "cat", "/hello").stdout == "there"
+            comment = client.line("inspect", "-f", "{{.Comment}}", image)
+            assert comment == f"Imported from {base}/root.tar.gz"
+            missing = client("import", f"{base}/nosuch", image, check=False)
+            assert missing.returncode == 1 and "nosuch" in missing.stderr
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+    for client in (docker, wherry):
+        done = client("import", f"{base}/root.tar.gz", check=False)
+        assert done.returncode == 1 and "refused" in done.stderr
 
 
 def test_import_of_nonsense(docker: Client, boxes: Boxes) -> None:

@@ -159,7 +159,11 @@ class Images(Protocol):
         message: str,
         changes: Sequence[str],
         platform: str,
-    ) -> AsyncIterator[Progress]: ...
+        source: str = "-",
+    ) -> AsyncIterator[Progress]:
+        """Make an image of the archive in `body`, or at `source` where that is a URL."""
+        ...
+
     async def save(
         self, refs: Sequence[str], *, form: str, compression: str
     ) -> AsyncIterator[bytes]:

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 
+_PROXIES = {
+    "httpProxy": "HTTP_PROXY",
+    "httpsProxy": "HTTPS_PROXY",
+    "noProxy": "NO_PROXY",
+    "ftpProxy": "FTP_PROXY",
+    "allProxy": "ALL_PROXY",
+}
+
+
 def find_folder(chosen: str) -> str:
     """Return the folder of the client's configuration; `chosen` is what --config says."""
     return chosen or os.environ.get("DOCKER_CONFIG", "") or os.path.expanduser("~/.docker")
@@ -49,6 +58,39 @@ class Configuration:
         if not isinstance(found, dict):
             raise Failure(f"{self.path}: {name} is no object")
         return found  # pyright: ignore[reportUnknownVariableType]
+
+    def headers(self) -> dict[str, str]:
+        """Return what goes with every request: `HttpHeaders`. Raises Failure."""
+        found = self.document.get("HttpHeaders")
+        if not found:
+            return {}
+        headers = self.table("HttpHeaders")
+        for name, value in headers.items():
+            if not isinstance(value, str) or not f"{name}{value}".isprintable():
+                raise Failure(f"{self.path}: HttpHeaders: {name} is no header")
+        # The engine is told by each command what it needs.
+        return {name: value for name, value in headers.items() if name.lower() != "user-agent"}
+
+    def proxies(self, host: str) -> dict[str, str]:
+        """Return the variables that containers and builds of the engine at `host` are given."""
+        if not self.document.get("proxies"):
+            return {}
+        tables = self.table("proxies")
+        chosen: object = tables.get(host) or tables.get("default") or {}
+        found: dict[str, str] = {}
+        if isinstance(chosen, dict):
+            for key, name in _PROXIES.items():
+                value: object = chosen.get(key)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                if isinstance(value, str) and value:
+                    found |= {name: value, name.lower(): value}
+        return found
+
+    def prune_filters(self) -> list[tuple[str, str]]:
+        """Return the conditions that every prune has besides its own: `pruneFilters`."""
+        given: object = self.document.get("pruneFilters") or []
+        texts: list[object] = given if isinstance(given, list) else []  # pyright: ignore[reportUnknownVariableType]
+        parts = [text.partition("=") for text in texts if isinstance(text, str)]
+        return [(name, value) for name, equals, value in parts if equals]
 
     def write(self) -> None:
         """Replace the file, whole or not at all, readable by its owner only."""

@@ -131,6 +131,7 @@ CREATE_FLAGS: tuple[Flag, ...] = (
     _other("platform", "string", "Set platform if server is multi-platform capable"),
     _other("pull", "string", 'Pull image first ("always", "missing", "never")', default="missing"),
     _other("quiet", "bool", "Suppress the pull output", short="q"),
+    _other("use-api-socket", "bool", "Bind mount the API's socket, and take its credentials along"),
     Flag("disable-content-trust", "bool", "Skip image verification", default=True, hidden=True),
     Flag("cpu-count", "int", "CPU count (Windows only)", hidden=True),
     Flag("cpu-percent", "int", "CPU percent (Windows only)", hidden=True),

@@ -97,6 +97,18 @@ class Store:
                 continue
         return {server: entry for server, entry in found.items() if entry}
 
+    def plain(self) -> Object:
+        """Return the same as `auths` of a config.json that names no helper."""
+        from base64 import b64encode
+
+        found: Object = {}
+        for server, entry in self.all().items():
+            text = f"{entry.get('username', '')}:{entry.get('password', '')}"
+            found[server] = {"auth": b64encode(text.encode()).decode()}
+            if entry.get("identitytoken"):
+                found[server]["identitytoken"] = entry["identitytoken"]
+        return found
+
     def keep(self, server: str, username: str, password: str, token: str) -> str:
         """Keep credentials; return the path of the file where they lie open, or "" with a helper."""
         helper = self.helper(server)

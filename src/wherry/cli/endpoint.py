@@ -11,6 +11,7 @@ import os
 from wherry.cli.configuration import find_folder
 from wherry.cli.failure import Failure
 from wherry.client.address import DEFAULT_HOST, Address, Credentials, parse_address
+from wherry.model.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,15 @@ _TLS_FLAGS = ("tls", "tlscacert", "tlscert", "tlskey", "tlsverify")
 
 
 def find_address(options: Options) -> tuple[Address, bool]:
-    """Return the engine's address, and whether anyone chose it. Raises Failure, Invalid."""
+    """Return the engine's address, and whether anyone chose it. Raises Failure."""
+    try:
+        return _find_address(options)
+    except WherryError as error:
+        # No engine has said so.
+        raise Failure(str(error)) from None
+
+
+def _find_address(options: Options) -> tuple[Address, bool]:
     name = context_name(options)
     if name:
         from wherry.cli.contexts import ContextStore

@@ -26,6 +26,14 @@ class NoList(list["Any"]):
     """A list that the API gave as null: it prints as an empty list, and is null in JSON."""
 
 
+class Map(dict[str, "Any"]):
+    """A JSON object whose keys are a user's, not the API's: a missing one is no error."""
+
+
+class NoMap(Map):
+    """A map that the API gave as null: it prints as an empty map, and is null in JSON."""
+
+
 def number(value: int | float) -> str:
     """Return a number as Go's JSON writes it: no exponent between 1e-6 and 1e21."""
     if isinstance(value, int):
@@ -66,12 +74,12 @@ def _write(value: Any, out: list[str], indent: str, newline: str, html: bool) ->
         out.append("null" if value is None else "true" if value else "false")
     elif isinstance(value, (int, float)):
         out.append(number(value))
+    elif isinstance(value, (NoList, NoMap)):
+        out.append("null")
     elif isinstance(value, dict):
         entries: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         items = [(quoted(key, html), item) for key, item in entries.items()]
         _write_all(items, "{", "}", out, indent, newline, html)
-    elif isinstance(value, NoList):
-        out.append("null")
     elif isinstance(value, (list, tuple)):
         members: list[Any] = value  # pyright: ignore
         _write_all([("", item) for item in members], "[", "]", out, indent, newline, html)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from wherry.cli.failure import Failure
+from wherry.cli.flags import Flag
 from wherry.cli.gojson import dumps
 from wherry.cli.table import align
 from wherry.cli.template.values import Row
@@ -14,15 +17,36 @@ if TYPE_CHECKING:
     from wherry.cli.style import Style
 
 
+FORMAT = Flag(
+    "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
+)
+
+
+def filter_flag(text: str = "Filter output based on conditions provided") -> Flag:
+    """Return `--filter` of a listing."""
+    return Flag("filter", "filter", text, short="f", many=True, label="filter")
+
+
 class Listing:
     """What a listing can show: Go's type name, the columns of its table, every field's title."""
 
-    __slots__ = ("kind", "quiet", "raw", "table", "titles")
+    __slots__ = ("kind", "quiet", "raw", "table", "titles", "tried")
 
     def __init__(
-        self, kind: str, table: str, titles: dict[str, str], *, quiet: str = "ID", raw: str = ""
+        self,
+        kind: str,
+        table: str,
+        titles: dict[str, str],
+        *,
+        quiet: str = "ID",
+        raw: str = "",
+        tried: bool = False,
     ) -> None:
-        """`table` is a template of the columns; `quiet` the field that `-q` shows."""
+        """`table` is a template of the columns; `quiet` the field that `-q` shows.
+
+        `tried`: Docker's client tries such a template before it asks the engine, and has other words.
+        """
+        self.tried = tried
         self.kind = kind
         self.table = table
         self.titles = titles
@@ -52,7 +76,7 @@ class Listing:
             return self.table, True
         if form == "raw" and self.raw:
             return self.raw, False
-        table = form.startswith("table ")
+        table = form.startswith("table")
         body = form.removeprefix("table").strip(" ") if table else form.strip(" ")
         return body.replace("\\t", "\t").replace("\\n", "\n"), table
 
@@ -79,19 +103,22 @@ class Listing:
         from wherry.cli.template.functions import HEADER_FUNCTIONS
         from wherry.cli.template.lexer import TemplateError
         from wherry.cli.template.syntax import parse
-        from wherry.cli.template.values import Map
+        from wherry.cli.template.values import Titles
 
+        words = ("template parsing error", "template parsing error")
+        if self.tried:
+            words = ("failed to parse template", "failed to execute template")
         try:
             template = parse(body)
         except TemplateError as error:
-            raise Failure(f"failed to parse template: {error.text}") from None
+            raise Failure(f"{words[0]}: {error.text}") from None
         try:
             lines = [evaluate(template, row) for row in rows]
             if not table:
                 return "".join(f"{line}\n" for line in lines)
-            head = evaluate(template, Map(self.titles), HEADER_FUNCTIONS)
+            head = evaluate(template, Titles(self.titles), HEADER_FUNCTIONS)
         except TemplateError as error:
-            raise Failure(f"failed to execute template: {error.text}") from None
+            raise Failure(f"{words[1]}: {error.text}") from None
         return align("\n".join([head, *lines])) + "\n"
 
 
@@ -102,8 +129,11 @@ def _is_plain(template: str) -> bool:
     )
 
 
-def show_value(value: object, form: str, *, kind: str = "") -> str:
-    """Return one API object through a `--format` of `info` or `version`: `json` or a template."""
+def show_value(value: object, form: str, *, kind: str, name: str = "") -> str:
+    """Return one API object through a `--format` of `info` or `version`: `json` or a template.
+
+    `kind` is Go's name for the object's type, `name` that of the template, for errors.
+    """
     from wherry.cli.template.evaluate import evaluate
     from wherry.cli.template.lexer import TemplateError
     from wherry.cli.template.syntax import parse
@@ -118,7 +148,14 @@ def show_value(value: object, form: str, *, kind: str = "") -> str:
     try:
         return evaluate(template, wrap(value)) + "\n"
     except TemplateError as error:
-        raise Failure(error.text) from None
+        text = error.text.replace("template: :", f"template: {name}:", 1)
+        text = text.replace('executing "" at', f'executing "{name}" at', 1)
+        what, lacks, field = text.partition("map has no entry for key ")
+        if lacks:
+            text = f"{what}can't evaluate field {field.strip(chr(34))} in type {kind}"
+        # The line that Docker's client has begun by then.
+        sys.stdout.write("\n")
+        raise Failure(text) from None
 
 
 def filters_query(conditions: list[tuple[str, str]]) -> dict[str, str]:

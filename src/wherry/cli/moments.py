@@ -7,7 +7,7 @@ import time
 from wherry.cli.failure import Failure
 from wherry.model.errors import Invalid
 from wherry.model.literals import human_span, parse_duration
-from wherry.model.moments import parse_rfc3339
+from wherry.model.moments import parse_or_zero, parse_rfc3339
 
 _BILLION = 10**9
 
@@ -20,6 +20,16 @@ def ago(unix: float) -> str:
 def go_string(unix: float) -> str:
     """Return a moment as Go prints a time: `2026-11-21 04:12:27 +0000 UTC`."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(unix))
+
+
+def go_moment(text: str) -> str:
+    """Return an RFC 3339 moment of the API in UTC as Go prints it, with its fraction; nothing for none."""
+    unix = parse_or_zero(text) // _BILLION
+    if not unix:
+        return ""
+    fraction = text.rpartition(".")[2].rstrip("Z").rstrip("0") if "." in text else ""
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix))
+    return f"{shown}.{fraction} +0000 UTC" if fraction else f"{shown} +0000 UTC"
 
 
 def rfc3339(unix: float) -> str:
@@ -39,8 +49,8 @@ def _offset(unix: float) -> str:
     return "Z" if text == "+0000" else f"{text[:3]}:{text[3:]}"
 
 
-def query_time(text: str, name: str) -> str:
-    """Return the flag `name`, since or until, as the API takes it: Unix seconds with a fraction.
+def query_time(text: str, name: str = "") -> str:
+    """Return since or until, the flag `name`, as the API takes it: Unix seconds with a fraction.
 
     Accepts Unix time, a span back from now (`10m`), and RFC 3339 or its beginning. Raises Failure.
     """
@@ -56,7 +66,6 @@ def query_time(text: str, name: str) -> str:
     try:
         seconds, nanoseconds = divmod(parse_rfc3339(text, local=True), _BILLION)
     except Invalid:
-        raise Failure(
-            f'invalid value for "{name}": failed to parse value as time or duration: "{text}"'
-        ) from None
+        where = f'invalid value for "{name}": ' if name else ""
+        raise Failure(f'{where}failed to parse value as time or duration: "{text}"') from None
     return f"{seconds}.{nanoseconds:09d}"

@@ -34,9 +34,20 @@ class Session:
     def another_engine(self) -> Engine:
         """Return a second engine object at the same place, with connections of its own."""
         address, explicit = find_address(self.options)
+        headers = self.configuration.headers()
         if explicit or self.no_start or os.geteuid() != 0:
-            return Engine(address)
-        return Engine(address, on_refused=self._start_daemon)
+            return Engine(address, headers=headers)
+        return Engine(address, headers=headers, on_refused=self._start_daemon)
+
+    def listing_form(self, options: Options, setting: str) -> str:
+        """Return `--format` of a listing, or what the configuration has for it as `setting`."""
+        return options.text("format") or (
+            "" if options.on("quiet") else self.configuration.text(setting)
+        )
+
+    def detach_keys(self, options: Options) -> str:
+        """Return `--detach-keys`, or what the configuration has for it."""
+        return options.text("detach-keys") or self.configuration.text("detachKeys")
 
     @property
     def no_start(self) -> bool:

@@ -88,6 +88,7 @@ VOLUME: dict[str, Entry] = {
     "rm": ("volumes:REMOVE", "Remove one or more volumes"),
     "ls": ("volumes:LIST", "List volumes"),
     "inspect": ("inspect:INSPECT_VOLUME", "Display detailed information on volumes"),
+    "update": ("volumes:UPDATE", "Update a volume (cluster volumes only)"),
 }
 BUILDER: dict[str, Entry] = {
     "build": ("build:BUILD", "Build an image from a Dockerfile"),

@@ -27,11 +27,15 @@ class Engine:
         address: Address,
         *,
         user_agent: str = "wherry",
+        headers: dict[str, str] | None = None,
         on_refused: Callable[[], None] | None = None,
     ) -> None:
-        """`on_refused` is called once, when nothing listens at `address`; then it is tried again."""
+        """`headers` go with every request.
+
+        `on_refused` is called once, when nothing listens at `address`; then it is tried again.
+        """
         self.address = address
-        self._agent = {"User-Agent": user_agent}
+        self._agent = {**(headers or {}), "User-Agent": user_agent}
         self._on_refused = on_refused
         self._idle: Connection | None = None
 
@@ -170,7 +174,7 @@ def _message(response: Response) -> str:
     except ValueError:
         value = None
     if isinstance(value, dict) and isinstance(value.get("message"), str):  # pyright: ignore
-        return value["message"]  # pyright: ignore
+        return value["message"].strip()  # pyright: ignore
     text = content.decode("utf-8", "replace").strip()
     return text or f"request returned {response.status} without a message"
 

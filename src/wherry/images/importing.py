@@ -27,6 +27,8 @@ class ImportOptions:
     message: str = ""
     changes: tuple[str, ...] = ()
     platform: str = ""
+    source: str = "-"
+    """Where the archive is: a URL, or `-` for the request's body."""
 
 
 def plan_import(options: ImportOptions) -> NewImage:
@@ -34,7 +36,7 @@ def plan_import(options: ImportOptions) -> NewImage:
     reference = check_taggable(options.repository, options.tag) if options.repository else None
     return NewImage(
         config=apply_changes(ImageConfig(), options.changes),
-        comment=options.message or "Imported from -",
+        comment=options.message or f"Imported from {options.source}",
         platform=parse_platform(options.platform),
         reference=reference,
     )

@@ -157,20 +157,36 @@ class ImageService:
         message: str,
         changes: Sequence[str],
         platform: str,
+        source: str = "-",
     ) -> AsyncGenerator[Progress]:
-        """Make an image of a root file system's archive; the last line's status is its id."""
-        options = ImportOptions(repository, tag, message, tuple(changes), platform)
+        """Make an image of a root file system's archive; the last line's status is its id.
+
+        The archive is in `body`, or is fetched from `source` where that is a URL.
+        """
+        url = ""
+        if source != "-":
+            # An engine that fetches nothing has no client of HTTP in memory.
+            from wherry.images.fetching import parse_source
+
+            url = parse_source(source)
+        options = ImportOptions(repository, tag, message, tuple(changes), platform, url or "-")
         new = plan_import(options)
         emit = self._from_thread()
 
         def work(flow: Flow, report: Report) -> None:
-            image = perform_import(self.maker, flow, new, report)
+            if url:
+                from wherry.images.fetching import fetched
+
+                with fetched(url, flow.check, report) as download:
+                    image = perform_import(self.maker, download, new, report)
+            else:
+                image = perform_import(self.maker, flow, new, report)
             if new.reference:
                 emit("tag", image, new.reference.familiar)
             emit("import", image, "")
             report(Progress(status=str(image.id)))
 
-        async with aclosing(report_from(work, body)) as lines:
+        async with aclosing(report_from(work, None if url else body)) as lines:
             async for line in lines:
                 yield line
 

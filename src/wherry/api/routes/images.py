@@ -138,11 +138,6 @@ class ImageRoutes:
             return await self._pull(request)
         if not source:
             raise Invalid("neither fromImage nor fromSrc", hint="fromImage=NAME&tag=TAG pulls")
-        if source != "-":
-            raise Unsupported(
-                f"importing from {source} is not in this version of wherry",
-                hint="fetch it and import from standard input",
-            )
         return progress_answer(
             self._images.import_archive(
                 request.body,
@@ -151,6 +146,7 @@ class ImageRoutes:
                 message=request.text("message"),
                 changes=request.query.get("changes", []),
                 platform=request.text("platform"),
+                source=source,
             )
         )
 

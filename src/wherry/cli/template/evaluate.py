@@ -16,7 +16,7 @@ from wherry.cli.template.nodes import (
     Text,
     Variable,
 )
-from wherry.cli.template.values import MISSING, OPTIONAL, Map, Row, show, true
+from wherry.cli.template.values import MISSING, OPTIONAL, Map, Row, Titles, show, true
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,6 +234,8 @@ class _Run:
                 what = f"can't evaluate field {name} in type {value.kind}"
                 raise self.fail(at, node.source, what)
             return value.fields[name]()
+        if isinstance(value, Titles) and name == "Label":
+            return value.label
         if isinstance(value, Map):
             return value.get(name, MISSING)
         if isinstance(value, dict):

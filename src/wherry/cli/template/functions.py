@@ -24,9 +24,22 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    if isinstance(value, Row):
-        return dumps(value.values(), html=True)
+    if isinstance(value, Row) or (isinstance(value, list) and any(map(_is_row, value))):  # pyright: ignore
+        return dumps(_plain(value), html=True)
     return dumps(None if value is MISSING else value)
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, Row)
+
+
+def _plain(value: Any) -> Any:
+    """Rows as JSON knows them, and what they hold."""
+    if isinstance(value, Row):
+        return {name: _plain(item) for name, item in value.values().items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]  # pyright: ignore
+    return value
 
 
 def _join(items: Any, separator: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.cli.gojson import NoList, number
+from wherry.cli.gojson import Map, NoList, NoMap, number
+
+__all__ = ["Map", "NoMap"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +27,13 @@ class Row:
         return {name: out[name] for name in sorted(out) if not callable(out[name])}
 
 
-class Map(dict[str, "Any"]):
-    """A JSON object whose keys are a user's, not the API's: a missing one is no error."""
+class Titles(Map):
+    """The titles of a table's columns, as its template sees them."""
+
+    @staticmethod
+    def label(name: str) -> str:
+        """Return the title of the column of one label: the end of its name, in words."""
+        return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 class Missing:
@@ -68,6 +75,8 @@ def wrap(value: Any, name: str = "") -> Any:
         inner: dict[str, Any] = {key: wrap(item, key) for key, item in value.items()}  # pyright: ignore
         texts = name == "Config" and all(isinstance(item, str) for item in inner.values())
         return Map(inner) if name in _MAPS or texts else inner
+    if value is None and name in _MAPS:
+        return NoMap()
     if value is None and name in _LISTS:
         return NoList()
     if isinstance(value, list):

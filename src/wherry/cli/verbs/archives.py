@@ -54,9 +54,11 @@ def _check_output(path: str, what: str) -> None:
         return
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
-        raise Failure(f'failed to {what}: invalid output path: directory "{folder}" does not exist')
+        raise Failure(
+            f"failed to {what}: invalid output path: stat {folder}: no such file or directory"
+        )
     if os.path.isdir(path):
-        raise Failure(f'failed to {what}: invalid output path: "{path}" must be a regular file')
+        raise Failure(f"failed to {what}: cannot write to a directory")
 
 
 def _export(session: Session, options: Options, arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ def _attach(session: Session, options: Options, arguments: list[str]) -> int:
     facts = session.engine.get(f"/containers/{name}/json")
     state, config = facts["State"], facts["Config"]
     if not state.get("Running"):
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
         raise Failure("cannot attach to a paused container, unpause it first")
     if state.get("Restarting"):
@@ -29,7 +29,7 @@ def _attach(session: Session, options: Options, arguments: list[str]) -> int:
         raise Failure("the input device is not a TTY")
     identifier: str = facts["Id"]
     attachment = Attachment(
-        session, identifier, tty=config["Tty"], stdin=stdin, keys=options.text("detach-keys")
+        session, identifier, tty=config["Tty"], stdin=stdin, keys=session.detach_keys(options)
     )
     with Handlers(session) as handlers:
         if options.on("sig-proxy") and not config["Tty"]:

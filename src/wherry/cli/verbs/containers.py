@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
 from wherry.cli.moments import ago, go_string
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
@@ -166,8 +166,13 @@ def _group(address: str, kind: str, group: list[int]) -> str:
     return f"{_joined(address, span)}->{span}/{kind}" if address else f"{span}/{kind}"
 
 
+def _asks_for_size(form: str) -> bool:
+    """Whether the sizes are in the form: Docker counts a whole row as JSON, not the word `json`."""
+    return ".Size" in form or "json .}}" in form.replace(" }}", "}}")
+
+
 def _ps(session: Session, options: Options, _arguments: list[str]) -> int:
-    form = options.text("format")
+    form = session.listing_form(options, "psFormat")
     quiet = options.on("quiet")
     size = options.on("size")
     if quiet and form:
@@ -181,7 +186,7 @@ def _ps(session: Session, options: Options, _arguments: list[str]) -> int:
         last = 1
     if last > 0:
         query["limit"] = str(last)
-    if size or (".Size" in form and not quiet):
+    if size or (_asks_for_size(form) and not quiet):
         query["size"] = "1"
     query |= filters_query(options.all("filter"))
     found: list[Object] = session.engine.get("/containers/json", query)
@@ -190,7 +195,7 @@ def _ps(session: Session, options: Options, _arguments: list[str]) -> int:
     truncate = not options.on("no-trunc")
     columns = f"{_COLUMNS}\t{{{{.Size}}}}" if size else _COLUMNS
     raw = f"{_RAW}size: {{{{.Size}}}}\n" if size else _RAW
-    listing = Listing(_KIND, columns, _TITLES, raw=raw)
+    listing = Listing(_KIND, columns, _TITLES, raw=raw, tried=True)
     rows = [container_row(facts, truncate=truncate, paint=paint) for facts in found]
     session.write(listing.render(rows, form, quiet=quiet, style=style))
     return 0
@@ -202,17 +207,8 @@ LIST = Command(
     "List containers",
     (
         Flag("all", "bool", "Show all containers (default shows just running)", short="a"),
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag(),
+        FORMAT,
         Flag(
             "last",
             "int",

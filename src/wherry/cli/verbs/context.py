@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _IN_MEMORY = "<IN MEMORY>"
 _KEYS = ("from", "host", "ca", "cert", "key", "skip-tls-verify")
 _LISTING = Listing(
-    "formatter.ClientContext",
+    "*formatter.clientContextContext",
     "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
     {
         "Name": "NAME",
@@ -153,7 +153,19 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
         rows.append(_row(missing, current, f'context "{current}": context not found'))
     quiet, form = options.on("quiet"), options.text("format")
     session.write(_LISTING.render(rows, form, quiet=quiet, style=session.style()))
+    if not quiet:
+        _warn_of_the_environment(session, "a context")
     return 0
+
+
+def _warn_of_the_environment(session: Session, name: str) -> None:
+    """Say that a choice of context has no effect where the environment names a host."""
+    if os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST"):
+        variable = "WHERRY_HOST" if os.environ.get("WHERRY_HOST") else "DOCKER_HOST"
+        session.error(
+            f"Warning: {variable} environment variable overrides the active context. To use {name}, "
+            f"either set the global --context flag, or unset {variable} environment variable."
+        )
 
 
 def _row(context: Context, current: str, error: str = "") -> Row:
@@ -196,11 +208,7 @@ def _use(session: Session, _options: Options, arguments: list[str]) -> int:
     store.choose(name)
     session.line(name)
     session.error(f'Current context is now "{name}"')
-    if os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST"):
-        session.error(
-            "Warning: DOCKER_HOST environment variable overrides the active context. To use "
-            f'"{name}", either set the global --context flag, or unset DOCKER_HOST environment variable.'
-        )
+    _warn_of_the_environment(session, f'"{name}"')
     return 0
 
 

@@ -257,7 +257,7 @@ def _standard_input() -> Iterator[bytes]:
 
 COPY = Command(
     _copy,
-    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     "Copy files/folders between a container and the local filesystem",
     (
         Flag("archive", "bool", "Archive mode (copy all uid/gid information)", short="a"),

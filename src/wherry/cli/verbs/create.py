@@ -42,6 +42,11 @@ def parsed_body(session: Session, options: Options, arguments: list[str]) -> Obj
         what = f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         raise explained(session.path, what, NOT_RUN)
     _warn_of_local_dns(session, body)
+    given: list[str] = body["Env"] or []
+    known = {entry.partition("=")[0] for entry in given}
+    proxies = session.configuration.proxies(str(session.engine.address))
+    more = [f"{name}={value}" for name, value in proxies.items() if name not in known]
+    body["Env"] = [*more, *given] or None
     return body
 
 
@@ -90,6 +95,11 @@ def _create(session: Session, options: Options, body: Object) -> str:
         query["platform"] = platform = normalise(platform)
     image: str = body["Image"]
     _check_reference(image)
+    auths: Object = {}
+    if options.on("use-api-socket"):
+        from wherry.cli.apisocket import give_socket
+
+        auths = give_socket(session, body)
     pull = options.text("pull")
     if pull == "always":
         _pull(session, image, platform, options.on("quiet"))
@@ -104,13 +114,19 @@ def _create(session: Session, options: Options, body: Object) -> str:
         answer = session.engine.call("POST", "/containers/create", query, body)
     for warning in many(answer, "Warnings"):
         session.error(f"WARNING: {warning}")
+    if auths:
+        from wherry.cli.apisocket import send_credentials
+
+        send_credentials(session, answer["Id"], auths)
     return answer["Id"]
 
 
 def _check_reference(image: str) -> None:
     """Raise Failure for what is no image's name, in Docker's words. Usual names cost no import."""
-    if any(letter not in _USUAL for letter in image) or any(
-        twice in image for twice in ("::", "//", "..")
+    if (
+        any(letter not in _USUAL for letter in image)
+        or any(twice in image for twice in ("::", "//", ".."))
+        or image.rpartition("/")[2].count(":") > 1
     ):
         from wherry.cli.references import parse_reference
 

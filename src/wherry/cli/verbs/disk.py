@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing
+from wherry.cli.listing import FORMAT, Listing
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import human_size
-from wherry.cli.verbs.containers import container_row
-from wherry.cli.verbs.images import TITLES as IMAGE_TITLES
-from wherry.cli.verbs.images import image_rows
 from wherry.client.wire import many, one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.diskUsageContext"
+_KIND = "*formatter.diskUsageImagesContext"
 _COLUMNS = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
 _TITLES = {
     "Type": "TYPE",
@@ -28,24 +24,12 @@ _TITLES = {
     "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
 }
-_IMAGE_COLUMNS = (
-    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    "\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
-)
-_CONTAINER_COLUMNS = (
-    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}"
-    "\t{{.Status}}\t{{.Names}}"
-)
-_CONTAINER_TITLES = {
-    "ID": "CONTAINER ID",
-    "Image": "IMAGE",
-    "Command": "COMMAND",
-    "LocalVolumes": "LOCAL VOLUMES",
-    "Size": "SIZE",
-    "RunningFor": "CREATED",
-    "Status": "STATUS",
-    "Names": "NAMES",
-}
+_RAW = """type: {{.Type}}
+total: {{.TotalCount}}
+active: {{.Active}}
+size: {{.Size}}
+reclaimable: {{.Reclaimable}}
+"""
 
 
 def _row(kind: str, total: int, active: int, size: int, free: int) -> Row:
@@ -96,54 +80,20 @@ def _cache(facts: Object) -> Row:
     return _row("Build Cache", len(records), sum(bool(r.get("InUse")) for r in records), size, free)
 
 
-def _constant(text: str) -> Callable[[], str]:
-    return lambda: text
-
-
-def _verbose(session: Session, facts: Object) -> int:
-    images = image_rows(many(facts, "Images"), truncate=True, digests=False)
-    containers = [container_row(c, truncate=True) for c in many(facts, "Containers")]
-    for container, row in zip(many(facts, "Containers"), containers, strict=True):
-        row.fields["Size"] = _constant(human_size(container.get("SizeRw") or 0, 3))
-    session.write("Images space usage:\n\n")
-    session.write(
-        Listing("*formatter.imageContext", _IMAGE_COLUMNS, IMAGE_TITLES).render(images, "")
-    )
-    session.write("\nContainers space usage:\n\n")
-    listing = Listing("*formatter.ContainerContext", _CONTAINER_COLUMNS, _CONTAINER_TITLES)
-    session.write(listing.render(containers, ""))
-    session.write("\nLocal Volumes space usage:\n\n")
-    session.write(_volume_table(facts))
-    cache: list[Object] = many(facts, "BuildCache")
-    total = sum(record["Size"] for record in cache)
-    session.write(f"\nBuild cache usage: {human_size(total)}\n\n")
-    titles = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
-    session.write(_aligned([titles]))
-    return 0
-
-
-def _volume_table(facts: Object) -> str:
-    rows: list[tuple[str, ...]] = [("VOLUME NAME", "LINKS", "SIZE")]
-    for volume in many(facts, "Volumes"):
-        usage: Object = one(volume, "UsageData")
-        size = human_size(usage["Size"]) if usage.get("Size", -1) >= 0 else "N/A"
-        rows.append((volume["Name"], str(usage.get("RefCount", 0)), size))
-    return _aligned(rows)
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    from wherry.cli.table import align
-
-    return align("\n".join("\t".join(row) for row in rows)) + "\n"
-
-
 def _df(session: Session, options: Options, _arguments: list[str]) -> int:
+    form = options.text("format")
     facts: Object = session.engine.get("/system/df")
-    if options.on("verbose") and not options.text("format"):
-        return _verbose(session, facts)
+    if options.on("verbose"):
+        from wherry.cli import disk_details
+
+        if form in ("", "table"):
+            session.write(disk_details.render_tables(facts))
+        else:
+            session.write(disk_details.render_template(facts, form))
+        return 0
     rows = [_images(facts), _containers(facts), _volumes(facts), _cache(facts)]
-    listing = Listing(_KIND, _COLUMNS, _TITLES)
-    session.write(listing.render(rows, options.text("format"), style=session.style()))
+    listing = Listing(_KIND, _COLUMNS, _TITLES, raw=_RAW)
+    session.write(listing.render(rows, form, style=session.style()))
     return 0
 
 
@@ -152,9 +102,7 @@ DISK = Command(
     "[OPTIONS]",
     "Show disk usage",
     (
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag("verbose", "bool", "Show detailed information on space usage", short="v"),
     ),
     most=0,

@@ -7,7 +7,7 @@ import sys
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.gojson import dumps
-from wherry.cli.listing import filters_query
+from wherry.cli.listing import filter_flag, filters_query
 from wherry.cli.moments import query_time, rfc3339_nano
 from wherry.cli.session import Session
 from wherry.client.wire import one
@@ -49,8 +49,10 @@ def _renderer(form: str) -> Callable[[Object], str]:
 
     def render(event: Object) -> str:
         value = wrap(event)
-        actor = value.setdefault("Actor", {})
-        return evaluate(template, {"ID": actor.get("ID", ""), "Status": value["Action"], **value})
+        value.setdefault("Actor", {})
+        # Go's names of three members that the API calls otherwise, and leaves out where they are empty.
+        older = {"ID": event.get("id", ""), "Status": event.get("status", "")}
+        return evaluate(template, {**older, "From": event.get("from", ""), **value})
 
     return render
 
@@ -59,7 +61,7 @@ def _events(session: Session, options: Options, _arguments: list[str]) -> int:
     query = filters_query(options.all("filter"))
     for flag in ("since", "until"):
         if options.text(flag):
-            query[flag] = query_time(options.text(flag), flag)
+            query[flag] = query_time(options.text(flag))
     render = _renderer(options.text("format"))
     for event in session.engine.events("GET", "/events", query):
         session.line(render(event))
@@ -72,14 +74,7 @@ EVENTS = Command(
     "[OPTIONS]",
     "Get real time events from the server",
     (
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
+        filter_flag(),
         Flag("format", "string", "Format output: 'json' or a Go template"),
         Flag("since", "string", "Show all events created since timestamp"),
         Flag("until", "string", "Stream events until this timestamp"),

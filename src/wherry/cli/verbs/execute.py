@@ -34,7 +34,7 @@ def _exec(session: Session, options: Options, arguments: list[str]) -> int:
         "AttachStderr": not detach,
         "AttachStdout": not detach,
         "Detach": detach,
-        "DetachKeys": options.text("detach-keys"),
+        "DetachKeys": session.detach_keys(options),
         "Env": env,
         "WorkingDir": options.text("workdir"),
         "Cmd": arguments[1:],
@@ -63,7 +63,7 @@ def _attached(
     from wherry.cli.terminal import DEFAULT_KEYS, parse_keys
 
     tty: bool = start["Tty"]
-    text = options.text("detach-keys")
+    text = session.detach_keys(options)
     keys = parse_keys(text) if text else DEFAULT_KEYS
     with Handlers(session) as handlers:
         sock, rest, media = session.engine.hijack(f"/exec/{identifier}/start", None, start)

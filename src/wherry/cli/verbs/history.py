@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing
+from wherry.cli.listing import FORMAT, Listing
 from wherry.cli.moments import ago, rfc3339
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.historyContext"
+_KIND = "*image.historyContext"
 _HUMAN = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 _EXACT = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
 _TITLES = {
@@ -68,9 +68,7 @@ HISTORY = Command(
     "[OPTIONS] IMAGE",
     "Show the history of an image",
     (
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag(
             "human",
             "bool",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
 from wherry.cli.moments import ago, go_string
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
@@ -102,7 +103,7 @@ def _row(image: Object, repository: str, tag: str, digest: str, truncate: bool) 
 
 
 def _images(session: Session, options: Options, arguments: list[str]) -> int:
-    form = options.text("format")
+    form = session.listing_form(options, "imagesFormat")
     quiet = options.on("quiet")
     if quiet and form:
         session.error("WARNING: Ignoring custom format, because both --format and --quiet are set.")
@@ -111,6 +112,8 @@ def _images(session: Session, options: Options, arguments: list[str]) -> int:
     if arguments:
         conditions = [*conditions, ("reference", arguments[0])]
     query = {"all": "1"} if options.on("all") else {}
+    if options.on("tree"):
+        return _tree(session, options, query | filters_query(conditions))
     found: list[Object] = session.engine.get("/images/json", query | filters_query(conditions))
     digests = options.on("digests")
     rows = image_rows(
@@ -123,6 +126,18 @@ def _images(session: Session, options: Options, arguments: list[str]) -> int:
     return 0
 
 
+def _tree(session: Session, options: Options, query: dict[str, str]) -> int:
+    for name in ("quiet", "no-trunc", "digests", "format"):
+        if options.given(name):
+            word = "show-digest" if name == "digests" else name
+            raise Failure(f"--{word} is not yet supported with --tree")
+    from wherry.cli.image_tree import render_tree
+
+    found: list[Object] = session.engine.get("/images/json", {**query, "manifests": "1"})
+    session.write(render_tree(found, session.style(), everything=options.on("all")))
+    return 0
+
+
 LIST = Command(
     _images,
     "[OPTIONS] [REPOSITORY[:TAG]]",
@@ -130,19 +145,11 @@ LIST = Command(
     (
         Flag("all", "bool", "Show all images (default hides intermediate images)", short="a"),
         Flag("digests", "bool", "Show digests"),
-        Flag(
-            "filter",
-            "filter",
-            "Filter output based on conditions provided",
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag(),
+        FORMAT,
         Flag("no-trunc", "bool", "Don't truncate output"),
         Flag("quiet", "bool", "Only show image IDs", short="q"),
+        Flag("tree", "bool", "List multi-platform images as a tree (EXPERIMENTAL)"),
     ),
     most=1,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry import __version__
+from wherry.cli.endpoint import context_name
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.session import Session
 from wherry.cli.start import describe
@@ -21,7 +22,7 @@ def _info(session: Session, options: Options, _arguments: list[str]) -> int:
     client: Object = {
         "Debug": session.debug,
         "Version": __version__,
-        "Context": "default",
+        "Context": context_name(session.options) or "default",
         "Plugins": [],
     }
     facts: Object = {}
@@ -35,7 +36,9 @@ def _info(session: Session, options: Options, _arguments: list[str]) -> int:
         from wherry.cli.listing import show_value
 
         extra: Object = {"ServerErrors": [problem]} if problem else {}
-        session.write(show_value({**facts, **extra, "ClientInfo": client}, form))
+        session.write(
+            show_value({**facts, **extra, "ClientInfo": client}, form, kind="system.dockerInfo")
+        )
         return 1 if problem else 0
     style = session.style()
     lines = [style("1", "Client:"), f" Version:    {__version__}", " Context:    default"]

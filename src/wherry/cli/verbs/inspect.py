@@ -119,6 +119,9 @@ def _inspect(session: Session, options: Options, arguments: list[str]) -> int:
     if options.on("plan"):
         return _plan(session, arguments)
     kind = options.text("type")
+    if options.given("type") and not kind:
+        known = ", ".join(f'"{known}"' for known in _TYPES)
+        raise Failure(f"type is empty: must be one of {known}")
     if kind and kind not in _TYPES:
         known = ", ".join(f'"{known}"' for known in _TYPES)
         raise Failure(f'unknown type: "{kind}": must be one of {known}')

@@ -81,10 +81,8 @@ def _ask(session: Session, server: str, username: str, password: str) -> tuple[s
 
 def _logout(session: Session, _options: Options, arguments: list[str]) -> int:
     server = server_named(arguments[0] if arguments else "")
-    if Store(session.configuration).forget(server):
-        session.line(f"Removing login credentials for {server}")
-    else:
-        session.line(f"Not logged in to {server}")
+    session.line(f"Removing login credentials for {server}")
+    Store(session.configuration).forget(server)
     return 0
 
 

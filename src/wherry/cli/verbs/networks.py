@@ -5,13 +5,14 @@ from __future__ import annotations
 from wherry.cli.failure import Failure
 from wherry.cli.files import pairs_to_map
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
 from wherry.cli.moments import go_string
+from wherry.cli.pruning import FORCE, is_agreed, prune, prune_filter, show_removed
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.verbs.lifecycle import for_each
 from wherry.client.engine import segment
-from wherry.client.wire import many, one
+from wherry.client.wire import one
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.moments import parse_rfc3339
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.networkContext"
+_KIND = "*network.networkContext"
 _COLUMNS = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 _TITLES = {
     "ID": "NETWORK ID",
@@ -84,7 +85,10 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
     rows = [_row(network, not options.on("no-trunc")) for network in found]
     listing = Listing(_KIND, _COLUMNS, _TITLES, raw=_RAW)
     text = listing.render(
-        rows, options.text("format"), quiet=options.on("quiet"), style=session.style()
+        rows,
+        session.listing_form(options, "networksFormat"),
+        quiet=options.on("quiet"),
+        style=session.style(),
     )
     session.write(text)
     return 0
@@ -209,16 +213,10 @@ def _remove(session: Session, options: Options, arguments: list[str]) -> int:
 
 
 def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
-    warning = (
-        "WARNING! This will remove all custom networks not used by at least one container.\n"
-        "Are you sure you want to continue?"
-    )
-    if not options.on("force") and not session.confirm(warning):
-        return 1
-    query = filters_query(options.all("filter"))
-    answer: Object = session.engine.call("POST", "/networks/prune", query) or {}
-    if names := many(answer, "NetworksDeleted"):
-        session.line("\n".join(["Deleted Networks:", *names, ""]))
+    warning = "WARNING! This will remove all custom networks not used by at least one container."
+    if is_agreed(session, options, warning):
+        answer = prune(session, "networks", options.all("filter"))
+        show_removed(session, answer, "NetworksDeleted", "Deleted Networks:")
     return 0
 
 
@@ -237,23 +235,14 @@ def _flag(name: str, text: str, *, short: str = "") -> Flag:
     return Flag(name, "string", text, short=short, many=True)
 
 
-_FILTER = Flag(
-    "filter",
-    "filter",
-    "Provide filter values (driver=bridge)",
-    short="f",
-    many=True,
-    label="filter",
-)
+_FILTER = filter_flag("Provide filter values (driver=bridge)")
 LIST = Command(
     _list,
     "[OPTIONS]",
     "List networks",
     (
         _FILTER,
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag("no-trunc", "bool", "Do not truncate the output"),
         Flag("quiet", "bool", "Only display network IDs", short="q"),
     ),
@@ -320,10 +309,7 @@ PRUNE = Command(
     _prune,
     "[OPTIONS]",
     "Remove all unused networks",
-    (
-        Flag("filter", "filter", "Provide filter values (until=24h)", many=True, label="filter"),
-        Flag("force", "bool", "Do not prompt for confirmation", short="f"),
-    ),
+    (prune_filter("until=24h"), FORCE),
     most=0,
 )
 REPAIR = Command(

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import filters_query
+from wherry.cli.pruning import (
+    FORCE,
+    is_agreed,
+    prune,
+    prune_filter,
+    show_names,
+    show_removed,
+    show_total,
+)
 from wherry.cli.session import Session
-from wherry.cli.units import human_size
 from wherry.client.wire import many
 from wherry.model.errors import Unsupported
 
@@ -15,116 +23,80 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_SURE = "Are you sure you want to continue?"
-
-
-def _agreed(session: Session, options: Options, warning: str) -> bool:
-    return options.on("force") or session.confirm(f"{warning}\n{_SURE}")
-
-
-def _total(session: Session, space: int) -> None:
-    session.line(f"Total reclaimed space: {human_size(space)}")
-
-
-def _post(session: Session, kind: str, conditions: list[tuple[str, str]]) -> Object:
-    answer: Object | None = session.engine.call("POST", f"/{kind}/prune", filters_query(conditions))
-    return answer or {}
-
-
-def _list(session: Session, title: str, names: list[str]) -> None:
-    if names:
-        session.line(title)
-        for name in names:
-            session.line(name)
-        session.line("")
+_UNUSED = "images without at least one container associated to them"
 
 
 def _containers(session: Session, conditions: list[tuple[str, str]]) -> int:
-    answer = _post(session, "containers", conditions)
-    _list(session, "Deleted Containers:", many(answer, "ContainersDeleted"))
-    return answer.get("SpaceReclaimed") or 0
+    answer = prune(session, "containers", conditions)
+    return show_removed(session, answer, "ContainersDeleted", "Deleted Containers:")
 
 
 def _images(session: Session, conditions: list[tuple[str, str]], everything: bool) -> int:
     wanted = [*conditions, ("dangling", "false" if everything else "true")]
-    answer = _post(session, "images", wanted)
+    answer = prune(session, "images", wanted)
     lines: list[str] = []
     for change in many(answer, "ImagesDeleted"):
         if change.get("Untagged"):
             lines.append(f"untagged: {change['Untagged']}")
         else:
             lines.append(f"deleted: {change['Deleted']}")
-    _list(session, "Deleted Images:", lines)
+    show_names(session, "Deleted Images:", lines)
     return answer.get("SpaceReclaimed") or 0
 
 
 def _prune_containers(session: Session, options: Options, _arguments: list[str]) -> int:
-    if not _agreed(session, options, "WARNING! This will remove all stopped containers."):
-        return 1
-    _total(session, _containers(session, options.all("filter")))
+    if is_agreed(session, options, "WARNING! This will remove all stopped containers."):
+        show_total(session, _containers(session, options.all("filter")))
     return 0
 
 
 def _prune_images(session: Session, options: Options, _arguments: list[str]) -> int:
     everything = options.on("all")
-    what = (
-        "images without at least one container associated to them"
-        if everything
-        else "dangling images"
-    )
-    if not _agreed(session, options, f"WARNING! This will remove all {what}."):
-        return 1
-    _total(session, _images(session, options.all("filter"), everything))
+    what = _UNUSED if everything else "dangling images"
+    if is_agreed(session, options, f"WARNING! This will remove all {what}."):
+        show_total(session, _images(session, options.all("filter"), everything))
     return 0
 
 
 def _prune_system(session: Session, options: Options, _arguments: list[str]) -> int:
     conditions: list[tuple[str, str]] = options.all("filter")
     everything, volumes = options.on("all"), options.on("volumes")
-    images = (
-        "images without at least one container associated to them"
-        if everything
-        else "dangling images"
-    )
+    if volumes and any(name == "until" for name, _ in conditions):
+        raise Failure('ERROR: The "until" filter is not supported with "--volumes"')
+    images = _UNUSED if everything else "dangling images"
     parts = ["all stopped containers", "all networks not used by at least one container"]
     parts += ["all anonymous volumes not used by at least one container"] if volumes else []
-    parts += [f"all {images}", "unused build cache"]
+    parts += [f"all {images}", "all build cache" if everything else "unused build cache"]
     warning = "WARNING! This will remove:\n" + "".join(f"  - {part}\n" for part in parts)
-    if not _agreed(session, options, warning):
-        return 1
+    if conditions:
+        pairs = "".join(f"  - {name}={value}\n" for name, value in sorted(conditions))
+        warning += f"\n  Items to be pruned will be filtered with:\n{pairs}"
+    if not is_agreed(session, options, warning):
+        return 0
     space = _containers(session, conditions)
     networks = _if_there(session, "networks", conditions)
-    _list(session, "Deleted Networks:", many(networks, "NetworksDeleted"))
+    show_removed(session, networks, "NetworksDeleted", "Deleted Networks:")
     if volumes:
         answer = _if_there(session, "volumes", conditions)
-        _list(session, "Deleted Volumes:", many(answer, "VolumesDeleted"))
-        space += answer.get("SpaceReclaimed") or 0
+        space += show_removed(session, answer, "VolumesDeleted", "Deleted Volumes:")
     space += _images(session, conditions, everything)
     build = _if_there(session, "build", conditions)
-    _list(session, "Deleted build cache objects:", many(build, "CachesDeleted"))
-    space += build.get("SpaceReclaimed") or 0
-    _total(session, space)
+    space += show_removed(session, build, "CachesDeleted", "Deleted build cache objects:")
+    show_total(session, space)
     return 0
 
 
 def _if_there(session: Session, kind: str, conditions: list[tuple[str, str]]) -> Object:
     """Prune a kind that this engine may not have: it then holds nothing of it either."""
     try:
-        return _post(session, kind, conditions)
+        return prune(session, kind, conditions)
     except Unsupported:
         return {}
 
 
-_FORCE = Flag("force", "bool", "Do not prompt for confirmation", short="f")
-_FILTER = Flag(
-    "filter",
-    "filter",
-    'Provide filter values (e.g. "until=<timestamp>")',
-    many=True,
-    label="filter",
-)
+_FILTER = prune_filter("until=<timestamp>")
 PRUNE_CONTAINERS = Command(
-    _prune_containers, "[OPTIONS]", "Remove all stopped containers", (_FILTER, _FORCE), most=0
+    _prune_containers, "[OPTIONS]", "Remove all stopped containers", (_FILTER, FORCE), most=0
 )
 PRUNE_IMAGES = Command(
     _prune_images,
@@ -133,7 +105,7 @@ PRUNE_IMAGES = Command(
     (
         Flag("all", "bool", "Remove all unused images, not just dangling ones", short="a"),
         _FILTER,
-        _FORCE,
+        FORCE,
     ),
     most=0,
 )
@@ -144,7 +116,7 @@ PRUNE_SYSTEM = Command(
     (
         Flag("all", "bool", "Remove all unused images not just dangling ones", short="a"),
         _FILTER,
-        _FORCE,
+        FORCE,
         Flag("volumes", "bool", "Prune anonymous volumes"),
     ),
     most=0,

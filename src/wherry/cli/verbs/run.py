@@ -40,7 +40,7 @@ def _run(session: Session, options: Options, arguments: list[str]) -> int:
     except Failure as failure:
         if failure.text.startswith("wherry: "):
             raise
-        raise explained(session.path, failure.text, NOT_RUN) from None
+        raise explained(session.path, failure.text, run_exit_code(failure.text)) from None
 
 
 def _settle_streams(session: Session, options: Options, body: Object, detach: bool) -> None:
@@ -76,7 +76,7 @@ def _run_attached(session: Session, options: Options, body: Object, identifier: 
         stdin=body["AttachStdin"],
         stdout=body["AttachStdout"],
         stderr=body["AttachStderr"],
-        keys=options.text("detach-keys"),
+        keys=session.detach_keys(options),
     )
     condition = "removed" if options.on("rm") else "next-exit"
     with Handlers(session) as handlers:

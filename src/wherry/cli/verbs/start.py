@@ -45,7 +45,7 @@ def _start_attached(session: Session, options: Options, name: str) -> int:
         identifier,
         tty=config["Tty"],
         stdin=options.on("interactive") and bool(config.get("OpenStdin")),
-        keys=options.text("detach-keys"),
+        keys=session.detach_keys(options),
     )
     removed = bool(one(facts, "HostConfig").get("AutoRemove"))
     with Handlers(session) as handlers:

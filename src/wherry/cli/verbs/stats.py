@@ -7,7 +7,7 @@ import sys
 import time
 
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing
+from wherry.cli.listing import FORMAT, Listing
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import binary_size, human_size
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-_KIND = "*formatter.statsContext"
+_KIND = "*container.statsContext"
 _COLUMNS = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
 _TITLES = {
     "ID": "CONTAINER ID",
@@ -124,7 +124,7 @@ def _once(session: Session, options: Options, arguments: list[str], listing: Lis
     if problems and not samples:
         raise problems[0]
     rows = [sample.row(not options.on("no-trunc")) for sample in samples]
-    session.write(listing.render(rows, options.text("format")))
+    session.write(listing.render(rows, session.listing_form(options, "statsFormat")))
     return 1 if problems else 0
 
 
@@ -184,7 +184,7 @@ def _collect(feeds: dict[str, _Feed], gone: set[str], until: float) -> None:
 def _draw(session: Session, options: Options, listing: Listing, feeds: dict[str, _Feed]) -> None:
     samples = [feed.sample or _Sample(feed.name, {}) for feed in feeds.values()]
     rows = [sample.row(not options.on("no-trunc")) for sample in samples]
-    form = options.text("format")
+    form = session.listing_form(options, "statsFormat")
     text = listing.render(rows, form, style=session.style())
     if form in ("", "table"):
         # Home, then each line with what was there before cleared, then what lies below.
@@ -199,9 +199,7 @@ STATS = Command(
     "Display a live stream of container(s) resource usage statistics",
     (
         Flag("all", "bool", "Show all containers (default shows just running)", short="a"),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        FORMAT,
         Flag("no-stream", "bool", "Disable streaming stats and only pull the first result"),
         Flag("no-trunc", "bool", "Do not truncate output"),
     ),

@@ -6,6 +6,7 @@ import os
 import sys
 
 from wherry import __version__
+from wherry.cli.endpoint import context_name
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.session import Session
 from wherry.client.engine import API_VERSION
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def _client() -> Object:
+def _client(session: Session) -> Object:
     machine = os.uname().machine
     return {
         "Version": __version__,
@@ -30,12 +31,12 @@ def _client() -> Object:
         "PythonVersion": sys.version.split(" ", 1)[0],
         "Os": "linux",
         "Arch": _MACHINES.get(machine, machine),
-        "Context": "default",
+        "Context": context_name(session.options) or "default",
     }
 
 
 def _version(session: Session, options: Options, _arguments: list[str]) -> int:
-    client = _client()
+    client = _client(session)
     server: Object | None = None
     problem: WherryError | None = None
     try:
@@ -49,7 +50,7 @@ def _version(session: Session, options: Options, _arguments: list[str]) -> int:
         parts: Object = {"Client": client, "Server": server}
         if form != "json":
             parts = {name: _named(part) for name, part in parts.items()}
-        session.write(show_value(parts, form))
+        session.write(show_value(parts, form, kind="system.versionInfo", name="version"))
     else:
         session.write(_text(session, client, server))
     if problem is not None:

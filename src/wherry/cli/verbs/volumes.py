@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from wherry.cli.cluster_volumes import AVAILABILITY, CLUSTER_FLAGS, cluster_spec
 from wherry.cli.failure import Failure
 from wherry.cli.files import pairs_to_map
 from wherry.cli.flags import Command, Flag, Options
-from wherry.cli.listing import Listing, filters_query
+from wherry.cli.listing import FORMAT, Listing, filter_flag, filters_query
+from wherry.cli.pruning import FORCE, is_agreed, prune, prune_filter, show_removed, show_total
 from wherry.cli.session import Session
 from wherry.cli.template.values import Row
 from wherry.cli.units import human_size
 from wherry.cli.verbs.lifecycle import for_each
 from wherry.client.engine import segment
-from wherry.client.wire import many
+from wherry.client.wire import many, one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 KIND = "*formatter.volumeContext"
 _COLUMNS = "{{.Driver}}\t{{.Name}}"
+_CLUSTER_COLUMNS = "{{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}"
 _RAW = "name: {{.Name}}\ndriver: {{.Driver}}\n"
 _NONE = "N/A"
 TITLES = {
@@ -40,33 +43,46 @@ TITLES = {
 def volume_row(volume: Object) -> Row:
     """Return the fields of one element of `GET /volumes`."""
     labels: dict[str, str] = volume.get("Labels") or {}
+    cluster: Object | None = volume.get("ClusterVolume")
+    spec: Object = one(cluster or {}, "Spec")
     usage: Object | None = volume.get("UsageData")
     size = usage.get("Size", -1) if usage else -1
     return Row(
         KIND,
         {
-            "Availability": lambda: _NONE,
+            "Availability": lambda: _NONE if cluster is None else spec.get("Availability") or "",
             "Driver": lambda: volume["Driver"],
-            "Group": lambda: _NONE,
+            "Group": lambda: _NONE if cluster is None else spec.get("Group") or "",
             "Labels": lambda: ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
             "Links": lambda: str(usage.get("RefCount", 0)) if usage else _NONE,
             "Mountpoint": lambda: volume.get("Mountpoint") or "",
             "Name": lambda: volume["Name"],
             "Scope": lambda: volume.get("Scope") or "",
             "Size": lambda: human_size(size) if size >= 0 else _NONE,
-            "Status": lambda: _NONE,
+            "Status": lambda: _NONE if cluster is None else _cluster_status(cluster),
         },
     )
+
+
+def _cluster_status(cluster: Object) -> str:
+    return "created" if one(cluster, "Info").get("VolumeID") else "pending creation"
 
 
 def _list(session: Session, options: Options, _arguments: list[str]) -> int:
     answer: Object = session.engine.get("/volumes", filters_query(options.all("filter")))
     found: list[Object] = sorted(many(answer, "Volumes"), key=lambda volume: volume["Name"])
-    listing = Listing(KIND, _COLUMNS, TITLES, quiet="Name", raw=_RAW)
+    columns = _COLUMNS
+    if options.on("cluster"):
+        found = [volume for volume in found if volume.get("ClusterVolume")]
+        columns = _CLUSTER_COLUMNS
+    listing = Listing(KIND, columns, TITLES, quiet="Name", raw=_RAW)
     rows = [volume_row(volume) for volume in found]
     session.write(
         listing.render(
-            rows, options.text("format"), quiet=options.on("quiet"), style=session.style()
+            rows,
+            session.listing_form(options, "volumesFormat"),
+            quiet=options.on("quiet"),
+            style=session.style(),
         )
     )
     for warning in many(answer, "Warnings"):
@@ -75,15 +91,24 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
 
 
 def _create(session: Session, options: Options, arguments: list[str]) -> int:
-    body: Object = {"Driver": options.text("driver"), "DriverOpts": None, "Labels": None}
+    body: Object = {"Driver": options.text("driver")}
     if arguments:
         body["Name"] = arguments[0]
     if options.given("opt"):
         body["DriverOpts"] = pairs_to_map(options.all("opt"))
     if options.given("label"):
         body["Labels"] = pairs_to_map(options.all("label"))
+    cluster = cluster_spec(options)
+    if cluster is not None:
+        body["ClusterVolumeSpec"] = cluster
     session.line(session.engine.call("POST", "/volumes/create", None, body)["Name"])
     return 0
+
+
+def _update(session: Session, _options: Options, arguments: list[str]) -> int:
+    session.engine.get(f"/volumes/{segment(arguments[0])}")
+    # No engine of wherry's has any, nor Docker's outside a swarm.
+    raise Failure("can only update cluster volumes")
 
 
 def _remove(session: Session, options: Options, arguments: list[str]) -> int:
@@ -104,15 +129,10 @@ def _prune(session: Session, options: Options, _arguments: list[str]) -> int:
             raise Failure("conflicting options: cannot specify both --all and --filter all=1")
         conditions = [*conditions, ("all", "true")]
         what = "local volumes"
-    if not options.on("force") and not session.confirm(
-        f"WARNING! This will remove {what} not used by at least one container.\n"
-        "Are you sure you want to continue?"
-    ):
-        return 0
-    answer: Object = session.engine.call("POST", "/volumes/prune", filters_query(conditions)) or {}
-    if names := many(answer, "VolumesDeleted"):
-        session.line("\n".join(["Deleted Volumes:", *names, ""]))
-    session.line(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
+    warning = f"WARNING! This will remove {what} not used by at least one container."
+    if is_agreed(session, options, warning):
+        answer = prune(session, "volumes", conditions)
+        show_total(session, show_removed(session, answer, "VolumesDeleted", "Deleted Volumes:"))
     return 0
 
 
@@ -124,6 +144,7 @@ CREATE = Command(
         Flag("driver", "string", "Specify volume driver name", short="d", default="local"),
         Flag("label", "label", "Set metadata for a volume", many=True),
         Flag("opt", "string", "Set driver specific options", short="o", many=True, label="map"),
+        *CLUSTER_FLAGS,
     ),
     most=1,
 )
@@ -132,20 +153,20 @@ LIST = Command(
     "[OPTIONS]",
     "List volumes",
     (
-        Flag(
-            "filter",
-            "filter",
-            'Provide filter values (e.g. "dangling=true")',
-            short="f",
-            many=True,
-            label="filter",
-        ),
-        Flag(
-            "format", "string", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template"
-        ),
+        filter_flag('Provide filter values (e.g. "dangling=true")'),
+        FORMAT,
+        Flag("cluster", "bool", "Display only cluster volumes", hidden=True),
         Flag("quiet", "bool", "Only display volume names", short="q"),
     ),
     most=0,
+)
+UPDATE = Command(
+    _update,
+    "[OPTIONS] [VOLUME]",
+    "Update a volume (cluster volumes only)",
+    (AVAILABILITY,),
+    least=1,
+    most=1,
 )
 REMOVE = Command(
     _remove,
@@ -160,14 +181,8 @@ PRUNE = Command(
     "Remove unused local volumes",
     (
         Flag("all", "bool", "Remove all unused volumes, not just anonymous ones", short="a"),
-        Flag(
-            "filter",
-            "filter",
-            'Provide filter values (e.g. "label=<label>")',
-            many=True,
-            label="filter",
-        ),
-        Flag("force", "bool", "Do not prompt for confirmation", short="f"),
+        prune_filter("label=<label>"),
+        FORCE,
     ),
     most=0,
 )
