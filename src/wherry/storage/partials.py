@@ -37,7 +37,7 @@ class Partials:
 
     def open(self, digest: Digest) -> int:
         """Return a descriptor to read and write the beginning, made empty where there is none. Full."""
-        with full("the content store"):
+        with full("the content store", self.path(digest)):
             return os.open(self.path(digest), _FLAGS, 0o600)
 
     def discard(self, digest: Digest) -> None:

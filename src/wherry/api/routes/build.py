@@ -13,6 +13,7 @@ from wherry.api.contexts import BuildContexts
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
+from wherry.api.status import known_error
 from wherry.api.wire.build import parse_build, parse_registry_config, render_cache, with_dockerfile
 from wherry.api.wire.build_events import parse_build_body, render_build_event
 from wherry.api.wire.classic import Classic, render_build_failure
@@ -237,9 +238,11 @@ class BuildRoutes:
         return json_answer(render_cache(await self._builds.disk_usage()))
 
 
-def _defect(error: Exception) -> Internal:
-    log.exception("a build broke off")
-    return Internal(f"internal error of wherry: {type(error).__name__}: {error}")
+def _defect(error: Exception) -> WherryError:
+    known = known_error(error)
+    if isinstance(known, Internal):
+        log.exception("a build broke off")
+    return known
 
 
 def _resolve(answer: asyncio.Future[object], value: object) -> None:
