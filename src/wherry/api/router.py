@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from wherry.api.messages import Answer, ClientGone, Handler, Request, Response
-from wherry.api.status import error_response, render_error
+from wherry.api.status import error_response, known_error, render_error
 from wherry.api.versions import CURRENT, check_version, split_version
-from wherry.model.errors import WherryError
+from wherry.model.errors import Internal, WherryError
 
 log = logging.getLogger(__name__)
 
@@ -81,5 +81,7 @@ class Router:
         except ClientGone:
             raise
         except Exception as error:
-            log.exception("%s %s", request.method, request.target)
-            return render_error(f"internal error of wherry: {type(error).__name__}: {error}", 500)
+            known = known_error(error)
+            if isinstance(known, Internal):
+                log.exception("%s %s", request.method, request.target)
+            return error_response(known)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import msgspec
 
 from wherry.api.messages import Response, TooLarge
 from wherry.api.versions import TooOld
+from wherry.kernel.space import no_room
 from wherry.model.errors import (
     Conflict,
     Forbidden,
@@ -36,6 +41,8 @@ STATUS: dict[type[WherryError], int] = {
 }
 _SPECIAL: dict[type[WherryError], int] = {TooLarge: 413, Unauthorized: 401}
 _COMMAND_FAULTS = (126, 127)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def status_of(error: WherryError) -> int:
@@ -47,6 +54,19 @@ def status_of(error: WherryError) -> int:
         if found:
             return found
     return 500
+
+
+def known_error(error: Exception) -> WherryError:
+    """Return what to tell of an error that nobody expected: what ran out, or that wherry has a defect."""
+    if isinstance(error, OSError):
+        reason = os.strerror(error.errno or 0).lower()
+        if error.errno in _NO_ROOM:
+            named = isinstance(error.filename, str) and error.filename.startswith("/")
+            where = Path(error.filename) if named else None
+            return no_room(str(where) if where else "what the request needs", where)
+        if error.errno in _NOTHING_LEFT:
+            return Full(reason, hint="fewer connections, or a larger LimitNOFILE")
+    return Internal(f"internal error of wherry: {type(error).__name__}: {error}")
 
 
 def render_error(message: str, status: int) -> Response:

@@ -24,6 +24,7 @@ from wherry.kernel.paths import (
     follow_in_root,
     open_in_root,
 )
+from wherry.kernel.space import no_room
 from wherry.model.errors import Forbidden, Full, Invalid, WherryError
 from wherry.storage.layers.entries import show
 from wherry.storage.layers.xattrs import is_optional, read_xattrs, to_archive
@@ -423,8 +424,10 @@ def explained(path: bytes, problem: OSError) -> WherryError:
     """Return the error that tells why `path` could not be written."""
     what = f"{show(path)}: {os.strerror(problem.errno or 0)}"
     match problem.errno:
-        case errno.ENOSPC | errno.EDQUOT | errno.EMFILE | errno.ENFILE | errno.ENOMEM:
-            return Full(f"no space left for a copy: {what}")
+        case errno.ENOSPC | errno.EDQUOT:
+            return no_room(f"copy to {show(path)}")
+        case errno.EMFILE | errno.ENFILE | errno.ENOMEM:
+            return Full(f"no room for a copy: {what}")
         case errno.EACCES | errno.EPERM | errno.EROFS | errno.EBUSY:
             return Forbidden(what)
         case _:

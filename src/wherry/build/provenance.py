@@ -18,9 +18,9 @@ from wherry.build.definition import definition
 from wherry.build.made import Made
 from wherry.build.statements import Attestation
 from wherry.build.steps import AddStep, Graph
-from wherry.model.moments import render_rfc3339
 from wherry.model.build import MAIN_CONTEXT, BuildRequest, ContextKind, ContextRef
 from wherry.model.ids import Reference
+from wherry.model.moments import render_rfc3339
 
 V02, V1 = "https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"
 _TYPE_02 = "https://mobyproject.org/buildkit@v1"

@@ -21,7 +21,7 @@ from typing import Protocol
 from wherry.containers.checks import check_spec
 from wherry.containers.endpoints import DEFAULT_MODES, wanted_endpoints
 from wherry.containers.networking import Networking
-from wherry.containers.start import Starter
+from wherry.containers.start import Starter, naming_full_disk
 from wherry.kernel import mount
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import (
@@ -146,7 +146,8 @@ class BuildContainers:
                 container.id, Attachment(False, True, True), theirs.detach(), b""
             )
             started = True
-            begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
+            with naming_full_disk("of the build", self._folder(container.id)):
+                begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
             self._networking.started(container, begun.descriptors)
             # Shielded: a task that is cancelled cancels the future that it waits for, and the kill below
             # would take that for the exit.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,8 +11,9 @@ import msgspec
 
 from wherry.containers.store import Rows
 from wherry.model.containers import ExecSpec
-from wherry.model.errors import NotFound
+from wherry.model.errors import Full, NotFound
 
+log = logging.getLogger(__name__)
 _STEPS = (
     """
     CREATE TABLE execs (
@@ -92,16 +95,23 @@ class ExecStore:
 
     def update(self, entry: Exec) -> None:
         """Keep a change in memory; one that has ended is kept in the database too."""
-        if entry.code is not None:
-            self._database.query("UPDATE execs SET code = ? WHERE id = ?", entry.code, entry.id)
         self._execs[entry.id] = entry
+        if entry.code is None:
+            return
+        try:
+            self._database.query("UPDATE execs SET code = ? WHERE id = ?", entry.code, entry.id)
+        except Full as error:
+            # It has ended all the same; the next daemon knows no more of it.
+            log.warning("the end of exec %s is not written down: %s", entry.id, error)
 
     def remove(self, exec_id: str) -> None:
         """Forget an exec; one that is not there is fine."""
         entry = self._execs.pop(exec_id, None)
         if entry is not None:
             self._orders[entry.container_id].remove(exec_id)
-            self._database.query("DELETE FROM execs WHERE id = ?", exec_id)
+            # Without room the row goes with its container's.
+            with contextlib.suppress(Full):
+                self._database.query("DELETE FROM execs WHERE id = ?", exec_id)
 
     def drop(self, container_id: str) -> None:
         """Forget all execs of a container whose row is gone (and took theirs with it)."""

@@ -8,6 +8,9 @@ An exit may be told more than once (the supervisor or wherryd was started anew i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -18,9 +21,14 @@ from wherry.containers.restart import Restarts, next_delay, wants_restart
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
+from wherry.model.errors import Full
 from wherry.model.networks import Attachments
 from wherry.model.views import Exited
 from wherry.supervisor.messages import Exit
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
 
 
 class Supervisor(Protocol):
@@ -92,7 +100,23 @@ class Exits:
             elif is_news(container, end):
                 await self._take(container, live, end, started_at)
             # After the answers: whoever waits does not wait for cgroups to be removed.
-            await self._supervisor.forget(end.key)
+            if self._store.is_late(end.key):
+                live.unforgotten = True
+            else:
+                await self._supervisor.forget(end.key)
+        if live.unforgotten:
+            await self._write_later(end.key, live)
+
+    async def _write_later(self, container_id: str, live: Live) -> None:
+        """The keeper has the exit until the row has it: try until the disk has room again."""
+        while live.unforgotten:
+            await asyncio.sleep(_RETRY_SECONDS)
+            async with live.lock:
+                with contextlib.suppress(Full):
+                    self._store.catch_up()
+                if live.unforgotten and not self._store.is_late(container_id):
+                    live.unforgotten = False
+                    await self._supervisor.forget(container_id)
 
     async def _take(self, container: Container, live: Live, end: Exit, started_at: int) -> None:
         state = container.state
@@ -129,11 +153,17 @@ class Exits:
             container = self._store.save_volatile(container.id, state)
             self._tell(container, ran)
             await self._drain(container.id)
-            await self._remover.delete(
-                container, live, Exited(end.code), volumes=live.removing_volumes
-            )
+            try:
+                await self._remover.delete(
+                    container, live, Exited(end.code), volumes=live.removing_volumes
+                )
+            except Full as error:
+                # It stays, ended, and can be removed when there is room.
+                log.warning("container %s could not be removed: %s", container.id, error)
+                self._store.observe(container.id, state)
+                live.tell_not_removed(exited(container), error)
             return
-        container = self._store.save_state(container.id, state)
+        container = self._store.observe(container.id, state)
         self._tell(container, ran)
         live.tell_exit(exited(container), restarting=again)
         if again:

@@ -38,7 +38,7 @@ class Pauser:
             check_pause(container)
             await asyncio.to_thread(self._freezer.freeze, container)
             state = move(container.state, Status.PAUSED)
-            container = self._store.save_state(container.id, state)
+            container = self._store.observe(container.id, state)
             self._events.record(container_event(container, "pause"))
 
     async def unpause(self, ref: str) -> None:

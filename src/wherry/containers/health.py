@@ -33,7 +33,7 @@ from wherry.model.containers import (
     Probe,
     Status,
 )
-from wherry.model.errors import NotFound, WherryError
+from wherry.model.errors import Full, NotFound, WherryError
 from wherry.model.events import Event
 from wherry.model.frames import Demultiplexer
 from wherry.model.literals import render_duration
@@ -220,16 +220,19 @@ class Monitors:
         before = container.state.health
         state: ContainerState = replace(container.state, health=health)
         if before is None or before.status is not health.status:
-            self._store.save_state(container.id, state)
+            self._store.observe(container.id, state)
         else:
             self._store.save_volatile(container.id, state)
 
     async def _probe(self, container: Container, spec: HealthSpec) -> Probe:
         argv = command_of(spec, container.spec.shell)
-        exec_id = await self._executor.create(
-            container.id, ExecSpec(argv=argv, attach_stdout=True, attach_stderr=True)
-        )
         began = time.time_ns()
+        try:
+            exec_id = await self._executor.create(
+                container.id, ExecSpec(argv=argv, attach_stdout=True, attach_stderr=True)
+            )
+        except Full as error:
+            return Probe(began, time.time_ns(), _TIMED_OUT, str(error))
         try:
             outcome = await self._run(exec_id, spec.timeout)
         except WherryError as error:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from wherry.model.containers import Container
+from wherry.model.errors import WherryError
 from wherry.model.views import Exited
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Live:
         "removing_volumes",
         "kept",
         "attached",
+        "unforgotten",
         "restart",
         "delay",
         "_exits",
@@ -41,6 +43,8 @@ class Live:
         """`restart` is under way: neither the policy nor --rm acts on the exit."""
         self.attached = False
         """A client attached while nothing ran: the supervisor holds its connection."""
+        self.unforgotten = False
+        """The keeper still has the last exit, since the row has not: the disk was full."""
         self.restart: asyncio.Task[None] | None = None
         self.delay = 0.0
         """Seconds that the last back-off lasted; 0 when the next one is the first."""
@@ -70,6 +74,14 @@ class Live:
         """The container is no more: everybody is told."""
         for waiting in (self._exits, self._stops, self._removals):
             _tell(waiting, exited)
+
+    def tell_not_removed(self, exited: Exited, error: WherryError) -> None:
+        """The process has ended, and its container could not be removed because of `error`."""
+        self.removing = self.removing_volumes = False
+        self.tell_exit(exited, restarting=False)
+        for future in tuple(self._removals):
+            if not future.done():
+                future.set_exception(error)
 
     def cancel_restart(self) -> None:
         """Call off the restart that is being waited for, if any."""

@@ -44,7 +44,7 @@ class Signals:
         """
         if by_user and not container.state.stopped_by_user:
             state = replace(container.state, stopped_by_user=True)
-            container = self._store.save_state(container.id, state)
+            container = self._store.observe(container.id, state)
         try:
             await self._supervisor.signal(container.id, number)
         except NotFound:
@@ -57,5 +57,5 @@ class Signals:
         """Let a frozen container go on."""
         await asyncio.to_thread(self._freezer.thaw, container)
         state = move(container.state, Status.RUNNING)
-        container = self._store.save_state(container.id, state)
+        container = self._store.observe(container.id, state)
         self._events.record(container_event(container, "unpause"))

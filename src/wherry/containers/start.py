@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +25,9 @@ from wherry.containers.security import SecurityPlan, plan_security, seccomp_prog
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.containers.undo import Undo
+from wherry.kernel.durable import full
 from wherry.kernel.paths import remove_path
+from wherry.kernel.space import no_room
 from wherry.model.containers import (
     Container,
     ContainerSpec,
@@ -40,6 +44,7 @@ from wherry.runtime import capabilities
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Launch, LogSettings, Started
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_WIRING = Wiring()
 _WHOLE = 0xFFFFFFFF
 """Ids in the first user namespace's map, user_namespaces(7)."""
@@ -58,6 +63,7 @@ class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
     async def start(self, launch: Launch, mounts: Sequence[int] = ()) -> Started: ...
+    async def forget(self, key: str) -> None: ...
 
 
 class Furnisher(Protocol):
@@ -137,8 +143,12 @@ class Starter:
                 undo.push(self._networking.release, container)
                 launch = self.prepare(container, prepared.wiring)
                 self._networking.attached(container)
+                if live.unforgotten:
+                    live.unforgotten = False
+                    await self._supervisor.forget(container.id)
                 undo.push(self._networking.ended, container)
-                started = await self._launch(launch)
+                with naming_full_disk(container.name, self._folder(container.id)):
+                    started = await self._launch(launch)
                 undo.keep()
         except WherryError as error:
             if isinstance(error, StartFailed) and error.step == "network":
@@ -147,7 +157,7 @@ class Starter:
             state = replace(before.state, exit_code=code, error=error.message)
             if before.state.status is Status.RESTARTING:
                 state = move(state, Status.EXITED, finished_at=time.time_ns())
-            self._store.save_state(container.id, state)
+            self._store.observe(container.id, state)
             raise
         live.attached = False
         state = move(
@@ -161,7 +171,7 @@ class Starter:
             restart_count=restarts,
             stopped_by_user=False,
         )
-        container = self._store.save_state(container.id, state)
+        container = self._store.observe(container.id, state)
         self._networking.started(container, started.descriptors)
         if container.points:
             self._volumes.tell_mounted(container)
@@ -198,7 +208,8 @@ class Starter:
         `extra` are mounts that no spec of a container can say.
         """
         spec = container.spec
-        plan = self._plan(self.runtime_spec(container, extra))
+        with full(f"container {container.name}", self._folder(container.id)):
+            plan = self._plan(self.runtime_spec(container, extra))
         policy = parse_log_config(spec.log, self._log_default)
         rows, columns = spec.console_size
         return Launch(
@@ -325,6 +336,18 @@ class Starter:
             hostname=other.hostname,
             domainname=other.spec.domainname,
         )
+
+
+@contextmanager
+def naming_full_disk(name: str, folder: Path) -> Generator[None]:
+    """Turn a start that found no space (StartFailed) into Full; `folder` is on the disk it is about."""
+    try:
+        yield
+    except StartFailed as error:
+        # Without a step, or in the network, it is a cgroup or a device that has no room.
+        if error.errno not in _NO_ROOM or error.step in ("", "network"):
+            raise
+        raise no_room(f"container {name}, {error.step}", folder) from error
 
 
 def clear_volatile(view: View) -> None:

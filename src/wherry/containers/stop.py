@@ -125,7 +125,7 @@ class Stopper:
             stopped_by_user=True,
             finished_at=container.state.finished_at or time.time_ns(),
         )
-        container = self._store.save_state(container.id, state)
+        container = self._store.observe(container.id, state)
         live.tell_exit(exited(container), restarting=False)
         self._events.record(container_event(container, "stop"))
 

@@ -6,6 +6,7 @@ of `ContainerState`) beside it, since the latter changes at every start and stop
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -16,9 +17,10 @@ import msgspec
 from wherry.containers.transitions import ACTIVE
 from wherry.images.users import Use
 from wherry.model.containers import Container, ContainerState
-from wherry.model.errors import Conflict, Invalid, NotFound
+from wherry.model.errors import Conflict, Full, Invalid, NotFound
 from wherry.model.ids import Digest
 
+log = logging.getLogger(__name__)
 _STEPS = (
     """
     CREATE TABLE containers (
@@ -50,6 +52,7 @@ class ContainerStore:
         self._database = database
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
+        self._late: set[str] = set()
         bodies = msgspec.json.Decoder(Container)
         states = msgspec.json.Decoder(ContainerState)
         for body, state in database.query("SELECT body, state FROM containers"):
@@ -133,12 +136,38 @@ class ContainerStore:
     def save_state(self, container_id: str, state: ContainerState) -> Container:
         """Keep what was observed of a container, and return it. Raises NotFound."""
         container = self.get(container_id)
-        if container.state == state:
+        if container.state == state and container_id not in self._late:
             return container
         self._database.query(
             "UPDATE containers SET state = ? WHERE id = ?", msgspec.json.encode(state), container_id
         )
+        self._late.discard(container_id)
         return self._put(replace(container, state=state))
+
+    def observe(self, container_id: str, state: ContainerState) -> Container:
+        """Keep what has happened already, and return the container. Raises NotFound.
+
+        Where the disk is full it is in memory only, and `is_late`, until `catch_up`.
+        """
+        try:
+            return self.save_state(container_id, state)
+        except Full as error:
+            log.warning("the state of container %s is written later: %s", container_id, error)
+            self._late.add(container_id)
+            return self.save_volatile(container_id, state)
+
+    def is_late(self, container_id: str) -> bool:
+        """Whether the database knows less of the container than memory does."""
+        return container_id in self._late
+
+    def catch_up(self) -> None:
+        """Write what did not fit. Raises Full where it still does not."""
+        for container_id in tuple(self._late):
+            container = self.find(container_id)
+            if container is None:
+                self._late.discard(container_id)
+            else:
+                self.save_state(container_id, container.state)
 
     def save_volatile(self, container_id: str, state: ContainerState) -> Container:
         """Set the state in memory only, for what the next start of the daemon finds out anyway."""
@@ -159,6 +188,7 @@ class ContainerStore:
         if container.name != before.name:
             del self._by_name[before.name]
             self._by_name[container.name] = container.id
+        self._late.discard(container.id)
         self._put(container)
 
     def remove(self, container_id: str) -> None:

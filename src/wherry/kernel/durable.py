@@ -17,7 +17,7 @@ from typing import Final
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.paths import sync_filesystem
-from wherry.model.errors import Full
+from wherry.kernel.space import no_room
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{12}", re.DOTALL)
@@ -25,14 +25,17 @@ _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @contextmanager
-def full(subject: str) -> Generator[None]:
-    """Turn an OSError for lack of space (ENOSPC, EDQUOT) inside the block into Full."""
+def full(subject: str, where: Path | None = None) -> Generator[None]:
+    """Turn an OSError for lack of space (ENOSPC, EDQUOT) inside the block into Full.
+
+    `where` is a place on the file system that is named.
+    """
     try:
         yield
     except OSError as problem:
         if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise Full(f"no space left on the device: {subject}") from problem
+        raise no_room(subject, where) from problem
 
 
 def commit_file(fd: int, temporary: Path, final: Path) -> None:
@@ -68,7 +71,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     Raises Full, OSError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    with full(str(path)):
+    with full(str(path), path.parent):
         fd = os.open(temporary, _FRESH, mode)
         try:
             rest = memoryview(data)

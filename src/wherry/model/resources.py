@@ -15,6 +15,7 @@ _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 _ITEM = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _LEAST_MEMORY = 6 * 1024 * 1024
 _NANO = 10**9
+_MOST_PIDS = 4 * 1024 * 1024  # PID_MAX_LIMIT, linux/threads.h: pids.max takes no larger number
 _LARGEST_CPUSET = 8192  # CONFIG_NR_CPUS_RANGE_END on x86-64: no kernel has more
 
 
@@ -152,10 +153,25 @@ def parse_cpu_list(text: str) -> frozenset[int]:
 
 
 def with_defaults(limits: Limits) -> Limits:
-    """Return `limits` with what Docker adds: memory said and swap not makes swap twice the memory."""
+    """Return `limits` with what Docker adds: memory said and swap not makes swap twice the memory.
+
+    Negative numbers that mean "unlimited" become -1, and so do more processes than there can be.
+    """
+    limits = replace(
+        limits,
+        memory_swap=_or_unlimited(limits.memory_swap),
+        memory_reservation=_or_unlimited(limits.memory_reservation),
+        pids_limit=_or_unlimited(limits.pids_limit, most=_MOST_PIDS),
+    )
     if limits.memory is not None and limits.memory > 0 and limits.memory_swap is None:
         return replace(limits, memory_swap=limits.memory * 2)
     return limits
+
+
+def _or_unlimited(value: int | None, most: int | None = None) -> int | None:
+    if value is None or (value >= 0 and (most is None or value <= most)):
+        return value
+    return -1
 
 
 def updated(current: Limits, update: Limits) -> Limits:
@@ -181,7 +197,7 @@ def updated(current: Limits, update: Limits) -> Limits:
                 "Memory limit should be smaller than already set memoryswap limit, "
                 "update the memoryswap at the same time"
             )
-    merged = current.merged(update)
+    merged = with_defaults(current.merged(update))
     validate(merged)
     return merged
 
@@ -205,7 +221,7 @@ def validate(limits: Limits, *, cpus: int | None = None) -> None:
 
 def _validate_memory(limits: Limits) -> None:
     memory, swap, reservation = limits.memory, limits.memory_swap, limits.memory_reservation
-    if memory is not None and 0 <= memory < _LEAST_MEMORY:
+    if memory is not None and memory < _LEAST_MEMORY:
         raise Invalid("Minimum memory limit allowed is 6MB")
     if swap is not None and swap > 0:
         if memory is None or memory < 0:
@@ -223,7 +239,7 @@ def _validate_memory(limits: Limits) -> None:
             )
     if limits.memory_swappiness is not None and not 0 <= limits.memory_swappiness <= 100:
         raise Invalid(
-            f"invalid value: {limits.memory_swappiness}. Valid memory swappiness range is 0-100"
+            f"Invalid value: {limits.memory_swappiness}, valid memory swappiness range is 0-100"
         )
 
 
@@ -242,5 +258,8 @@ def _validate_cpu(limits: Limits, cpus: int | None) -> None:
         raise Invalid(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
         )
+    for name, value in (("period", limits.cpu_rt_period), ("runtime", limits.cpu_rt_runtime)):
+        if value is not None and value < 0:
+            raise Invalid(f"invalid CPU realtime {name} ({value}): it cannot be negative")
     if limits.cpu_quota is not None and 0 <= limits.cpu_quota < 1000:
         raise Invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")

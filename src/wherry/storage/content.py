@@ -86,7 +86,7 @@ class ContentStore:
 
         The file keeps its own name too, until the caller removes it. Raises Full.
         """
-        with full("the content store"):
+        with full("the content store", self._blobs):
             os.fsync(fd)
             failpoint("content.before-adopt")
             try:
@@ -109,7 +109,7 @@ class BlobWriter:
         self._store = store
         self._temporary = temporary
         self._hasher = Hasher()
-        with full("the content store"):
+        with full("the content store", temporary):
             self._fd = os.open(temporary, _FRESH, 0o600)
         self.size = 0
 
@@ -119,7 +119,7 @@ class BlobWriter:
             raise Conflict("this blob is already committed or dropped")
         piece = bytes(data)
         self._hasher.update(piece)
-        with full("the content store"):
+        with full("the content store", self._temporary):
             done = os.write(self._fd, piece)
             while done < len(piece):
                 done += os.write(self._fd, memoryview(piece)[done:])
@@ -154,7 +154,7 @@ class BlobWriter:
                 with full("the content store"):
                     os.rename(self._temporary, self._store.path(digest))
             else:
-                with full("the content store"):
+                with full("the content store", self._temporary):
                     commit_file(self._fd, self._temporary, self._store.path(digest))
         except BaseException:
             self.drop()

@@ -7,6 +7,7 @@ considerations"). Each component owns its tables and brings them up to date with
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import threading
@@ -16,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from wherry.kernel.failpoints import failpoint
-from wherry.model.errors import Conflict, Full, Internal
+from wherry.kernel.space import no_room, reserve
+from wherry.model.errors import Conflict, Internal
 
 _COMPONENT = re.compile(r"[a-z_]+")
 _BUSY_SECONDS = 10.0
+_ROOM = 1 << 20
+"""Bytes that the database may grow by on a full disk: what happened to containers, and removals."""
+_RESERVE_EVERY = 256
+"""Statements after which the room is looked after: 3 µs where it is all there."""
+_LOG_ROOM = (1000 + 256) * 4096
+"""Bytes of the log: SQLite moves its pages into the database once there are 1,000 (wal_autocheckpoint)."""
 
 
 class Database:
@@ -28,6 +36,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or make the database at `path`; its folder must exist. Raises Conflict when it is none."""
         self._lock = threading.RLock()
+        self._path = path
+        self._written = 0
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -45,6 +55,22 @@ class Database:
                 f"{path} is not usable as a database: {error}",
                 hint="move it away: images and containers are then made anew",
             ) from error
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Keep room on the disk, so that what is removed can be written down when the disk is full.
+
+        SQLite leaves the log as long as it is until the last connection is closed.
+        """
+        self._written = 0
+        with contextlib.suppress(OSError):
+            reserve(self._path, _ROOM, beyond=True)
+            reserve(self._path.with_name(f"{self._path.name}-wal"), _LOG_ROOM)
+
+    def _count(self) -> None:
+        self._written += 1
+        if self._written >= _RESERVE_EVERY:
+            self._reserve()
 
     def migrate(self, component: str, steps: Sequence[str]) -> None:
         """Run the SQL scripts of `steps` that have not run yet, each in a transaction of its own.
@@ -82,7 +108,7 @@ class Database:
         with self._lock:
             if self._connection.in_transaction:
                 raise Internal("a transaction inside a transaction")
-            with _naming_full():
+            with _naming_full(self._path):
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._connection
@@ -94,11 +120,14 @@ class Database:
                         self._connection.execute("ROLLBACK")
                     raise
             failpoint("database.after-commit")
+            self._count()
 
     def query(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
         """Return all rows of one statement; outside a transaction its effects are durable at once."""
-        with self._lock, _naming_full():
-            return self._connection.execute(sql, args).fetchall()
+        with self._lock, _naming_full(self._path):
+            rows = self._connection.execute(sql, args).fetchall()
+            self._count()
+            return rows
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
@@ -107,10 +136,11 @@ class Database:
 
 
 @contextmanager
-def _naming_full() -> Generator[None]:
+def _naming_full(where: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise Full("no space left on the disk of the database") from error
+        # The second is what the index of the log says (unixShmMap), where nothing is left to map.
+        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
+            raise no_room("the database", where) from error
         raise

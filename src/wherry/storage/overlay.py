@@ -54,7 +54,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
         lowers = self._below(chain)
         folder = self._folder(key)
         view = OverlayView(lowers, folder / "upper", folder / "work")
-        with full(f"container {key}"):
+        with full(f"container {key}", folder):
             (folder / "work").mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             if not (folder / "upper").is_dir():
                 self._make_upper(folder / "upper", lowers)

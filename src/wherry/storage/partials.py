@@ -37,7 +37,7 @@ class Partials:
     def open(self, digest: Digest) -> int:
         """Return a descriptor to read and write the beginning, made empty where there is none. Full."""
         while True:
-            with full("the content store"):
+            with full("the content store", self.path(digest)):
                 fd = os.open(self.path(digest), _FLAGS, 0o600)
             fcntl.flock(fd, fcntl.LOCK_SH)
             if os.fstat(fd).st_nlink:

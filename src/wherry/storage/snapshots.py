@@ -203,7 +203,7 @@ class PlainCopySnapshotter(DirectorySnapshotter):
         return self._containers.parent / "merged" / (top.hex if top is not None else "empty")
 
     def _copy(self, layers: tuple[Path, ...], target: Path) -> None:
-        with full(str(target)):
+        with full(str(target), target):
             temporary = self._trees.fresh()
             try:
                 merge(layers, temporary)

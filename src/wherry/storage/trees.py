@@ -89,7 +89,7 @@ class LayerTrees:
         end wins and the other's is dropped. Raises NotFound for a missing parent, Full.
         """
         self.parent_paths(parents)
-        with full(f"layer {chain}"):
+        with full(f"layer {chain}", self._making):
             target = self.fresh()
             try:
                 yield target

@@ -140,9 +140,9 @@ class VolumeStore:
         if found := self._volumes.get(volume.name):
             return found
         check_volume_name(volume.name)
-        self.ensure(volume.name)
-        failpoint("volumes.before-row")
         try:
+            self.ensure(volume.name)
+            failpoint("volumes.before-row")
             self._insert(volume)
         except BaseException:
             self._forget_empty(volume.name)
@@ -165,7 +165,7 @@ class VolumeStore:
     def ensure(self, name: str) -> Path:
         """Return the content's directory, made where someone took it away. Raises Full."""
         path = self.path(name)
-        with full(f"volume {name}"):
+        with full(f"volume {name}", path):
             try:
                 path.mkdir(mode=0o755)
             except FileExistsError:
@@ -220,7 +220,7 @@ class VolumeStore:
         the volume before does not see it. Raises Full.
         """
         target = self._making / secrets.token_hex(8)
-        with full(f"volume {name}"):
+        with full(f"volume {name}", target):
             target.mkdir(mode=0o755)
             try:
                 yield target

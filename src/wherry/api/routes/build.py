@@ -13,6 +13,7 @@ from wherry.api.contexts import BuildContexts
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
+from wherry.api.status import known_error
 from wherry.api.wire.build import (
     before_stages,
     parse_build,
@@ -251,9 +252,11 @@ class BuildRoutes:
         return json_answer(render_cache(await self._builds.disk_usage()))
 
 
-def _defect(error: Exception) -> Internal:
-    log.exception("a build broke off")
-    return Internal(f"internal error of wherry: {type(error).__name__}: {error}")
+def _defect(error: Exception) -> WherryError:
+    known = known_error(error)
+    if isinstance(known, Internal):
+        log.exception("a build broke off")
+    return known
 
 
 def _resolve(answer: asyncio.Future[object], value: object) -> None:

@@ -39,6 +39,8 @@ def read_create(
     wanted = decode(CreateBody, body)
     warnings = adapt_create(wanted, version)
     host = wanted.HostConfig or HostConfig()
+    if (host.CpuPercent or 0) > 0:
+        warnings = (*warnings, "linux does not support CPU percent. Percent discarded.")
     _refuse(wanted, host)
     spec = ContainerSpec(
         **_config_fields(wanted),  # pyright: ignore[reportArgumentType]

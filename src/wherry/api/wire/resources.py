@@ -6,25 +6,28 @@ from collections.abc import Callable, Sequence
 
 from wherry.api.wire.bodies import Rate, Resources, Weight
 from wherry.model.containers import DeviceSpec, Ulimit
-from wherry.model.errors import Unsupported
+from wherry.model.errors import Invalid, Unsupported
 from wherry.model.resources import DeviceRate, Limits
 
 DeviceNumber = Callable[[str], tuple[int, int]]
 """From a block device's path to major and minor. Raises Invalid."""
 DevicePath = Callable[[int, int], str]
 
-# Docker accepts and forgets Windows' own.
+# Of Windows' own Docker forgets CpuCount and CpuPercent, the latter with a warning.
+_NOT_HERE = {
+    "IOMaximumIOps": "invalid option: QoS maximum IOPs configuration is not supported on linux",
+    "IOMaximumBandwidth": "invalid option: QoS maximum bandwidth configuration is not supported on linux",
+}
 _REFUSED = {
-    "CpuCount": "CpuCount is for Windows containers",
-    "CpuPercent": "CpuPercent is for Windows containers",
-    "IOMaximumIOps": "IOMaximumIOps is for Windows containers",
-    "IOMaximumBandwidth": "IOMaximumBandwidth is for Windows containers",
     "DeviceRequests": "DeviceRequests (--gpus): device drivers are not in this version of wherry",
 }
 
 
 def refuse_resources(body: Resources) -> None:
-    """Raise Unsupported for what no Limits can hold."""
+    """Raise Unsupported for what no Limits can hold, Invalid for what Linux does not know."""
+    for name, reason in _NOT_HERE.items():
+        if getattr(body, name):
+            raise Invalid(reason)
     for name, reason in _REFUSED.items():
         if getattr(body, name):
             raise Unsupported(reason)

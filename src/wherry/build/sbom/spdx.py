@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from wherry import __version__
 from wherry.build.sbom.packages import Package
 from wherry.build.statements import Attestation
-from wherry.model.moments import render_rfc3339
 from wherry.model.ids import Digest
+from wherry.model.moments import render_rfc3339
 
 PREDICATE = "https://spdx.dev/Document"
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*(?: (?:AND|OR|WITH) [A-Za-z0-9][A-Za-z0-9.+-]*)*")

@@ -6,6 +6,7 @@ never followed, so a name swapped meanwhile is at worst another name in the same
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from wherry.kernel.paths import remove_tree
+from wherry.kernel.space import no_room
 from wherry.model.errors import Forbidden, Full, Internal, Invalid, Unsupported, WherryError
 from wherry.storage.layers.entries import Entry, Kind, OwnerMap, bad_entry, show
 from wherry.storage.layers.xattrs import is_optional, to_set
@@ -102,6 +104,11 @@ class Placer:
             if entry.size:
                 self._write(fd, entry)
             self._finish_file(fd, entry)
+        except BaseException:
+            # Half a file must not pass for a whole one.
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=parent)
+            raise
         finally:
             os.close(fd)
 
@@ -213,7 +220,9 @@ def failed(entry: Entry, problem: OSError) -> WherryError:
 def _explained(entry: Entry, problem: OSError, detail: str) -> WherryError:
     what = f"archive entry {show(entry.name)}: {detail}{os.strerror(problem.errno or 0)}"
     match problem.errno:
-        case errno.ENOSPC | errno.EDQUOT | errno.EMFILE | errno.ENFILE | errno.ENOMEM:
+        case errno.ENOSPC | errno.EDQUOT:
+            return no_room(f"archive entry {show(entry.name)}")
+        case errno.EMFILE | errno.ENFILE | errno.ENOMEM:
             return Full(what)
         case errno.EACCES | errno.EPERM | errno.EROFS | errno.EBUSY:
             return Forbidden(what)
