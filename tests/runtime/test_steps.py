@@ -18,7 +18,7 @@ from wherry.runtime import steps
 from wherry.runtime.host import Host, cgroup_mounts
 from wherry.runtime.plan import Tree, plan_launch
 from wherry.runtime.slots import Slot
-from wherry.runtime.steps import Stage
+from wherry.runtime.stage import Stage
 from wherry.testing.kernel import Recorder
 
 

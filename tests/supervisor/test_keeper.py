@@ -315,6 +315,7 @@ def test_the_kernel_spares_the_engine_first(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with supervised(tmp_path) as case:
+            await case.client.survivors()  # answered by it: one may connect before it is there
             for pid in (case.keeper_pid(), case.supervisor_pid()):
                 found = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
                 assert found == (-999 if may_lower else own)

@@ -19,11 +19,11 @@ from wherry.containers import (
     commit,
     create,
     execute,
+    fabric,
     furnish,
     hostfiles,
     listing,
     logs,
-    networking,
     networks,
     roots,
     volumes,
@@ -81,13 +81,13 @@ class Supervisor(
     reconciling.Supervisor,
     removing.Supervisor,
     starting.Supervisor,
-    networking.Supervisor,
+    fabric.Supervisor,
     Protocol,
 ):
     """All that is used of the supervisor's client."""
 
 
-class Fabric(networking.Fabric, networks.Fabric, Protocol):
+class Fabric(fabric.Fabric, networks.Fabric, Protocol):
     """All that is used of the host's part of networks."""
 
 

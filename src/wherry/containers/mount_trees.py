@@ -15,7 +15,7 @@ from wherry.model.containers import MountKind, MountSpec
 from wherry.model.errors import WherryError
 from wherry.model.ids import Digest
 from wherry.model.volumes import Volume
-from wherry.runtime.steps import Stage, is_directory, place
+from wherry.runtime.stage import Stage, is_directory, place
 from wherry.storage.volume_mounts import mount_of, open_volume
 
 _INSIDE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from wherry.containers import hostfiles, legacy_links
 from wherry.containers.endpoints import (
@@ -29,6 +28,7 @@ from wherry.containers.endpoints import (
     port_wishes,
 )
 from wherry.containers.events import Recorder, network_event
+from wherry.containers.fabric import Fabric, Supervisor
 from wherry.containers.namefeed import Feed
 from wherry.containers.network_store import NetworkStore, NoSuchNetwork
 from wherry.containers.store import ContainerStore
@@ -46,49 +46,12 @@ from wherry.model.networks import (
     EndpointSpec,
     Link,
     Network,
-    PortWish,
     PublishedPort,
-    Way,
     Wiring,
 )
 
 _log = logging.getLogger("wherry.containers")
 NETWORK_FAILED = "failed to set up container networking: "
-
-
-class Fabric(Protocol):
-    """What is used of the host's part: `network.service.Networks`."""
-
-    def attach(
-        self,
-        container_id: str,
-        name: str,
-        network: Network,
-        wish: EndpointSpec,
-        interface: str,
-        *,
-        default_way: bool,
-    ) -> tuple[Endpoint, Link]: ...
-    def detach(self, endpoint: Endpoint) -> None: ...
-    def link(
-        self, container_id: str, endpoint: Endpoint | None, targets: Sequence[tuple[str, str, int]]
-    ) -> None: ...
-    async def publish(
-        self,
-        container_id: str,
-        name: str,
-        wishes: Sequence[PortWish],
-        endpoints: Sequence[Endpoint],
-    ) -> tuple[PublishedPort, ...]: ...
-    async def unpublish(self, container_id: str) -> None: ...
-
-
-class Supervisor(Protocol):
-    """What is used of the supervisor's client."""
-
-    async def connect_networks(self, key: str, wiring: Wiring) -> tuple[int, ...]: ...
-    async def disconnect(self, key: str, interface: str) -> None: ...
-    async def set_ways(self, key: str, ways: Sequence[tuple[str, Way]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ wherryd closes > the terminator ends; the terminator dies > another is started
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import logging
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 from wherry.daemon.config import Config
+from wherry.kernel.rights import passed
 from wherry.model.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -119,15 +119,13 @@ class Gate:
             ready.set_result(None)
         elif not data:
             asyncio.get_running_loop().remove_reader(control.fileno())
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                (fd,) = array.array("i", payload)
-                os.set_inheritable(fd, False)
-                connected = socket.socket(fileno=fd)
-                connected.setblocking(False)
-                future = asyncio.ensure_future(self._hand_over(connected))
-                self._adopting.add(future)
-                future.add_done_callback(self._adopting.discard)
+        for fd in passed(ancillary):
+            os.set_inheritable(fd, False)
+            connected = socket.socket(fileno=fd)
+            connected.setblocking(False)
+            future = asyncio.ensure_future(self._hand_over(connected))
+            self._adopting.add(future)
+            future.add_done_callback(self._adopting.discard)
 
     async def _hand_over(self, connected: socket.socket) -> None:
         try:

@@ -27,7 +27,7 @@ from wherry.model.errors import StartFailed
 from wherry.model.oci import Process
 from wherry.runtime import handshake, wire
 from wherry.runtime.plan import SlotProfile, plan_guard, plan_slot
-from wherry.runtime.steps import CgroupMount, Stage, Step, place
+from wherry.runtime.stage import CgroupMount, Stage, Step, place
 from wherry.runtime.terminal import open_pty
 from wherry.runtime.user import Identity, identify
 

@@ -14,7 +14,6 @@ A child whose supervisor dies reads the end of the file while it waits, and exit
 from __future__ import annotations
 
 import _socket as socket
-import array
 import errno
 import json
 import os
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.kernel.processes import wait_readable
+from wherry.kernel.rights import passed, passing
 from wherry.model.errors import StartFailed
 
 GO = b"G"
@@ -65,14 +65,9 @@ def _socket_of(fd: int) -> socket.socket:
 
 def send(fd: int, kind: bytes, body: bytes = b"", descriptors: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError."""
-    ancillary = (
-        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
-        if descriptors
-        else []
-    )
     end = _socket_of(fd)
     try:
-        end.sendmsg([kind, body], ancillary)
+        end.sendmsg([kind, body], passing(descriptors))
     finally:
         end.detach()
 
@@ -95,12 +90,7 @@ def receive(fd: int, seconds: float | None = None) -> Message | None:
             data, ancillary, flags, _ = end.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
     finally:
         end.detach()
-    found: list[int] = []
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            numbers = array.array("i")
-            numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
-            found += numbers
+    found = passed(ancillary)
     if not data or flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
         for number in found:
             os.close(number)

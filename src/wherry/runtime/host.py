@@ -24,7 +24,7 @@ from wherry.runtime import handshake, wire
 from wherry.runtime.devices import add_device
 from wherry.runtime.plan import Plan, Tree
 from wherry.runtime.slots import PATIENCE, Slot, borrow_pty
-from wherry.runtime.steps import CgroupMount, settle
+from wherry.runtime.stage import CgroupMount, settle
 from wherry.runtime.terminal import open_pty
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -7,7 +7,6 @@ delete  cgroups and state go; with force, whatever still runs is killed first
 
 from __future__ import annotations
 
-import array
 import contextlib
 import datetime
 import json
@@ -23,6 +22,7 @@ from typing import Any
 from wherry.kernel import abi
 from wherry.kernel.calls import Kernel
 from wherry.kernel.processes import wait_readable
+from wherry.kernel.rights import passing
 from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.oci import Process
 from wherry.runtime import slots
@@ -299,8 +299,7 @@ def _send_terminal(path: str, master: int) -> None:
         raise Invalid("a terminal needs --console-socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.connect(path)
-        rights = array.array("i", [master])
-        end.sendmsg([b"/dev/ptmx"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        end.sendmsg([b"/dev/ptmx"], passing([master]))
     os.close(master)
 
 

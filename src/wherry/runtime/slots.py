@@ -21,7 +21,7 @@ from wherry.runtime import child, handshake
 from wherry.runtime.cgroups import Entrances, Handle
 from wherry.runtime.devices import add_device, host_devices, make_dev
 from wherry.runtime.plan import SlotProfile
-from wherry.runtime.steps import CgroupMount
+from wherry.runtime.stage import CgroupMount
 from wherry.runtime.terminal import open_pty
 
 PATIENCE = 5.0

@@ -5,7 +5,7 @@ first the slot's tmpfs (`home`), where /proc, /sys and /dev are furnished while 
 sight, then the container's root, onto which the furnished trees are moved. Paths are resolved with
 openat2(RESOLVE_IN_ROOT) from the stage's root, whatever links an image holds.
 
-The module is long since every step is here, to be read beside the others that it relies on.
+All steps are here, to be read beside the others that they rely on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from typing import Protocol
 
 from wherry.kernel import abi, mount, paths
-from wherry.kernel.calls import Kernel
+from wherry.runtime.stage import CgroupMount, Stage, is_directory, place, settle
 from wherry.runtime.wire import registered
 
 _PLAIN_PATH = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
@@ -40,75 +39,6 @@ _PROC_FILES = frozenset(
         "uptime",
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CgroupMount:
-    """One hierarchy as a container sees it: `name` below /sys/fs/cgroup, "" for a pure v2 host."""
-
-    name: str
-    kind: str
-    options: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Stage:
-    """Where steps are performed: descriptors that the performing process holds."""
-
-    k: Kernel
-    home: int
-    """The slot's tmpfs."""
-    root: int
-    """What paths are resolved below: `home` first, the container's root later."""
-    trees: tuple[int, ...] = ()
-    """Detached mounts handed over by the supervisor, by index."""
-    sysctls: int = -1
-    """/proc/sys as it was before it became read-only."""
-    hierarchies: tuple[CgroupMount, ...] = ()
-    """The host's cgroup hierarchies."""
-
-
-class Step(Protocol):
-    """One thing to do."""
-
-    def describe(self) -> str:
-        """Return one line for people: what a failure prints and a test asserts."""
-        ...
-
-    def perform(self, stage: Stage) -> None:
-        """Do it. Raises OSError."""
-        ...
-
-
-def place(stage: Stage, target: str, *, directory: bool, resolve: int = paths.CONTAINED) -> int:
-    """Return an O_PATH descriptor of `target`, made where missing: a directory or an empty file.
-
-    Where a link leads to nothing, what it leads to is made.
-    """
-    wanted = os.fsencode(target)
-    try:
-        return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
-    except FileNotFoundError:
-        if not resolve & paths.RESOLVE_NO_SYMLINKS:
-            wanted = paths.follow_in_root(stage.root, wanted)
-    if directory:
-        os.close(paths.make_dirs_in_root(stage.root, wanted))
-        return paths.open_in_root(stage.root, wanted, os.O_PATH, resolve=resolve)
-    parent, _, name = wanted.rstrip(b"/").rpartition(b"/")
-    holder = paths.make_dirs_in_root(stage.root, parent)
-    try:
-        os.close(os.open(name, os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=holder))
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ELOOP):
-            raise
-    finally:
-        os.close(holder)
-    return paths.open_in_root(stage.root, wanted, os.O_PATH)
-
-
-def is_directory(fd: int) -> bool:
-    """Whether the descriptor holds a directory."""
-    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def _attach(stage: Stage, tree: int, target: str, resolve: int = paths.CONTAINED) -> None:
@@ -193,19 +123,6 @@ class BindHost:
             _attach(stage, tree, self.target)
         finally:
             os.close(tree)
-
-
-def settle(k: Kernel, tree: int, wanted: mount.MountOptions) -> None:
-    """Give a cloned tree the attributes and the propagation wanted."""
-    if wanted.set_ or wanted.clear:
-        mount.change(k, tree, set_=wanted.set_, clear=wanted.clear)
-    if wanted.recursive_set or wanted.recursive_clear:
-        mount.change(
-            k, tree, set_=wanted.recursive_set, clear=wanted.recursive_clear, recursive=True
-        )
-    if wanted.propagation:
-        recursive = bool(wanted.propagation & abi.MS_REC)
-        mount.change(k, tree, propagation=wanted.propagation & ~abi.MS_REC, recursive=recursive)
 
 
 @registered

@@ -16,6 +16,8 @@ import resource
 import socket
 import sys
 
+from wherry.kernel.sockets import connect_in, listen_in
+
 SOCKET = "supervisor.sock"
 LOCK = "keeper.lock"
 _OOM_SCORE = -999
@@ -46,19 +48,9 @@ def plan_boot(source: str, exec_root: str, program: list[str]) -> list[str]:
 def connect(exec_root: str, kind: int) -> socket.socket:
     """Return a socket connected to the supervisor; raise OSError when nobody listens.
 
-    `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK). The path goes through /proc/self/fd, since
-    sun_path holds 107 bytes and an exec root may be longer.
+    `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK).
     """
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind)
-    root = os.open(exec_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        channel.connect(f"/proc/self/fd/{root}/{SOCKET}")
-    except OSError:
-        channel.close()
-        raise
-    finally:
-        os.close(root)
-    return channel
+    return connect_in(exec_root, SOCKET, kind)
 
 
 def _lock(root: int) -> int:
@@ -80,23 +72,6 @@ def _lock(root: int) -> int:
         os.close(fd)
 
 
-def _listen(root: int) -> int:
-    """Return a listening socket that replaces whatever bore its name; mode 0600."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        os.unlink(SOCKET, dir_fd=root)
-    except FileNotFoundError:
-        pass
-    mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{root}/{SOCKET}")
-    finally:
-        os.umask(mask)
-    listener.listen(64)
-    listener.set_inheritable(True)
-    return listener.detach()
-
-
 def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
     from wherry.kernel.processes import lower_oom_score, read_only_program, set_subreaper
     from wherry.supervisor.ranges import LOCK_PATH
@@ -108,7 +83,9 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
         os.write(ready, b"1")
         os._exit(0)
     os.makedirs(os.path.join(exec_root, "exits"), mode=0o700, exist_ok=True)
-    listener = _listen(root)
+    listening = listen_in(root, SOCKET, 64)
+    listening.set_inheritable(True)
+    listener = listening.detach()
     # Held by the keeper: the locks on id ranges outlive a supervisor.
     ids = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.set_inheritable(ids, True)

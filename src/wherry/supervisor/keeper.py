@@ -25,6 +25,7 @@ import select
 import sys
 import time
 
+from wherry.kernel.rights import passed, passing
 from wherry.kernel.saying import never_fail
 from wherry.supervisor.watchdog import Watchdog
 
@@ -240,12 +241,7 @@ class Keeper:
                 return
             if not data:
                 return
-            fds = [
-                int.from_bytes(body[at : at + 4], sys.byteorder)
-                for _, kind, body in control
-                if kind == _socket.SCM_RIGHTS
-                for at in range(0, len(body) - 3, 4)
-            ]
+            fds = passed(control)
             head, _, body = data.partition(b"\n")
             try:
                 self.obey(head.decode().split(" "), body, fds)
@@ -325,10 +321,8 @@ class Keeper:
         """Send what is queued, as far as the supervisor takes it."""
         while self.outbox and self.socket is not None:
             data, fds = self.outbox[0]
-            rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-            control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
             try:
-                self.socket.sendmsg([data], control, _socket.MSG_NOSIGNAL)
+                self.socket.sendmsg([data], passing(fds), _socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:

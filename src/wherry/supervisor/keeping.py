@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import socket
-import struct
 from dataclasses import dataclass
 from typing import Any
 
+from wherry.kernel.rights import passed, passing
 from wherry.model.errors import Internal
 
 _LARGEST = 1 << 20
@@ -141,10 +141,9 @@ class Keeping:
         return ExitSeen(key, int(pid), _ended(outcome))
 
     def _send(self, head: str, body: bytes = b"", fds: list[int] | None = None) -> None:
-        rights = struct.pack(f"{len(fds)}i", *fds) if fds else b""
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else []
+        parts = [head.encode(), b"\n", body]
         try:
-            self.channel.sendmsg([head.encode(), b"\n", body], control, socket.MSG_NOSIGNAL)
+            self.channel.sendmsg(parts, passing(fds or ()), socket.MSG_NOSIGNAL)
         except ConnectionError:
             pass  # the keeper is gone: receive() says so
 
@@ -159,10 +158,7 @@ class Keeping:
             return ["GONE"], b"", []
         if flags & socket.MSG_CTRUNC:
             raise Internal("descriptors from the keeper are missing", hint="raise RLIMIT_NOFILE")
-        fds: list[int] = []
-        for _, kind, rights in control:
-            if kind == socket.SCM_RIGHTS:
-                fds += struct.unpack(f"{len(rights) // 4}i", rights)
+        fds = passed(control)
         head, _, body = data.partition(b"\n")
         return head.decode().split(" "), body, fds
 

@@ -28,7 +28,7 @@ from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
 from wherry.runtime.host import Host, cgroup_mounts
 from wherry.runtime.plan import Plan, SlotProfile
 from wherry.runtime.slots import Slot
-from wherry.runtime.steps import CgroupMount
+from wherry.runtime.stage import CgroupMount
 from wherry.supervisor.identity import cgroup_parent
 from wherry.supervisor.ranges import IdRanges, maps
 

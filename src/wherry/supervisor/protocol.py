@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from typing import cast
 
+from wherry.kernel.rights import passed, passing
 from wherry.model.errors import Invalid
 from wherry.supervisor.messages import Wire
 
@@ -59,10 +59,8 @@ def send(channel: socket.socket, text: bytes, fds: list[int]) -> None:
         while view:
             view = view[os.write(memfd, view) :]
         fds = [memfd, *fds]
-    rights = struct.pack(f"{len(fds)}i", *fds)
-    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else []
     try:
-        channel.sendmsg([body], control, socket.MSG_NOSIGNAL)
+        channel.sendmsg([body], passing(fds), socket.MSG_NOSIGNAL)
     except ConnectionError as error:
         raise Closed from error
     finally:
@@ -81,10 +79,7 @@ def receive(channel: socket.socket) -> tuple[Wire, list[int]]:
         )
     except ConnectionError as error:
         raise Closed from error
-    fds: list[int] = []
-    for _, kind, body in control:
-        if kind == socket.SCM_RIGHTS:
-            fds += struct.unpack(f"{len(body) // 4}i", body[: len(body) // 4 * 4])
+    fds = passed(control)
     if not data and not fds:
         raise Closed
     try:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Sequence
 
+from wherry.kernel.rights import passed, passing
+from wherry.kernel.sockets import connect_in, listen_in
 from wherry.model.errors import Invalid
 from wherry.network.dns.facts import Wire, as_table
 
@@ -27,7 +28,6 @@ DESCRIPTORS = 64
 """In one message, at most."""
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
-_FLAGS = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Closed(Exception):
@@ -62,10 +62,8 @@ class Channel:
         """Send what is kept, as far as there is room. Raises Closed."""
         while self._unsent:
             text, fds = self._unsent[0]
-            rights = struct.pack(f"{len(fds)}i", *fds)
-            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if fds else []
             try:
-                self._socket.sendmsg([text], control, socket.MSG_NOSIGNAL)
+                self._socket.sendmsg([text], passing(fds), socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -86,10 +84,7 @@ class Channel:
             return None
         except OSError as error:
             raise Closed from error
-        fds: list[int] = []
-        for _, kind, body in control:
-            if kind == socket.SCM_RIGHTS:
-                fds += struct.unpack(f"{len(body) // 4}i", body[: len(body) // 4 * 4])
+        fds = passed(control)
         try:
             if not text and not fds:
                 raise Closed
@@ -113,33 +108,12 @@ class Channel:
 
 def connect(exec_root: str) -> Channel:
     """Return a channel to the process that listens below `exec_root`. Raises OSError when none does."""
-    opened = socket.socket(socket.AF_UNIX, _FLAGS)
-    # sun_path holds 107 bytes, and an exec root may be longer.
-    root = os.open(exec_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        opened.connect(f"/proc/self/fd/{root}/{SOCKET}")
-    except OSError:
-        opened.close()
-        raise
-    finally:
-        os.close(root)
-    return Channel(opened)
+    return Channel(connect_in(exec_root, SOCKET, socket.SOCK_NONBLOCK))
 
 
 def listen(root: int) -> socket.socket:
     """Return a listening socket in the folder `root`, mode 0600, in place of what bore its name."""
-    listener = socket.socket(socket.AF_UNIX, _FLAGS)
-    try:
-        os.unlink(SOCKET, dir_fd=root)
-    except FileNotFoundError:
-        pass
-    mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{root}/{SOCKET}")
-    finally:
-        os.umask(mask)
-    listener.listen(16)
-    return listener
+    return listen_in(root, SOCKET, 16, socket.SOCK_NONBLOCK)
 
 
 def close_all(fds: list[int]) -> None:
