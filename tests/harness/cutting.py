@@ -64,6 +64,9 @@ class Cutter:
             except OSError:
                 client.close()
                 continue
+            # What lies in these is lost when they are reset: it shall be little.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
             with self._lock:
                 self._open |= {client, server}
             for source, target in ((client, server), (server, client)):

@@ -184,10 +184,15 @@ class Repository:
         start: int,
         length: int,
         stop: Stop | None = None,
+        *,
+        placed: bool = False,
     ) -> str:
-        """Send `length` bytes of a blob from its byte `start` on; return the upload's next URL."""
+        """Send `length` bytes of a blob from its byte `start` on; return the upload's next URL.
+
+        With `placed` a registry that has another number of bytes refuses them (416), if `start` is 0 too.
+        """
         headers = {"Content-Type": "application/octet-stream"}
-        if start:
+        if start or placed:
             # A whole blob in one request is a stream, as Docker sends it; some know nothing else.
             headers["Content-Range"] = f"{start}-{start + length - 1}"
 

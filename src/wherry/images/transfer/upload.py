@@ -28,6 +28,8 @@ _REPORT_SECONDS: Final = 0.1
 _MOST_MOUNTS: Final = 4
 # After this many bytes an attempt counts as a success: the next failure begins to count anew.
 _PROGRESS: Final = 64 << 10
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.1
 _LONGEST_WAIT: Final = 60
 _RETRY_SECONDS: Final = 5
 
@@ -60,6 +62,7 @@ class Uploader:
         self._places = places
         self._stop = stop
         self._attempts = attempts
+        self._taken_up: set[str] = set()
 
     def has(self, digest: Digest) -> bool:
         """Whether the repository has the blob."""
@@ -135,7 +138,13 @@ class Uploader:
         if start < blob.size:
             length = blob.size - start
             url = self._repository.upload(
-                url, self._pieces(blob, start, tell), start, length, self._stop
+                url,
+                self._pieces(blob, start, tell),
+                start,
+                length,
+                self._stop,
+                # What was on its way when the connection broke may still come in before this.
+                placed=url in self._taken_up,
             )
             self._places.keep_upload(self._name, blob.digest, url)
             failpoint("upload.before-finish")
@@ -146,8 +155,9 @@ class Uploader:
         url = self._places.upload(self._name, blob.digest)
         if url:
             try:
-                url, start = self._repository.upload_state(url)
+                url, start = self._settled(url)
                 if start <= blob.size:
+                    self._taken_up.add(url)
                     return url, start
             except WherryError as error:
                 self._stop.check()
@@ -159,6 +169,21 @@ class Uploader:
         url = self._repository.begin_upload()
         self._places.keep_upload(self._name, blob.digest, url)
         return url, 0
+
+    def _settled(self, url: str) -> tuple[str, int]:
+        """Return the upload's URL and bytes once they grow no more.
+
+        What was on its way when the connection broke is still being taken in. Sending from a place that
+        is passed meanwhile would be for nothing, and the refusal comes when megabytes are on their way.
+        """
+        url, size = self._repository.upload_state(url)
+        for _ in range(_LOOKS):
+            before = size
+            self._stop.wait(_LOOK_SECONDS)
+            url, size = self._repository.upload_state(url)
+            if size == before:
+                break
+        return url, size
 
     def _pieces(
         self, blob: Outgoing, start: int, tell: Callable[[int], object]
