@@ -53,7 +53,9 @@ OWN_FLAGS = {
     "": {"no-start": "Docker's client cannot start an engine"},
     "image build": dict.fromkeys(_BUILD, _BUILDX),
     "builder build": dict.fromkeys(_BUILD, _BUILDX),
-    "builder prune": dict.fromkeys(("max-used-space", "min-free-space", "reserved-space"), _BUILDX),
+    "builder prune": dict.fromkeys(
+        ("max-used-space", "min-free-space", "reserved-space", "verbose"), _BUILDX
+    ),
     "inspect": {"plan": "the steps by which a container is started"},
 }
 # Flags of Docker's that wherry takes and does not show, for they do nothing.

@@ -25,6 +25,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
+FILES = {"cacert": "ca", "cert": "cert", "key": "key"}
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -107,6 +110,42 @@ def test_the_wherry_command_works_through_it(remote: Remote, client_home: Path) 
     assert wherry.raw(*RUN, "-i", "busybox", "cat", stdin=data).stdout == data
     assert wherry(*RUN, "busybox", "echo", "hello").stdout == "hello\n"
     assert "busybox" in wherry("images").stdout
+
+
+def test_a_context_with_its_certificates_works_for_both_clients(
+    remote: Remote, tmp_path: Path
+) -> None:
+    """Made by one, exported, imported and used by the other: the files travel with it."""
+    docker = Client([find_docker() or "docker"], "", tmp_path)
+    wherry = Client([script("wherry")], "", tmp_path)
+    for client in (docker, wherry):
+        del client.env["DOCKER_HOST"]
+    folder = remote.certificates.folder
+    where = f"host=tcp://127.0.0.1:{remote.port}"
+    files = ",".join(f"{name}={folder}/{name}.pem" for name in ("ca", "cert", "key"))
+    names = [("made-by-docker", docker, wherry), ("made-by-wherry", wherry, docker)]
+    for name, maker, user in names:
+        maker("context", "create", name, "--docker", f"{where},{files}")
+        assert user.line("-c", name, "version", "-f", "{{.Server.Version}}")
+        maker("context", "export", name, str(tmp_path / name))
+        user("context", "import", f"{name}-too", str(tmp_path / name))
+        assert maker.line("--context", f"{name}-too", "version", "-f", "{{.Server.Version}}")
+        user.env["DOCKER_CONTEXT"] = name
+        assert user.line("version", "-f", "{{.Client.Context}}") == name
+        del user.env["DOCKER_CONTEXT"]
+        # Without the files nobody is let in.
+        maker("context", "update", name, "--docker", f"{where},ca={folder}/ca.pem")
+        assert user("-c", name, "ps", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("program", ["docker", "wherry"])
+def test_certificates_are_named_by_flags(remote: Remote, tmp_path: Path, program: str) -> None:
+    command = find_docker() or "docker" if program == "docker" else script("wherry")
+    client = Client([command], f"tcp://127.0.0.1:{remote.port}", tmp_path)
+    folder = remote.certificates.folder
+    flags = [f"--tls{name}={folder}/{file}.pem" for name, file in FILES.items()]
+    assert client.line("--tlsverify", *flags, "version", "-f", "{{.Server.Version}}")
+    assert client("--tlsverify", "ps", check=False).returncode == 1
 
 
 def test_a_client_without_a_certificate_is_not_let_in(remote: Remote) -> None:

@@ -46,7 +46,7 @@ CONTAINER: dict[str, Entry] = {
 }
 IMAGE: dict[str, Entry] = {
     "bootstrap": ("bootstrap:BOOTSTRAP", "Make a base image from the distribution's packages"),
-    "build": ("build:BUILD", "Build an image from a Dockerfile"),
+    "build": ("build_command:BUILD", "Build an image from a Dockerfile"),
     "history": ("history:HISTORY", "Show the history of an image"),
     "import": (
         "archives:IMPORT",
@@ -91,7 +91,7 @@ VOLUME: dict[str, Entry] = {
     "update": ("volumes:UPDATE", "Update a volume (cluster volumes only)"),
 }
 BUILDER: dict[str, Entry] = {
-    "build": ("build:BUILD", "Build an image from a Dockerfile"),
+    "build": ("build_command:BUILD", "Build an image from a Dockerfile"),
     "du": ("builder:DU", "Show what the build cache uses"),
     "prune": ("builder:PRUNE", "Remove build cache"),
 }

@@ -97,11 +97,11 @@ def _component(component: Object) -> list[str]:
             "GitCommit": "Git commit",
             "BuildTime": "Built",
         }
-        pairs += [(title, details[key]) for key, title in names.items() if key in details]
+        pairs += [(title, details[key]) for key, title in names.items() if details.get(key)]
         pairs.append(("OS/Arch", f"{details.get('Os', '')}/{details.get('Arch', '')}"))
         pairs.append(("Experimental", details.get("Experimental", "false")))
     else:
-        pairs += [(key, details[key]) for key in sorted(details)]
+        pairs += [(key, details[key]) for key in sorted(details) if details[key]]
     return lines + _pairs(2, 17, *pairs)
 
 
