@@ -20,9 +20,7 @@ POINTS = (
     "overlay.before-upper",
     "content.before-commit",
     "trees.before-settle",
-    "durable.before-sync",
     "durable.before-rename",
-    "durable.after-rename",
 )
 TEXT = """\
 FROM busybox

@@ -139,7 +139,9 @@ def test_there_are_21_each_with_a_page() -> None:
     assert len(DESCRIPTIONS) == 21
     (warning,) = found("FROM busybox\nCMD x\n")
     assert warning.url == "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
-    assert ">>> CMD x" in warning.excerpt
+    assert warning.excerpt.splitlines() == [
+        *("Dockerfile:2", "-" * 20, "   1 |     FROM busybox", "   2 | >>> CMD x", "-" * 20)
+    ]
 
 
 def test_the_directive_skips_and_makes_errors() -> None:

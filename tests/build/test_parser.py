@@ -140,6 +140,14 @@ def test_mistakes_have_a_place_and_a_way_out(text: str, line: int, detail: str, 
     assert f"Dockerfile:{line}: " in found.message and ">>>" in found.message
 
 
+def test_the_way_out_stands_beside_the_mistake() -> None:
+    with pytest.raises(DockerfileError) as caught:
+        parse(b"FROM x\nRUM a\n", "D")
+    first, *rest = str(caught.value).splitlines()
+    assert first == "D:2: unknown instruction: RUM (did you mean RUN?)"
+    assert rest[-1] == "-" * 20
+
+
 def test_the_caret_points_at_the_culprit() -> None:
     lines = fault("FROM x\nCOPY --form=a b c\nRUN y").message.splitlines()
     at = next(number for number, line in enumerate(lines) if ">>> COPY" in line)

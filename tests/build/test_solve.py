@@ -99,6 +99,22 @@ def test_unchanged_steps_are_cached_and_a_changed_file_reruns_only_what_uses_it(
     in_engine(root, work)
 
 
+def test_link_leaves_the_directories_that_are_there_as_they_are(root: Path) -> None:
+    text = (
+        "FROM busybox\nRUN mkdir -m 700 /n && chown 3 /n\n"
+        "COPY --link --chown=7:8 one /n/new/\nCOPY --link . /n\nCOPY --link one /\n"
+        "RUN stat -c '%a %u %g %n' /n /n/new /n/new/one /n/one /etc\n"
+    )
+
+    async def work(engine: Built) -> None:
+        outcome = await engine.build(text, engine.context({"one": "1"}))
+        assert outcome.output == (
+            b"700 3 0 /n\n755 7 8 /n/new\n644 7 8 /n/new/one\n644 0 0 /n/one\n755 0 0 /etc\n"
+        )
+
+    in_engine(root, work)
+
+
 def test_only_arguments_that_a_step_uses_change_it(root: Path) -> None:
     text = "FROM busybox\nARG used=1\nRUN echo $used\nARG other\nWORKDIR /x\n"
 

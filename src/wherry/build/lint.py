@@ -126,9 +126,11 @@ def _warning(dockerfile: Dockerfile, rule: str, detail: str, line: int, last: in
     lines = dockerfile.lines
     shown: list[str] = []
     if line and lines:
+        shown += [f"{dockerfile.name}:{line}", "-" * 20]
         for number in range(max(1, line - _AROUND), min(len(lines), last + _AROUND) + 1):
             mark = ">>>" if line <= number <= last else "   "
             shown.append(f"{number:4} | {mark} {lines[number - 1]}")
+        shown.append("-" * 20)
     slug = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", rule).lower()
     return BuildWarning(
         rule, detail, DESCRIPTIONS[rule], URL.format(slug), line, last, "\n".join(shown)

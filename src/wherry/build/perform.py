@@ -14,6 +14,7 @@ from wherry.build.files import Copier, Target, Tree
 from wherry.build.layers import MADE_BY_RUNTIME, LayersTree, make_layer, open_view
 from wherry.build.linking import Copies, Linking
 from wherry.build.mountcache import MountCache
+from wherry.build.placement import set_xattrs
 from wherry.build.runner import (
     DirectoryMount,
     FileMount,
@@ -46,6 +47,8 @@ from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.storage.durable import full
 from wherry.storage.layers import extract, pack
+from wherry.storage.layers.entries import Entry
+from wherry.storage.layers.lower import LowerTree
 from wherry.storage.snapshots import Snapshotter
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -109,16 +112,18 @@ class Performer:
 
     # -- what the key needs ------------------------------------------------------------------
 
-    async def inputs(self, step: LayerStep) -> dict[str, str]:
+    async def inputs(self, step: LayerStep, place: Place) -> dict[str, str]:
         """Return digests of all that a step reads beside the layers below it. Raises NotFound, Invalid."""
         match step:
             case CopyStep() | AddStep():
                 tree = await self._source(step)
-                return {
-                    "files": await in_thread(lambda: self._tools.copier.digest(step, tree)),
-                }
+                found = {"files": await in_thread(lambda: self._tools.copier.digest(step, tree))}
+                if step.link:
+                    above = await in_thread(lambda: self._above(step, place))
+                    found["above"] = repr([(d.name, d.mode, d.uid, d.gid) for d in above])
+                return found
             case RunStep():
-                found: dict[str, str] = {}
+                found = dict[str, str]()
                 for number, mount in enumerate(step.mounts):
                     if mount.origin is not None and mount.kind is MountKind.BIND:
                         found[str(number)] = await self._mount_digest(step, mount)
@@ -209,6 +214,7 @@ class Performer:
             stack.callback(os.close, upper)
             root = users = upper if step.link else open_view(view)
             if step.link:
+                make_directories(upper, self._above(step, place))
                 users = open_view(tools.snapshots.view(place.chain))
             stack.callback(os.close, users)
             linking = Linking(tools.copies, root, upper)
@@ -219,6 +225,19 @@ class Performer:
             if made.layer.size > _LARGE:
                 tools.snapshots.settle_soon()
         return made
+
+    def _above(self, step: CopyStep | AddStep, place: Place) -> list[Entry]:
+        """Return the directories of the destination's path that are there: --link leaves them as they are."""
+        found: list[Entry] = []
+        path = b""
+        with LowerTree(self._tools.snapshots.parent_paths(place.chain)) as tree:
+            for part in filter(None, os.path.normpath(os.fsencode(step.destination)).split(b"/")):
+                path = path + b"/" + part if path else part
+                entry = tree.directory(path)
+                if entry is None:
+                    break
+                found.append(entry)
+        return found
 
     def _workdir(
         self, step: WorkdirStep, place: Place, key: str, epoch: int | None, keep: Keep
@@ -393,6 +412,21 @@ def _copy_out(tree: Tree, path: str, to: Path) -> None:
             extract(spool, target, ".")
         finally:
             os.close(target)
+
+
+def make_directories(root: int, wanted: Sequence[Entry]) -> None:
+    """Make directories in an empty one, parents first, each as it is described."""
+    for entry in wanted:
+        os.mkdir(entry.name, 0o700, dir_fd=root)
+        fd = os.open(entry.name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode)
+            set_xattrs(fd, entry.xattrs)
+        finally:
+            os.close(fd)
+    for entry in reversed(wanted):
+        os.utime(entry.name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=root)
 
 
 def is_remote(source: str) -> bool:

@@ -244,7 +244,7 @@ class Stages:
             self._emit(StepDone(ref, time.time_ns(), self._result_id(stage, after, step)))
             return after
         place = Place(before.layers)
-        inputs = await self._performer.inputs(step)
+        inputs = await self._performer.inputs(step, place)
         key = step_key(
             step,
             place.chain,

@@ -30,6 +30,10 @@ class DockerfileError(Invalid):
         self.name = name
         super().__init__(render_fault(detail, span, name, lines, at), hint=hint)
 
+    def __str__(self) -> str:
+        first, newline, rest = self.message.partition("\n")
+        return f"{first} ({self.hint}){newline}{rest}" if self.hint else self.message
+
 
 def render_fault(
     detail: str, span: Span | None, name: str, lines: Sequence[str], at: str = ""

@@ -69,6 +69,9 @@ class Shown:
             self._view.close()
             if not self.check:
                 self._report_end()
+            elif kind is not None and self._vertices.warnings:
+                # `# check=error=true`: what was found, then the error.
+                self.report_check()
 
     def _tick(self) -> None:
         while not self._over.wait(_TICK):
