@@ -204,7 +204,14 @@ def _write_trees(
         folder = platform_text(one.image.platform).replace("/", "_") if split else ""
         # An OverlayFS mount shows no whiteouts; names that begin as theirs do are files like others.
         with one.root.open() as fd:
-            pack(fd, out, prefix=folder.encode(), clamp_mtime=epoch, finish=False)
+            pack(
+                fd,
+                out,
+                prefix=folder.encode(),
+                clamp_mtime=epoch,
+                whole_seconds=True,
+                finish=False,
+            )
             if one.attestations:
                 subjects = list(_subjects(fd))
                 for made in one.attestations:

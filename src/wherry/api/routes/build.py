@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import replace
 
 from wherry.api.building import Asks, ClientBuild
 from wherry.api.contexts import BuildContexts
 from wherry.api.messages import HIJACKED, Answer, Request, Response
+from wherry.api.promises import Promises
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
 from wherry.api.status import known_error
@@ -52,6 +53,7 @@ class BuildRoutes:
         self._builds = builds
         self._contexts = contexts
         self._asks = Asks()
+        self._promises = Promises(contexts)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -162,43 +164,60 @@ class BuildRoutes:
     async def archive(self, request: Request) -> Response:
         """POST /wherry/build/archive: a context as tar."""
         tree = await self._contexts.receive(request.body)
+        self._promises.add(tree)
         ref = await self._contexts.prepare(ContextRef(ContextKind.TREE, tree))
         return json_answer({"tree": tree, "ignore": ref.ignore})
 
     async def folder(self, request: Request) -> Response:
         """POST /wherry/build/folder?digest= or ?key= with a manifest."""
         if digest := request.text("digest"):
-            return json_answer({"tree": await self._contexts.known(digest)})
+            tree = await self._contexts.known(digest)
+            self._promises.add(tree)
+            return json_answer({"tree": tree})
         manifest = await request.read(_BODY_LIMIT)
         tree, sync, wanted = await self._contexts.begin_sync(request.text("key"), manifest)
+        self._promises.add(tree)
         return json_answer({"tree": tree, "sync": sync, "wanted": wanted})
 
     async def contents(self, request: Request) -> Response:
         """POST /wherry/build/folder/SYNC: the contents that were wanted."""
         tree = await self._contexts.finish_sync(request.parameters["sync"], request.body)
+        self._promises.add(tree)
         return json_answer({"tree": tree})
 
     async def build_for_client(self, request: Request) -> Response:
         """POST /wherry/build."""
         auth = parse_registry_config(request.headers.get("x-registry-config", ""))
         wanted, complete = parse_build_body(await request.read(_BODY_LIMIT), auth)
+        for ref in wanted.contexts.values():
+            self._promises.claim(ref)
+        wanted = await self._prepared(wanted, complete)
+        run = ClientBuild(self._builds, self._contexts, self._asks)
+        return Response(200, self._lines(run.run(wanted), wanted), JSON)
+
+    async def _prepared(self, wanted: BuildRequest, complete: bool) -> BuildRequest:
+        """Return the request with its contexts fetched and its Dockerfile read; else none is held."""
         keep = wanted.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
         platforms = wanted.platforms or tuple(filter(None, (wanted.platform,)))
-        contexts = {
-            # A client's folders and archives come with what is to be left out of them.
-            name: ref
-            if ref.kind is ContextKind.TREE
-            else await self._contexts.prepare(replace(ref, keep_git_dir=keep), platforms)
-            for name, ref in wanted.contexts.items()
-        }
-        wanted = replace(wanted, contexts=contexts)
-        if not complete:
-            ref = contexts.get(MAIN_CONTEXT, ContextRef())
-            wanted = replace(wanted, dockerfile=await self._dockerfile(ref, wanted.dockerfile_name))
-        run = ClientBuild(self._builds, self._contexts, self._asks)
-        return Response(
-            200, self._lines(run.run(with_dockerfile(wanted, wanted.dockerfile)), wanted), JSON
-        )
+        contexts = dict(wanted.contexts)
+        try:
+            for name, ref in wanted.contexts.items():
+                # A client's folders and archives come with what is to be left out of them.
+                if ref.kind is not ContextKind.TREE:
+                    asked = replace(ref, keep_git_dir=keep)
+                    contexts[name] = await self._contexts.prepare(asked, platforms)
+            content = wanted.dockerfile
+            if not complete:
+                main = contexts.get(MAIN_CONTEXT, ContextRef())
+                content = await self._dockerfile(main, wanted.dockerfile_name)
+            return with_dockerfile(replace(wanted, contexts=contexts), content)
+        except BaseException:
+            await self._release(contexts.values())
+            raise
+
+    async def _release(self, refs: Iterable[ContextRef]) -> None:
+        for ref in refs:
+            await self._contexts.release(ref)
 
     async def _lines(
         self, events: AsyncGenerator[Progress | dict[str, object]], wanted: BuildRequest
@@ -218,8 +237,7 @@ class BuildRoutes:
                 raise
             yield render_build_failure(_defect(error))
         finally:
-            for ref in wanted.contexts.values():
-                await self._contexts.release(ref)
+            await self._release(wanted.contexts.values())
 
     async def answer(self, request: Request) -> Answer:
         """POST /wherry/build/answer/ASK: a secret's value, or the way to an agent."""

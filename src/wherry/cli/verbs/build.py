@@ -213,6 +213,8 @@ def _epoch(args: dict[str, str]) -> int | None:
 def _bring(session: Session, options: Options, where: str, body: Object) -> None:
     """Send what the build needs of this machine, and put references to it into `body`."""
     name = options.text("file")
+    # Before anything is sent.
+    named_contexts = list(map(parse_named_context, options.all("build-context")))
     contexts: Object = {}
     content: bytes | None = None
     if name == "-":
@@ -246,8 +248,7 @@ def _bring(session: Session, options: Options, where: str, body: Object) -> None
         else:
             path = ""
         contexts[""] = send_folder(session.engine, where, read_ignore(where, path))
-    for text in options.all("build-context"):
-        key, value = parse_named_context(text)
+    for key, value in named_contexts:
         contexts[key] = named(session.engine, value)
     body["contexts"] = contexts
     if content is not None:
