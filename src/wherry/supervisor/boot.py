@@ -10,14 +10,16 @@ and boot succeeds: somebody serves. `connect` is the other end: how a client rea
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import socket
 import sys
 
+from wherry.kernel import rendezvous
+
 SOCKET = "supervisor.sock"
 LOCK = "keeper.lock"
+_BACKLOG = 64
 _OOM_SCORE = -999
 _KEEPER = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -46,55 +48,9 @@ def plan_boot(source: str, exec_root: str, program: list[str]) -> list[str]:
 def connect(exec_root: str, kind: int) -> socket.socket:
     """Return a socket connected to the supervisor; raise OSError when nobody listens.
 
-    `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK). The path goes through /proc/self/fd, since
-    sun_path holds 107 bytes and an exec root may be longer.
+    `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK).
     """
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | kind)
-    root = os.open(exec_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        channel.connect(f"/proc/self/fd/{root}/{SOCKET}")
-    except OSError:
-        channel.close()
-        raise
-    finally:
-        os.close(root)
-    return channel
-
-
-def _lock(root: int) -> int:
-    """Return the locked descriptor of keeper.lock, or -1 when a keeper has it."""
-    while True:
-        fd = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=root)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return -1
-        try:
-            # A leaving keeper unlinks the file: the lock must be on the one that has the name.
-            if os.stat(LOCK, dir_fd=root).st_ino == os.fstat(fd).st_ino:
-                os.set_inheritable(fd, True)
-                return fd
-        except FileNotFoundError:
-            pass
-        os.close(fd)
-
-
-def _listen(root: int) -> int:
-    """Return a listening socket that replaces whatever bore its name; mode 0600."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        os.unlink(SOCKET, dir_fd=root)
-    except FileNotFoundError:
-        pass
-    mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{root}/{SOCKET}")
-    finally:
-        os.umask(mask)
-    listener.listen(64)
-    listener.set_inheritable(True)
-    return listener.detach()
+    return rendezvous.connect(exec_root, SOCKET, kind)
 
 
 def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
@@ -103,12 +59,14 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
 
     os.setsid()
     root = os.open(exec_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    lock = _lock(root)
+    lock = rendezvous.lock(root, LOCK)
     if lock < 0:
         os.write(ready, b"1")
         os._exit(0)
+    os.set_inheritable(lock, True)
     os.makedirs(os.path.join(exec_root, "exits"), mode=0o700, exist_ok=True)
-    listener = _listen(root)
+    listener = rendezvous.listen(root, SOCKET, _BACKLOG).detach()
+    os.set_inheritable(listener, True)
     # Held by the keeper: the locks on id ranges outlive a supervisor.
     ids = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.set_inheritable(ids, True)

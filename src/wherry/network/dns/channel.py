@@ -15,6 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 
+from wherry.kernel import rendezvous
 from wherry.model.errors import Invalid
 from wherry.network.dns.facts import Wire, as_table
 
@@ -27,7 +28,6 @@ DESCRIPTORS = 64
 """In one message, at most."""
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
-_FLAGS = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Closed(Exception):
@@ -113,33 +113,7 @@ class Channel:
 
 def connect(exec_root: str) -> Channel:
     """Return a channel to the process that listens below `exec_root`. Raises OSError when none does."""
-    opened = socket.socket(socket.AF_UNIX, _FLAGS)
-    # sun_path holds 107 bytes, and an exec root may be longer.
-    root = os.open(exec_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        opened.connect(f"/proc/self/fd/{root}/{SOCKET}")
-    except OSError:
-        opened.close()
-        raise
-    finally:
-        os.close(root)
-    return Channel(opened)
-
-
-def listen(root: int) -> socket.socket:
-    """Return a listening socket in the folder `root`, mode 0600, in place of what bore its name."""
-    listener = socket.socket(socket.AF_UNIX, _FLAGS)
-    try:
-        os.unlink(SOCKET, dir_fd=root)
-    except FileNotFoundError:
-        pass
-    mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{root}/{SOCKET}")
-    finally:
-        os.umask(mask)
-    listener.listen(16)
-    return listener
+    return Channel(rendezvous.connect(exec_root, SOCKET, socket.SOCK_NONBLOCK))
 
 
 def close_all(fds: list[int]) -> None:
