@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -221,3 +222,21 @@ def test_two_hundred_containers_on_a_bridge(rig: Rig) -> None:
     assert time.perf_counter() - start < 4
     with boxes[199].listen("0.0.0.0", 80) as server:
         talk(boxes[0].connect(boxes[199].ipv4, 80), server)
+
+
+def test_a_late_removal_spares_the_next_link_of_that_name(rig: Rig, site: Site) -> None:
+    a, b = rig.network("a"), rig.network("b")
+    box = rig.box("box", a)
+    (endpoint,) = box.endpoints
+    with site.host.inside():
+        late = rig.wirer.unwire(box.pid, box.pidfd, endpoint.interface)
+    rig.networks.detach(endpoint)
+    box.endpoints.remove(endpoint)
+    rig.connect(box, b)
+    assert box.endpoints[0].interface == "eth0"
+    with site.host.inside():
+        late()
+    for pid in rig.wirer.helpers:
+        os.waitpid(pid, 0)
+    rig.wirer.helpers.clear()
+    assert box.endpoints[0].ipv4 in box.ip("addr", "show", "eth0")

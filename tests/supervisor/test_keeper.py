@@ -315,7 +315,10 @@ def test_the_kernel_spares_the_engine_first(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with supervised(tmp_path) as case:
-            await case.client.survivors()  # answered by it: one may connect before it is there
+            # The keeper is there when it listens, before it has started a supervisor.
+            async with asyncio.timeout(20):
+                while not (case.keeper_pid() and case.supervisor_pid()):
+                    await asyncio.sleep(0.02)
             for pid in (case.keeper_pid(), case.supervisor_pid()):
                 found = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
                 assert found == (-999 if may_lower else own)

@@ -15,6 +15,7 @@ from wherry.model.errors import Invalid
 from wherry.model.networks import (
     DEFAULT_BRIDGE,
     Driver,
+    Endpoint,
     EndpointSpec,
     Network,
     Pool,
@@ -139,6 +140,15 @@ def _within(text: str, pool: Pool) -> bool:
 def _is_link_name(name: str) -> bool:
     plain = name not in (".", "..", "lo") and not any(c.isspace() or c in "/:\0" for c in name)
     return plain and 0 < len(name.encode()) <= _LONGEST_LINK
+
+
+def without(container: Container, endpoint: Endpoint) -> Container:
+    """Return a container that is in one network less, and does not wish to be there."""
+    wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
+    held = container.state.attachments
+    left = tuple(e for e in held.endpoints if e.id != endpoint.id)
+    state = replace(container.state, attachments=replace(held, endpoints=left))
+    return replace(container, spec=replace(container.spec, endpoints=wishes), state=state)
 
 
 def connect_order(endpoints: Iterable[EndpointSpec], mode: str) -> list[EndpointSpec]:

@@ -26,6 +26,7 @@ from wherry.containers.endpoints import (
     interface_name,
     is_plain,
     port_wishes,
+    without,
 )
 from wherry.containers.events import Recorder, network_event
 from wherry.containers.fabric import Fabric, Supervisor
@@ -279,7 +280,7 @@ class Networking:
         after = container
         for endpoint in lost:
             await self._take_out(container.id, endpoint)
-            after = _without(after, endpoint)
+            after = without(after, endpoint)
             self._write_files(after, removed=endpoint)
         with contextlib.suppress(WherryError):
             await self._move_way(container, after)
@@ -288,7 +289,7 @@ class Networking:
 
     async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
         """Take a running container out of a network. Raises Unavailable."""
-        after = _without(container, endpoint)
+        after = without(container, endpoint)
         held = container.state.attachments
         marked = tuple(replace(e, unsettled=e.id == endpoint.id) for e in held.endpoints)
         state = replace(container.state, attachments=replace(held, endpoints=marked))
@@ -453,12 +454,3 @@ class Networking:
                 ) from None
             wishes.append(replace(wish, network=network.name, network_id=network.id))
         return replace(spec, endpoints=tuple(wishes))
-
-
-def _without(container: Container, endpoint: Endpoint) -> Container:
-    """Return a container that is in one network less, and does not wish to be there."""
-    wishes = tuple(w for w in container.spec.endpoints if w.network != endpoint.network)
-    held = container.state.attachments
-    left = tuple(e for e in held.endpoints if e.id != endpoint.id)
-    state = replace(container.state, attachments=replace(held, endpoints=left))
-    return replace(container, spec=replace(container.spec, endpoints=wishes), state=state)

@@ -208,6 +208,11 @@ def delete_link(name: str) -> Request:
     return _link(DELLINK, text(_IFNAME, name))
 
 
+def delete_link_at(index: int) -> Request:
+    """Return the request that removes the link with this index, whatever its name is by then."""
+    return _link(DELLINK, b"", index=index)
+
+
 def set_group(index: int, group: int) -> Request:
     """Return the request that puts a link into a group."""
     return _link(NEWLINK, u32(_GROUP, group), index=index)

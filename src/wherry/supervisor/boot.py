@@ -10,16 +10,16 @@ and boot succeeds: somebody serves. `connect` is the other end: how a client rea
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import socket
 import sys
 
-from wherry.kernel.sockets import connect_in, listen_in
+from wherry.kernel import rendezvous
 
 SOCKET = "supervisor.sock"
 LOCK = "keeper.lock"
+_BACKLOG = 64
 _OOM_SCORE = -999
 _KEEPER = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -50,26 +50,7 @@ def connect(exec_root: str, kind: int) -> socket.socket:
 
     `kind` adds to SOCK_SEQPACKET (SOCK_NONBLOCK).
     """
-    return connect_in(exec_root, SOCKET, kind)
-
-
-def _lock(root: int) -> int:
-    """Return the locked descriptor of keeper.lock, or -1 when a keeper has it."""
-    while True:
-        fd = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=root)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return -1
-        try:
-            # A leaving keeper unlinks the file: the lock must be on the one that has the name.
-            if os.stat(LOCK, dir_fd=root).st_ino == os.fstat(fd).st_ino:
-                os.set_inheritable(fd, True)
-                return fd
-        except FileNotFoundError:
-            pass
-        os.close(fd)
+    return rendezvous.connect(exec_root, SOCKET, kind)
 
 
 def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) -> None:
@@ -78,14 +59,14 @@ def _become_keeper(source: str, exec_root: str, program: list[str], ready: int) 
 
     os.setsid()
     root = os.open(exec_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    lock = _lock(root)
+    lock = rendezvous.lock(root, LOCK)
     if lock < 0:
         os.write(ready, b"1")
         os._exit(0)
+    os.set_inheritable(lock, True)
     os.makedirs(os.path.join(exec_root, "exits"), mode=0o700, exist_ok=True)
-    listening = listen_in(root, SOCKET, 64)
-    listening.set_inheritable(True)
-    listener = listening.detach()
+    listener = rendezvous.listen(root, SOCKET, _BACKLOG).detach()
+    os.set_inheritable(listener, True)
     # Held by the keeper: the locks on id ranges outlive a supervisor.
     ids = os.open(LOCK_PATH, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.set_inheritable(ids, True)

@@ -100,10 +100,13 @@ class Wirer:
         except BaseException:
             os.close(netns)
             raise
-        return lambda: self._remove_aside(netns, interface)
+        return lambda: self._remove_aside(netns, index)
 
-    def _remove_aside(self, netns: int, interface: str) -> None:
-        """Remove a link of a namespace, whose descriptor is taken, in a process of its own."""
+    def _remove_aside(self, netns: int, index: int) -> None:
+        """Remove a link of a namespace, whose descriptor is taken, in a process of its own.
+
+        By index: until that process comes to it, another link may have got the name.
+        """
         try:
             pid, pidfd = self._k.clone3(self._parent)
         except OSError:
@@ -120,7 +123,7 @@ class Wirer:
             child.close_all_but(self._k, netns)
             self._k.setns(netns, abi.CLONE_NEWNET)
             with Netlink() as inside:
-                inside.perform([links.delete_link(interface)])
+                inside.perform([links.delete_link_at(index)])
         except OSError:
             pass  # gone with its namespace, or by the next link of that name
         finally:

@@ -14,8 +14,8 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
+from wherry.kernel import rendezvous
 from wherry.kernel.rights import passed, passing
-from wherry.kernel.sockets import connect_in, listen_in
 from wherry.model.errors import Invalid
 from wherry.network.dns.facts import Wire, as_table
 
@@ -108,12 +108,7 @@ class Channel:
 
 def connect(exec_root: str) -> Channel:
     """Return a channel to the process that listens below `exec_root`. Raises OSError when none does."""
-    return Channel(connect_in(exec_root, SOCKET, socket.SOCK_NONBLOCK))
-
-
-def listen(root: int) -> socket.socket:
-    """Return a listening socket in the folder `root`, mode 0600, in place of what bore its name."""
-    return listen_in(root, SOCKET, 16, socket.SOCK_NONBLOCK)
+    return Channel(rendezvous.connect(exec_root, SOCKET, socket.SOCK_NONBLOCK))
 
 
 def close_all(fds: list[int]) -> None:

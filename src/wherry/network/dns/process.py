@@ -8,18 +8,20 @@ So wherryd can connect as soon as what it started has ended, and is not its pare
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import resource
 import signal
+import socket
 import sys
 
+from wherry.kernel import rendezvous
 from wherry.kernel.reactor import Reactor
 from wherry.kernel.saying import never_fail
 from wherry.network.dns import channel
 from wherry.network.dns.service import Service
 
+_BACKLOG = 16
 _MAIN = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from wherry.network.dns.process import main; main(sys.argv[2:])"
@@ -31,31 +33,14 @@ def plan_process(source: str, exec_root: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _MAIN, source, exec_root]
 
 
-def _lock(root: int) -> int:
-    """Return the locked descriptor of the lock file, or -1 when another process has it."""
-    while True:
-        fd = os.open(channel.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=root)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # One that leaves unlinks the file: the lock must be on the one that has the name.
-            if os.stat(channel.LOCK, dir_fd=root).st_ino == os.fstat(fd).st_ino:
-                return fd
-        except BlockingIOError:
-            os.close(fd)
-            return -1
-        except FileNotFoundError:
-            pass
-        os.close(fd)
-
-
 def main(arguments: list[str]) -> None:
     """Serve below the exec root given as the only argument; returns in the parent, never in the child."""
     never_fail()
     os.chdir("/")
     root = os.open(arguments[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if _lock(root) < 0:
+    if rendezvous.lock(root, channel.LOCK) < 0:
         return
-    listener = channel.listen(root)
+    listener = rendezvous.listen(root, channel.SOCKET, _BACKLOG, socket.SOCK_NONBLOCK)
     if os.fork():
         os._exit(0)
     os.setsid()
