@@ -16,9 +16,9 @@ from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.shared_watches import Watches
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
-from wherry.kernel.inotify import Inotify
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.model.containers import Container, ContainerSpec, LogConfig, Namespaces
@@ -493,7 +493,7 @@ class House:
             kernel=LINUX,
             plan=plan_launch,
             remove_tree=remove_path,
-            watch=Inotify,
+            watch=Watches().open,
             recorded_exit=self.recorded.get,
             let_go=self.images.let_go,
         )

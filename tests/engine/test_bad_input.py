@@ -318,12 +318,16 @@ def test_expect_continue(api: Api, busybox: str) -> None:
 
 
 def test_contradictory_requests(api: Api, boxes: Boxes, docker: Client) -> None:
-    """Sixteen threads start, stop, kill, pause and rename one container: it ends in a legal state."""
-    name = boxes.create(boxes.image, "sleep", "1000")
-    whole = docker.line("inspect", "-f", "{{.Id}}", name)
+    """Sixteen threads start, stop, kill, pause, update, rename and remove: all ends in a legal state.
+
+    A container that was removed is made again, so that there is one most of the time.
+    """
+    names = [boxes.name() for _ in range(3)]
+    body = {"Image": boxes.image, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
     verbs: list[tuple[str, dict[str, Any]]] = [
         ("start", {}), ("stop", {"t": 0}), ("kill", {}), ("pause", {}), ("unpause", {}),
-        ("restart", {"t": 0}), ("start", {}), ("resize", {"h": 1, "w": 1}),
+        ("restart", {"t": 0}), ("start", {}), ("resize", {"h": 1, "w": 1}), ("rename", {}),
+        ("update", {}), ("rm", {"force": 1}), ("rm", {}), ("create", {}), ("create", {}),
     ]  # fmt: skip
     statuses: list[tuple[str, int]] = []
     until = time.monotonic() + 2.0
@@ -332,7 +336,21 @@ def test_contradictory_requests(api: Api, boxes: Boxes, docker: Client) -> None:
         chosen = random.Random(seed)
         while time.monotonic() < until:
             verb, query = chosen.choice(verbs)
-            answer = api("POST", f"/containers/{whole}/{verb}", timeout=60, **query)
+            path = f"/containers/{chosen.choice(names)}"
+            match verb:
+                case "create":
+                    made = api("POST", "/containers/create", body, name=chosen.choice(names))
+                    statuses.append((verb, made.status))
+                    continue
+                case "rm":
+                    answer = api("DELETE", path, timeout=60, **query)
+                case "rename":
+                    answer = api("POST", f"{path}/rename", name=chosen.choice(names))
+                case "update":
+                    limits = {"Memory": chosen.choice([32, 64]) << 20, "MemorySwap": -1}
+                    answer = api("POST", f"{path}/update", limits)
+                case _:
+                    answer = api("POST", f"{path}/{verb}", timeout=60, **query)
             statuses.append((verb, answer.status))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
@@ -343,13 +361,21 @@ def test_contradictory_requests(api: Api, boxes: Boxes, docker: Client) -> None:
         assert not thread.is_alive()
     wrong = {(verb, status) for verb, status in statuses if status >= 500}
     assert {verb for verb, _ in wrong} <= {"resize", "restart", "pause", "unpause", "stop"}, wrong
-    if docker.line("inspect", "-f", "{{.State.Paused}}", whole) == "true":
-        docker("unpause", whole)
-    docker("stop", "-t", "0", whole)
-    docker("start", whole)
-    state = json.loads(docker.line("inspect", "-f", "{{json .State}}", whole))
-    assert (state["Status"], state["Running"], state["Pid"] > 0) == ("running", True, True)
-    docker("rm", "-f", whole)
+    happened = {(verb, status) for verb, status in statuses if status < 300}
+    assert {"start", "rename", "rm", "create", "update"} <= {verb for verb, _ in happened}
+    # Whatever is left is in a state that it can be brought out of, and then gone without a trace.
+    for name in names:
+        if api("GET", f"/containers/{name}/json").status == 404:
+            assert api("POST", "/containers/create", body, name=name).status == 201
+        if docker.line("inspect", "-f", "{{.State.Paused}}", name) == "true":
+            docker("unpause", name)
+        docker("stop", "-t", "0", name)
+        docker("start", name)
+        state = json.loads(docker.line("inspect", "-f", "{{json .State}}", name))
+        assert (state["Status"], state["Running"], state["Pid"] > 0) == ("running", True, True)
+        assert docker.line("exec", name, "echo", "alive") == "alive"
+        docker("rm", "-f", name)
+        assert api("GET", f"/containers/{name}/json").status == 404
 
 
 def test_one_name_for_many(api: Api, boxes: Boxes) -> None:

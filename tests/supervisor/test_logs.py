@@ -360,10 +360,10 @@ def test_stamps_are_rfc3339() -> None:
 
 def test_inotify_tells_of_new_output(tmp_path: Path) -> None:
     with Inotify() as watcher:
-        watcher.watch(tmp_path, IN_MODIFY | IN_CREATE)
+        number = watcher.watch(tmp_path, IN_MODIFY | IN_CREATE)
         assert watcher.read() == []
         writer = LogWriter(LogSettings("local", str(tmp_path)), lambda: None)
         feed(writer, b"hello")
         events = watcher.read()
-        assert (IN_CREATE, "000001.idx") in events
-        assert (IN_MODIFY, "000001.idx") in events
+        assert (number, IN_CREATE, "000001.idx") in events
+        assert (number, IN_MODIFY, "000001.idx") in events

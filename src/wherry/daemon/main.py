@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -60,6 +61,9 @@ def _serve(config: Config, words: list[str]) -> int:
 
     limit_arenas(2)
     lower_oom_score(_OOM_SCORE)
+    # The usual 1,024 are for programs that call select(2); every client holds one.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     return run(config, lambda: load_config(parse_arguments(words)))
 

@@ -24,6 +24,7 @@ from wherry.containers.exec_store import ExecStore
 from wherry.containers.hostfiles import DnsDefaults
 from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.shared_watches import Watches
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
@@ -40,7 +41,6 @@ from wherry.images.archive.save import Saver
 from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
-from wherry.kernel.inotify import Inotify
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.kernel.probe import user_namespaces
@@ -331,7 +331,7 @@ async def _open_containers(
         kernel=LINUX,
         plan=plan_launch,
         remove_tree=remove_path,
-        watch=Inotify,
+        watch=Watches().open,
         recorded_exit=lambda key: read_recorded_exit(config.exec_root, key),
         let_go=images.let_go,
     )

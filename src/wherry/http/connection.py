@@ -92,8 +92,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._plain = transport.get_extra_info("sslcontext") is None
         self._out = Outgoing(self._transport, self._loop, self._style)
-        self._owner.opened(self)
         self._wait_for_request()
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
@@ -159,6 +159,10 @@ class Connection(asyncio.Protocol):
         if now or self._task is None:
             self._abandon()
             self._transport.close()
+
+    def turn_away(self, message: str) -> None:
+        """Answer 503 before anything was asked, and close."""
+        self._refuse(503, message)
 
     # Taking requests.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     import ssl
 
 BACKLOG = 4096
+_AT_ONCE = 32
+"""Clients taken in before those taken before are looked at: asyncio accepts as many as its backlog."""
 _HANDSHAKE = 20.0
+SPARE = 256
+"""Descriptors that clients leave to what they ask for: containers, files, the database."""
+_TELLING = 64
+"""Clients beyond the most who are told so; further ones are cut off."""
 
 
 class Server:
@@ -32,6 +39,13 @@ class Server:
         """How many clients are connected."""
         return len(self._connections)
 
+    def crowded(self) -> int:
+        """Return how many clients too many there are: each holds one of the process's descriptors."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            return 0
+        return max(len(self._connections) - max(soft - SPARE, soft // 2), 0)
+
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept clients on a bound socket, which is owned by the server from here on.
 
@@ -44,15 +58,16 @@ class Server:
             return Connection(self._handler, self, loop, self._style)
 
         if listener.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
+            server = await loop.create_unix_server(make, sock=listener, backlog=_AT_ONCE)
         else:
             server = await loop.create_server(
                 make,
                 sock=listener,
-                backlog=BACKLOG,
+                backlog=_AT_ONCE,
                 ssl=tls,
                 ssl_handshake_timeout=_HANDSHAKE if tls else None,
             )
+        listener.listen(BACKLOG)
         self._servers.append(server)
 
     async def adopt(self, connected: socket.socket) -> None:
@@ -82,6 +97,13 @@ class Server:
     def opened(self, connection: Connection) -> None:
         """Called by a connection."""
         self._connections.add(connection)
+        if (many := self.crowded()) > _TELLING:
+            connection.shut(now=True)
+        elif many:
+            connection.turn_away(
+                f"{len(self._connections) - many} clients are connected, which is the most"
+                " (RLIMIT_NOFILE): try again when one has left, or raise LimitNOFILE"
+            )
 
     def closed(self, connection: Connection) -> None:
         """Called by a connection."""

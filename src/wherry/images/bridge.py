@@ -21,12 +21,12 @@ from wherry.model.views import ByteSource, Progress
 T = TypeVar("T")
 Report = Callable[[Progress], None]
 
-_MOST_WAITING = 8 << 20
-_PIECE = 1 << 20
+_MOST_WAITING = 2 << 20
+_PIECE = 512 << 10
 
 
 class Flow:
-    """Bytes between the event loop and one thread, in either direction; about 8 MiB at a time."""
+    """Bytes between the event loop and one thread, in either direction; about 2 MiB at a time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -117,11 +117,13 @@ class Flow:
             with self._changed:
                 taken = list(self._pieces)
                 self._pieces.clear()
-                self._waiting = 0
                 ended = self._ended
-                self._changed.notify_all()
             for piece in taken:
                 yield piece
+                # Only now: a client that reads nothing holds this much, and not twice.
+                with self._changed:
+                    self._waiting -= len(piece)
+                    self._changed.notify_all()
             if not taken:
                 if ended:
                     self.check()
