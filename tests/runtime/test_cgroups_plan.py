@@ -311,11 +311,12 @@ def test_bad_device_rules(text: str) -> None:
         (Limits(memory_swap=50 * MB), "You should always set the Memory limit"),
         (Limits(memory=10 * MB, memory_reservation=20 * MB), "can not be less than memory reserv"),
         (Limits(memory_reservation=MB), "Minimum memory reservation allowed is 6MB"),
-        (Limits(memory_swappiness=200), "invalid value: 200. Valid memory swappiness range"),
+        (Limits(memory_swappiness=200), "Invalid value: 200, valid memory swappiness range is 0-100"),
         (Limits(nano_cpus=10**9, cpu_quota=5000), "Nano CPUs and CPU Quota cannot both be set"),
         (Limits(nano_cpus=10**9, cpu_period=5000), "Nano CPUs and CPU Period cannot both be set"),
         (Limits(nano_cpus=3 * 10**9), "range of CPUs is from 0.01 to 2.00, as there are only 2"),
         (Limits(nano_cpus=-1), "range of CPUs is from 0.01 to 2.00"),
+        (Limits(memory=-1), "Minimum memory limit allowed is 6MB"),
         (Limits(cpu_shares=-2), r"invalid CPU shares \(-2\): value must be a positive integer"),
         (Limits(cpu_period=10), "CPU cfs period can not be less than 1ms"),
         (Limits(cpu_quota=100), "CPU cfs quota can not be less than 1ms"),
@@ -331,11 +332,10 @@ def test_contradictions_are_refused_in_dockers_words(limits: Limits, message: st
 
 
 def test_what_docker_takes_is_taken() -> None:
-    validate(Limits(memory=-1, memory_swap=-1, cpu_quota=-1, cpu_shares=1, pids_limit=-5), cpus=2)
+    validate(Limits(memory_swap=-1, cpu_quota=-1, cpu_shares=1, pids_limit=-5), cpus=2)
     validate(Limits(nano_cpus=2 * 10**9, cpuset_cpus="0,1", blkio_weight=10), cpus=2)
     assert with_defaults(Limits(memory=10 * MB)).memory_swap == 20 * MB
     assert with_defaults(Limits(memory=10 * MB, memory_swap=-1)).memory_swap == -1
-    assert with_defaults(Limits(memory=-1)).memory_swap is None
 
 
 def test_merging_puts_what_is_said_over_the_rest() -> None:
