@@ -311,7 +311,10 @@ def test_bad_device_rules(text: str) -> None:
         (Limits(memory_swap=50 * MB), "You should always set the Memory limit"),
         (Limits(memory=10 * MB, memory_reservation=20 * MB), "can not be less than memory reserv"),
         (Limits(memory_reservation=MB), "Minimum memory reservation allowed is 6MB"),
-        (Limits(memory_swappiness=200), "Invalid value: 200, valid memory swappiness range is 0-100"),
+        (
+            Limits(memory_swappiness=200),
+            "Invalid value: 200, valid memory swappiness range is 0-100",
+        ),
         (Limits(nano_cpus=10**9, cpu_quota=5000), "Nano CPUs and CPU Quota cannot both be set"),
         (Limits(nano_cpus=10**9, cpu_period=5000), "Nano CPUs and CPU Period cannot both be set"),
         (Limits(nano_cpus=3 * 10**9), "range of CPUs is from 0.01 to 2.00, as there are only 2"),
