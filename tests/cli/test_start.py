@@ -151,9 +151,16 @@ while time.monotonic() < end and os.path.exists(path):
 """
 
 
+def _children() -> set[int]:
+    """The pids of this process's children, ended ones that nobody waited for among them."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
 @pytest.fixture
 def fake_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A program that takes wherryd's place, found on PATH alone."""
+    before = _children()
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     path = tmp_path / "run" / "wherry.sock"
@@ -173,15 +180,17 @@ def fake_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return path
 
     yield install
-    # Without its socket the stand-in ends by itself; it is a child of this process.
+    # Without its socket the stand-in ends by itself; it is a child of this process, which may have others.
     path.unlink(missing_ok=True)
     end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.02)
-        except ChildProcessError:
-            break
+    for pid in _children() - before:
+        while time.monotonic() < end:
+            try:
+                if os.waitpid(pid, os.WNOHANG) != (0, 0):
+                    break
+            except ChildProcessError:
+                break
+            time.sleep(0.02)
 
 
 def test_the_engine_is_started_when_none_is_there(fake_daemon, capsys) -> None:

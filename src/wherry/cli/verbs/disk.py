@@ -32,14 +32,14 @@ reclaimable: {{.Reclaimable}}
 """
 
 
-def _row(kind: str, total: int, active: int, size: int, free: int) -> Row:
-    share = f" ({free * 100 // size}%)" if size > 0 else ""
+def _row(kind: str, total: int, active: int, size: int, free: int, *, share: bool = True) -> Row:
+    part = f" ({free * 100 // size}%)" if share and size > 0 else ""
     fields = {
         "Type": kind,
         "TotalCount": str(total),
         "Active": str(active),
         "Size": human_size(size),
-        "Reclaimable": f"{human_size(free)}{share}",
+        "Reclaimable": f"{human_size(free)}{part}",
     }
     return Row(_KIND, {name: lambda value=value: value for name, value in fields.items()})
 
@@ -77,7 +77,9 @@ def _cache(facts: Object) -> Row:
     records: list[Object] = many(facts, "BuildCache")
     size = sum(r["Size"] for r in records if not r.get("Shared"))
     free = sum(r["Size"] for r in records if not r.get("Shared") and not r.get("InUse"))
-    return _row("Build Cache", len(records), sum(bool(r.get("InUse")) for r in records), size, free)
+    active = sum(bool(record.get("InUse")) for record in records)
+    # Docker's client tells no share of this one.
+    return _row("Build Cache", len(records), active, size, free, share=False)
 
 
 def _df(session: Session, options: Options, _arguments: list[str]) -> int:
