@@ -117,25 +117,30 @@ def debian(
 ) -> str:
     """The name of a Debian image in the shared engine, made once from the package mirror.
 
-    By another engine: the shared one has a network of its own, from which no mirror is reached.
+    By another engine: the shared one has a network of its own, from which no mirror is reached. Workers
+    beside each other, each with an engine, share what one of them made.
     """
     name = "debian:bookworm-slim"
-    bring_debian(wherry, wherry_for, tmp_path_factory.mktemp("debian"), name)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "debian.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (saved := folder / "debian.tar").exists():
+            make_debian(wherry_for, saved, name)
+    wherry("load", "-i", str(saved))
     return name
 
 
-def bring_debian(
-    wherry: Client,
+def make_debian(
     wherry_for: Callable[[Engine], Client],
-    folder: Path,
+    saved: Path,
     name: str,
     *options: str,
-    timeout: float = 110,
+    timeout: float = 200,
 ) -> None:
-    """Make a Debian image with an engine that reaches the mirror, and load it into `wherry`'s."""
-    saved = str(folder / "image.tar")
+    """Make a Debian image with an engine that reaches the mirror, and save it as `saved`."""
     with Engine.on_the_machine() as maker:
         wherry_for(maker)("image", "bootstrap", name, *options, timeout=timeout)
-        wherry_for(maker)("save", "-o", saved, name)
-    wherry("load", "-i", saved)
-    os.unlink(saved)
+        wherry_for(maker)("save", "-o", f"{saved}.part", name)
+    os.rename(f"{saved}.part", saved)

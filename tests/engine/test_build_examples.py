@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import bring_debian
+from tests.conftest import make_debian
 from tests.harness.clients import Client, find_docker
 from tests.harness.engine import Engine
 
@@ -110,11 +110,10 @@ def bases(
     if not is_wherry:
         pytest.skip("base images are wherry's to make")
 
-    def bring(packages: str) -> None:
-        name, folder = "debian:bookworm-slim", tmp_path_factory.mktemp("base")
-        bring_debian(wherry, wherry_for, folder, name, "--include", packages, timeout=300)
-
-    bring(TOOLBOX)
+    saved = tmp_path_factory.mktemp("base") / "debian.tar"
+    make_debian(wherry_for, saved, "debian:bookworm-slim", "--include", TOOLBOX, timeout=300)
+    wherry("load", "-i", str(saved))
+    saved.unlink()
     wherry("tag", busybox, "busybox:latest")
     for name in NAMES:
         wherry("tag", "debian:bookworm-slim", name)
