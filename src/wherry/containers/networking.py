@@ -296,7 +296,7 @@ class Networking:
             after = without(after, endpoint)
             self._write_files(after, removed=endpoint)
         with contextlib.suppress(WherryError):
-            await self._move_way(container, after)
+            await self._move_way(container, after, anyway=True)
         self._store.keep(after)
         return after
 
@@ -318,7 +318,7 @@ class Networking:
         """Take apart what an endpoint is made of; where the disk is full, it is written later."""
         after = without(container, endpoint)
         # The way out first: while a link goes, the kernel lets nobody change another.
-        await self._move_way(container, after)
+        await self._move_way(container, after, anyway=endpoint.unsettled)
         try:
             await self._supervisor.disconnect(container.id, endpoint.interface)
         except NotFound:
@@ -330,13 +330,13 @@ class Networking:
         self._write_files(after, removed=endpoint)
         await self._move_ports(container, after)
 
-    async def _move_way(self, before: Container, after: Container) -> None:
-        """Let the way out follow the networks that there are now."""
+    async def _move_way(self, before: Container, after: Container, *, anyway: bool = False) -> None:
+        """Let the way out follow the networks that there are now; `anyway` where `before` may not tell."""
         old, new = (
             ways_out(one.state.attachments.endpoints, gateway_order(one.spec.endpoints))
             for one in (before, after)
         )
-        if new != old:
+        if anyway or new != old:
             ways = [(interface, way) for interface, some in new.items() for way in some]
             await self._supervisor.set_ways(after.id, ways)
 
