@@ -73,6 +73,7 @@ def _log(driver: str = "", **options: str) -> LogConfig:
             _log(),
             LogPolicy("json-file", 3 << 19, 3),
         ),
+        (_log("local", max_size="1m", compress="true"), _log(), LogPolicy("local", 1 << 20, 5)),
         (_log("json-file", max_size="-1"), _log(), LogPolicy("json-file", 0, 1)),
         (_log("json-file", max_file="7"), _log(), LogPolicy("json-file", 10 << 20, 7)),
         (_log("none"), _log("local", max_size="1m"), LogPolicy("none", readable=False)),

@@ -130,6 +130,31 @@ def test_journal_fields() -> None:
         ),
         ("fluentd", {"fluentd-retry-wait": "zz"}, 'time: invalid duration "zz"'),
         ("journald", {"foo": "bar"}, "unknown log opt 'foo' for journald log driver"),
+        ("journald", {"cache-disabled": "x"}, "invalid value for option cache-disabled: x"),
+        ("gelf", {"gelf-address": "udp://h"}, "please provide gelf-address as proto://host:port"),
+        ("gelf", {"gelf-address": "udp://h:9", "foo": ""}, 'unknown log opt "foo" for gelf'),
+        (
+            "gelf",
+            {"gelf-address": "udp://h:9", "gelf-tcp-max-reconnect": "3"},
+            '"gelf-tcp-max-reconnect" is only valid for TCP',
+        ),
+        (
+            "gelf",
+            {"gelf-address": "tcp://h:9", "gelf-tcp-reconnect-delay": "x"},
+            '"gelf-tcp-reconnect-delay" must be a positive integer',
+        ),
+        ("fluentd", {"fluentd-read-timeout": "1s"}, "unknown log opt 'fluentd-read-timeout'"),
+        ("fluentd", {"fluentd-async-connect": "1"}, "unknown log opt 'fluentd-async-connect'"),
+        ("fluentd", {"fluentd-async": "x"}, 'strconv.ParseBool: parsing "x": invalid syntax'),
+        ("fluentd", {"fluentd-max-retries": "-1"}, 'strconv.ParseUint: parsing "-1"'),
+        ("fluentd", {"fluentd-buffer-limit": "x"}, "invalid size: 'x'"),
+        ("fluentd", {"fluentd-async-reconnect-interval": "11s"}, "between 100ms and 10s"),
+        ("fluentd", {"fluentd-write-timeout": "-1s"}, "must be a duration that is non-negative"),
+        ("fluentd", {"fluentd-write-timeout": "x"}, "value must be a duration: time: invalid"),
+        ("fluentd", {"fluentd-address": "unix://"}, "(unix://): path is empty"),
+        ("fluentd", {"fluentd-address": "h:1/x"}, "should not contain a path element"),
+        ("local", {"max-size": "-1"}, "invalid value for max-size: -1: invalid size: '-1'"),
+        ("json-file", {"compress": "x"}, 'strconv.ParseBool: parsing "x": invalid syntax'),
     ],
 )
 def test_mistakes_are_told_in_docker_s_words(
@@ -151,4 +176,4 @@ def test_destinations() -> None:
     assert place("syslog", syslog_address="udp://[::1]:9") == options.Destination("udp", "::1", 9)
     assert place("fluentd") == options.Destination("tcp", "127.0.0.1", 24224)
     assert place("fluentd", fluentd_address="h:1") == options.Destination("tcp", "h", 1)
-    assert place("gelf", gelf_address="tcp://h") == options.Destination("tcp", "h", 12201)
+    assert place("gelf", gelf_address="tcp://h:9") == options.Destination("tcp", "h", 9)

@@ -11,6 +11,7 @@ import http.server
 import itertools
 import json
 import os
+import subprocess
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from tests.engine.boxes import eventually
 from tests.engine.raw import Answer, Api
 from tests.engine.tars import busybox_tar, file, tar_of
 from tests.harness.clients import Client
-from tests.harness.engine import Engine
+from tests.harness.engine import Engine, script, wait_until_gone
 from tests.harness.registry import MANIFEST, MadeImage, make_image
 from tests.harness.small_disk import SmallDisk
 
@@ -343,3 +344,114 @@ def test_all_is_there_for_the_next_daemon(scene: Scene) -> None:
     after = scene.known()
     scene.disk.empty()
     assert after == before
+
+
+@contextlib.contextmanager
+def small_engine(
+    docker_for: Callable[[Engine], Client],
+) -> Iterator[tuple[Engine, SmallDisk, Client]]:
+    """An engine of the test's own with the image and a container `box` that ends at SIGTERM."""
+    root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(SmallDisk(root / "data"))
+        engine = stack.enter_context(Engine(root=root))
+        stack.callback(disk.empty)
+        docker = docker_for(engine)
+        docker.raw("import", "-c", "CMD sh", "-", IMAGE, stdin=busybox_tar())
+        yield engine, disk, docker
+    root.rmdir() if root.exists() else None
+
+
+def stop(engine: Engine) -> str:
+    """`wherryd stop`, which must succeed; what it printed."""
+    stopped = subprocess.run(
+        engine.command(script("wherryd"), *engine.roots, "stop"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert stopped.returncode == 0, stopped.stderr
+    assert not wait_until_gone(f"{engine.root}/"), stopped.stderr
+    return stopped.stderr
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_stop_where_nothing_can_be_written(
+    nothing_left: None, docker_for: Callable[[Engine], Client], broken: bool
+) -> None:
+    with small_engine(docker_for) as (engine, disk, docker):
+        docker("run", "-d", "--name", "box", "--init", IMAGE, *SLEEP)
+        docker("run", "-d", "--name", "own", "--network", "none", "--restart", "always", IMAGE,
+               "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.1; done")  # fmt: skip
+        engine.halt()  # which gives back the room that it had set aside
+        database = disk.path / "wherry.db"
+        kept = database.read_bytes()
+        if broken:
+            database.write_bytes(b"nonsense" * 1000)
+        disk.leave_pages(0)
+        said = stop(engine)
+        disk.empty()
+        if broken:
+            assert "is not usable as a database" in said
+            database.write_bytes(kept)
+        engine.start()
+        states = {
+            c["Names"][0]: c["State"]
+            for c in Api(str(engine.socket))("GET", "/containers/json", all=1).json()
+        }
+        assert states["/box"] == "exited"
+        assert set(states) == {"/box", "/own"}
+
+
+def test_a_full_disk_refuses_a_daemon_by_name(
+    nothing_left: None, docker_for: Callable[[Engine], Client]
+) -> None:
+    with small_engine(docker_for) as (engine, disk, _):
+        engine.halt()
+        disk.leave_pages(0)
+        with pytest.raises(AssertionError, match="no space left on the device: the database"):
+            engine.start()
+        engine.process = None
+        disk.empty()
+        engine.start()
+
+
+LOST = "bytes of output are missing here: the disk was full"
+SAYS = """echo first; while read n; do yes "line $(printf %0100d 0)" | head -n $n; echo "said $n"; done"""
+
+
+def test_logs_on_a_full_disk(nothing_left: None, docker_for: Callable[[Engine], Client]) -> None:
+    with small_engine(docker_for) as (engine, disk, docker):
+        docker("run", "-di", "--name", "box", "--network", "none", IMAGE, "sh", "-c", SAYS)
+        eventually(lambda: "first" in docker("logs", "box").stdout)
+        api = Api(str(engine.socket))
+        with api.upgrade("/containers/box/attach?stream=1&stdin=1&stdout=1") as box:
+            output = b""
+
+            def say(lines: int) -> None:
+                nonlocal output
+                box.sendall(b"%d\n" % lines)
+                while b"said %d\n" % lines not in output:
+                    piece = box.recv(1 << 16)
+                    assert piece, "the container ended"
+                    output += piece
+
+            disk.leave_pages(4)
+            say(3000)  # the container is not held up, and who is attached misses nothing
+            assert output.count(b"line ") == 3000
+            disk.leave_pages(0)
+            assert docker("logs", "box").stdout.startswith("first\n")
+            disk.empty()
+
+            def marked() -> bool:
+                say(1)
+                return LOST in docker("logs", "box").stderr
+
+            eventually(marked)
+        told = docker("logs", "box")
+        assert told.stdout.startswith("first\nline 0") and told.stdout.endswith("said 1\n")
+        engine.crash()
+        engine.start()
+        again = docker("logs", "box")
+        assert (again.stdout, again.stderr) == (told.stdout, told.stderr)

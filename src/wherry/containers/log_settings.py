@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from wherry.containers.shipping import options as shipping
 from wherry.containers.shipping.entries import check_tag
 from wherry.model.containers import LogConfig, Pairs
-from wherry.model.errors import Invalid, Unsupported
-from wherry.model.literals import parse_size
+from wherry.model.errors import Invalid
+from wherry.model.literals import parse_bool, parse_size
 
 KEPT_HERE = ("json-file", "local", "none")
 DRIVERS = (*KEPT_HERE, *shipping.DRIVERS)
@@ -37,7 +37,7 @@ class LogPolicy:
 def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
     """Return the policy that `config` asks for; an empty driver takes the daemon's `default`.
 
-    Raises Invalid for what is malformed, Unsupported for what is not in this version.
+    Raises Invalid for what is malformed.
     """
     driver = config.driver or default.driver or DRIVERS[0]
     options = dict(config.options)
@@ -58,6 +58,8 @@ def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
     _check_options(driver, options)
     if driver == "none":
         return LogPolicy(driver, readable=False)
+    if driver == "local" and options.get("max-size") == "-1":
+        raise Invalid("invalid value for max-size: -1: invalid size: '-1'")
     size = _size_of(options, "max-size", DEFAULT_SIZE)
     files = _count_of(options, "max-file", DEFAULT_FILES)
     if "max-size" in options and not options.get("max-file"):
@@ -107,13 +109,9 @@ def _check_options(driver: str, options: dict[str, str]) -> None:
             where = "log driver local" if driver == "local" else f"{driver} log driver"
             raise Invalid(f"unknown log opt '{name}' for {where}")
         if name == "compress":
-            if value not in ("true", "false"):
-                raise Invalid(f"compress must be true or false: {value!r}")
-            if value == "true":
-                raise Unsupported(
-                    "log-opt compress=true is not in this version",
-                    hint="a container's logs are capped by max-size and max-file",
-                )
+            # Files that are full stay as they are: max-size and max-file bound them either way.
+            if value:
+                parse_bool(value)
         elif name.endswith("-regex"):
             try:
                 re.compile(value)
@@ -125,6 +123,8 @@ def _bytes(text: str, name: str) -> int:
     try:
         return parse_size(text)
     except Invalid:
+        if name == "max-buffer-size":
+            raise Invalid(f"error parsing option {name}: invalid size: '{text}'") from None
         raise Invalid(f"invalid size for {name}: '{text}'") from None
 
 

@@ -38,7 +38,15 @@ from wherry.containers.undo import Undo
 from wherry.containers.ways import is_way_out, one_way_out, rewished, ways_out
 from wherry.kernel.failpoints import failpoint
 from wherry.model.containers import Container, ContainerSpec
-from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, WherryError
+from wherry.model.errors import (
+    Conflict,
+    Forbidden,
+    Full,
+    Invalid,
+    NotFound,
+    Unavailable,
+    WherryError,
+)
 from wherry.model.ids import new_id
 from wherry.model.networks import (
     DEFAULT_BRIDGE,
@@ -239,7 +247,7 @@ class Networking:
         async with Undo() as undo:
             undo.push(self._fabric.detach, endpoint)
             self._store.save(after)
-            undo.push(self._store.save, container)
+            undo.push(self._store.keep, container)
             failpoint("connect.kept")
             # The ways out are set below, for all links together.
             bare = replace(link, ways=tuple(w for w in link.ways if not is_way_out(w)))
@@ -264,7 +272,12 @@ class Networking:
             endpoint,
         )
         attachments = replace(after.state.attachments, endpoints=endpoints)
-        self._store.save_state(after.id, replace(after.state, attachments=attachments))
+        try:
+            self._store.save_state(after.id, replace(after.state, attachments=attachments))
+        except Full:
+            # Unwritten it would be gone with this daemon, and so it is not acknowledged.
+            await self._leave(after, endpoint)
+            raise
         self._tell(after, endpoint, "connect")
 
     async def _take_out(self, container_id: str, endpoint: Endpoint) -> None:
@@ -283,39 +296,47 @@ class Networking:
             after = without(after, endpoint)
             self._write_files(after, removed=endpoint)
         with contextlib.suppress(WherryError):
-            await self._move_way(container, after)
-        self._store.save(after)
+            await self._move_way(container, after, anyway=True)
+        self._store.keep(after)
         return after
 
     async def disconnect(self, container: Container, endpoint: Endpoint) -> None:
-        """Take a running container out of a network. Raises Unavailable."""
-        after = without(container, endpoint)
+        """Take a running container out of a network. Raises Full, Unavailable.
+
+        Written before it is done, so that a full disk refuses it whole; a daemon that dies finds the mark.
+        """
         held = container.state.attachments
         marked = tuple(replace(e, unsettled=e.id == endpoint.id) for e in held.endpoints)
         state = replace(container.state, attachments=replace(held, endpoints=marked))
-        self._store.save_state(container.id, state)
+        # Without the wish: one that ends before the rest is written does not come back to it.
+        self._store.save(replace(without(container, endpoint), state=state))
         failpoint("disconnect.kept")
+        await self._leave(container, endpoint)
+        self._tell(container, endpoint, "disconnect")
+
+    async def _leave(self, container: Container, endpoint: Endpoint) -> None:
+        """Take apart what an endpoint is made of; where the disk is full, it is written later."""
+        after = without(container, endpoint)
         # The way out first: while a link goes, the kernel lets nobody change another.
-        await self._move_way(container, after)
+        await self._move_way(container, after, anyway=endpoint.unsettled)
         try:
             await self._supervisor.disconnect(container.id, endpoint.interface)
         except NotFound:
             _log.warning("%s had no interface %s any more", container.name, endpoint.interface)
-        self._store.save(after)
+        self._store.keep(after)
         self._fabric.detach(endpoint)
         self._feed.left(container, endpoint)
         self._feed.seen(after)
         self._write_files(after, removed=endpoint)
         await self._move_ports(container, after)
-        self._tell(container, endpoint, "disconnect")
 
-    async def _move_way(self, before: Container, after: Container) -> None:
-        """Let the way out follow the networks that there are now."""
+    async def _move_way(self, before: Container, after: Container, *, anyway: bool = False) -> None:
+        """Let the way out follow the networks that there are now; `anyway` where `before` may not tell."""
         old, new = (
             ways_out(one.state.attachments.endpoints, gateway_order(one.spec.endpoints))
             for one in (before, after)
         )
-        if new != old:
+        if anyway or new != old:
             ways = [(interface, way) for interface, some in new.items() for way in some]
             await self._supervisor.set_ways(after.id, ways)
 
@@ -335,7 +356,7 @@ class Networking:
                 after.id, after.name, again, self._in_gateway_order(wishes, endpoints)
             )
         attachments = replace(after.state.attachments, ports=ports)
-        return self._store.save_state(after.id, replace(after.state, attachments=attachments))
+        return self._store.observe(after.id, replace(after.state, attachments=attachments))
 
     def _in_gateway_order(
         self, wishes: dict[str, EndpointSpec], endpoints: Iterable[Endpoint]

@@ -138,10 +138,13 @@ class ContainerStore:
         container = self.get(container_id)
         if container.state == state and container_id not in self._late:
             return container
+        if container_id in self._late:
+            container = replace(container, state=state)
+            self.save(container)
+            return container
         self._database.query(
             "UPDATE containers SET state = ? WHERE id = ?", msgspec.json.encode(state), container_id
         )
-        self._late.discard(container_id)
         return self._put(replace(container, state=state))
 
     def observe(self, container_id: str, state: ContainerState) -> Container:
@@ -156,6 +159,18 @@ class ContainerStore:
             self._late.add(container_id)
             return self.save_volatile(container_id, state)
 
+    def keep(self, container: Container) -> None:
+        """Keep a container whose specification has changed already; its name is the same. Raises NotFound.
+
+        Where the disk is full it is in memory only, and `is_late`, until `catch_up`.
+        """
+        try:
+            self.save(container)
+        except Full as error:
+            log.warning("what changed of container %s is written later: %s", container.id, error)
+            self._late.add(container.id)
+            self._put(container)
+
     def is_late(self, container_id: str) -> bool:
         """Whether the database knows less of the container than memory does."""
         return container_id in self._late
@@ -167,7 +182,7 @@ class ContainerStore:
             if container is None:
                 self._late.discard(container_id)
             else:
-                self.save_state(container_id, container.state)
+                self.save(container)
 
     def save_volatile(self, container_id: str, state: ContainerState) -> Container:
         """Set the state in memory only, for what the next start of the daemon finds out anyway."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -26,6 +27,8 @@ from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
 from wherry.network.dns.client import end_process
 from wherry.supervisor.client import SupervisorClient
 from wherry.supervisor.identity import engine_id
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 3
 """Seconds that a container's process has after its stop signal."""
@@ -102,7 +105,13 @@ async def _end_containers(config: Config, timeout: int) -> None:
         return
     from wherry.daemon.wiring import build
 
-    wired = await build(config, ending=True)
+    try:
+        wired = await build(config, ending=True)
+    except (WherryError, OSError) as error:
+        # A full disk, a broken database: whatever it is, it keeps no process running.
+        log.warning("containers are ended without taking note of it: %s", error)
+        await end_supervisor(config, timeout)
+        return
     try:
         await stop_containers(wired.services.containers, timeout)
     finally:
@@ -133,9 +142,10 @@ async def stop_containers(containers: Containers, timeout: int | None) -> None:
     raise Conflict(f"still running: {', '.join(container.name for container in alive)}")
 
 
-async def end_supervisor(config: Config) -> None:
+async def end_supervisor(config: Config, timeout: int = 0) -> None:
     """End supervisor and keeper; processes that no container accounts for are killed first.
 
+    With `timeout` they are asked to end (SIGTERM) and have that many seconds, -1: any time.
     Raises Conflict naming what does not end.
     """
 
@@ -151,6 +161,8 @@ async def end_supervisor(config: Config) -> None:
     except Unavailable:
         return
     try:
+        if timeout:
+            await _ask_to_end(client, timeout)
         deadline = time.monotonic() + _KEEPER_SECONDS
         while not await client.shutdown():
             survivors = await client.survivors()
@@ -165,6 +177,18 @@ async def end_supervisor(config: Config) -> None:
             await asyncio.sleep(0.02)
     finally:
         await client.close()
+
+
+async def _ask_to_end(client: SupervisorClient, timeout: int) -> None:
+    """Send SIGTERM to every process, and return when all have ended or `timeout` seconds are over."""
+    for survivor in await client.survivors():
+        with contextlib.suppress(NotFound):
+            await client.signal(survivor.key, signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while timeout < 0 or time.monotonic() < deadline:
+        if all(survivor.exit is not None for survivor in await client.survivors()):
+            return
+        await asyncio.sleep(0.05)
 
 
 def _wait_for_keeper(exec_root: Path) -> None:

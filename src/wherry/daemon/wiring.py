@@ -127,7 +127,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
     config.exec_root.mkdir(mode=0o711, parents=True, exist_ok=True)
     async with Undo() as undo:
-        storage = _open_storage(data)
+        storage = _open_storage(data, alone=ending)
         undo.push(storage.database.close)
         cgroups = open_cgroups(cgroup_parent(str(data)))
         userns_missing = user_namespaces(LINUX, str(data))
@@ -243,8 +243,8 @@ async def _leave(supervisor: SupervisorClient) -> None:
     await supervisor.close()
 
 
-def _open_storage(data: Path) -> _Storage:
-    database = Database(data / "wherry.db")
+def _open_storage(data: Path, *, alone: bool) -> _Storage:
+    database = Database(data / "wherry.db", alone=alone)
     content = ContentStore(data)
     # Containers first: their execs refer to them.
     return _Storage(

@@ -78,9 +78,13 @@ def _mirror(url: str, settings: RegistrySettings) -> list[Endpoint]:
     return [Endpoint(origin, path, trust, mirror=True, push=False)]
 
 
+_LONGEST = 253
+"""Characters of a host's name (RFC 1035); a folder's has 255 bytes at most."""
+
+
 def _folder_of(domain: str, folders: Sequence[Path]) -> Path | None:
     """Return the folder of the host; containerd writes a port as `_PORT_` too, and `_default` for any."""
-    if "/" in domain or domain in ("", ".", ".."):
+    if "/" in domain or domain in ("", ".", "..") or len(domain) > _LONGEST:
         return None
     host, colon, port = domain.rpartition(":")
     names = [domain, f"{host}_{port}_"] if colon else [domain]

@@ -33,8 +33,12 @@ _LOG_ROOM = (1000 + 256) * 4096
 class Database:
     """One connection, shared by all threads, one at a time; outside `transaction` it autocommits."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the database at `path`; its folder must exist. Raises Conflict when it is none."""
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        """Open or make the database at `path`; its folder must exist. Raises Conflict when it is none, Full.
+
+        `alone` keeps all others out, which lets it be read on a full disk: the index of the log is in
+        memory then (sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
+        """
         self._lock = threading.RLock()
         self._path = path
         self._written = 0
@@ -42,6 +46,8 @@ class Database:
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            if alone:
+                self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("PRAGMA foreign_keys=ON")
@@ -51,6 +57,8 @@ class Database:
             )
         except sqlite3.DatabaseError as error:
             self._connection.close()
+            if _is_full(error):
+                raise no_room("the database", path) from error
             raise Conflict(
                 f"{path} is not usable as a database: {error}",
                 hint="move it away: images and containers are then made anew",
@@ -140,7 +148,11 @@ def _naming_full(where: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        # The second is what the index of the log says (unixShmMap), where nothing is left to map.
-        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
+        if _is_full(error):
             raise no_room("the database", where) from error
         raise
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # The second is what the index of the log says (unixShmMap), where nothing is left to map.
+    return error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)

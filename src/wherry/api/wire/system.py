@@ -80,7 +80,7 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
             "Volume": ["local"],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": ["fluentd", "gelf", "journald", "json-file", "local", "syslog"],
         },
         **{name: features.get(name, False) for name in _FEATURES},
         **{name: value for name, value in features.items() if name not in _FEATURES},

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from wherry.containers.shipping.gelf import COMPRESSIONS
 from wherry.containers.shipping.syslog import FORMATS, facility_number
 from wherry.model.errors import Invalid
-from wherry.model.literals import parse_bool, parse_duration
+from wherry.model.literals import parse_bool, parse_duration, parse_size
 
 DRIVERS = ("syslog", "gelf", "fluentd", "journald")
 DEFAULT_TAG = "{{.ID}}"
@@ -27,9 +27,9 @@ _OWN: dict[str, frozenset[str]] = {
         "gelf-tcp-reconnect-delay".split()
     ),
     "fluentd": frozenset(
-        "fluentd-address fluentd-async fluentd-async-connect fluentd-async-reconnect-interval "
+        "fluentd-address fluentd-async fluentd-async-reconnect-interval "
         "fluentd-buffer-limit fluentd-retry-wait fluentd-max-retries fluentd-request-ack "
-        "fluentd-sub-second-precision fluentd-write-timeout fluentd-read-timeout".split()
+        "fluentd-sub-second-precision fluentd-write-timeout".split()
     ),
     "journald": frozenset(),
 }
@@ -52,7 +52,8 @@ def check(driver: str, options: dict[str, str]) -> None:
     """Raise Invalid for an option that `driver` does not have, or a value that it does not take."""
     for name in options:
         if name not in _OWN[driver] and name not in _COMMON:
-            raise Invalid(f"unknown log opt '{name}' for {driver} log driver")
+            quote = '"' if driver == "gelf" else "'"
+            raise Invalid(f"unknown log opt {quote}{name}{quote} for {driver} log driver")
     for name in ("labels-regex", "env-regex"):
         try:
             re.compile(options.get(name, ""))
@@ -90,7 +91,9 @@ def truth(options: dict[str, str], name: str) -> bool:
     try:
         return parse_bool(text) if text else False
     except Invalid as error:
-        raise Invalid(f"{name}: {error.message}") from None
+        if name.startswith("cache-"):
+            raise Invalid(f"invalid value for option {name}: {text}") from None
+        raise Invalid(error.message) from None
 
 
 def seconds(options: dict[str, str], name: str, default: float) -> float:
@@ -109,7 +112,11 @@ def number(options: dict[str, str], name: str, default: int, least: int, most: i
     except ValueError:
         found = least - 1
     if not least <= found <= most:
-        raise Invalid(f'unknown value "{text}" for log opt "{name}"')
+        if name.startswith("gelf-tcp-"):
+            raise Invalid(f'"{name}" must be a positive integer')
+        if name.startswith("fluentd-"):
+            raise Invalid(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise Invalid(f'unknown value "{text}" for log opt "{name}" for gelf log driver')
     return found
 
 
@@ -142,8 +149,9 @@ def _check_gelf(options: dict[str, str]) -> None:
         "gelf-compression-type" in options or "gelf-compression-level" in options
     ):
         raise Invalid("compression is only supported on UDP")  # fmt: skip
-    if place.scheme == "udp" and any(name.startswith("gelf-tcp-") for name in options):
-        raise Invalid("gelf-tcp-max-reconnect/reconnect-delay is only valid for TCP")
+    for name in ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay"):
+        if place.scheme == "udp" and name in options:
+            raise Invalid(f'"{name}" is only valid for TCP')
     if compression not in COMPRESSIONS:
         raise Invalid(
             f'unknown value "{compression}" for log opt "gelf-compression-type" for gelf log driver'
@@ -159,17 +167,38 @@ def _gelf_address(text: str) -> Destination:
     scheme, _, rest = text.partition("://")
     if scheme not in ("udp", "tcp"):
         raise Invalid("gelf: endpoint needs to be TCP or UDP")
-    host, port = _place(text, rest, 12201)
+    host, port = _place(text, rest, 0)
+    if not port:
+        raise Invalid("gelf: please provide gelf-address as proto://host:port")
     return Destination(scheme, host, port)
 
 
 def _check_fluentd(options: dict[str, str]) -> None:
     _fluentd_address(options.get("fluentd-address", ""))
-    for name in ("fluentd-retry-wait", "fluentd-async-reconnect-interval", "fluentd-write-timeout"):
-        seconds(options, name, 0)
+    seconds(options, "fluentd-retry-wait", 0)
+    _check_durations(options)
+    if limit := options.get("fluentd-buffer-limit"):
+        parse_size(limit)
     for name in ("fluentd-async", "fluentd-sub-second-precision", "fluentd-request-ack"):
         truth(options, name)
     number(options, "fluentd-max-retries", 1 << 30, 0, 1 << 31)
+
+
+def _check_durations(options: dict[str, str]) -> None:
+    name = "fluentd-write-timeout"
+    try:
+        timeout = seconds(options, name, 0)
+    except Invalid as error:
+        raise Invalid(
+            f"invalid value for {name}: value must be a duration: {error.message}"
+        ) from None
+    if timeout < 0:
+        raise Invalid(f"invalid value for {name}: value must be a duration that is non-negative")
+    name = "fluentd-async-reconnect-interval"
+    if options.get(name) and not 0.1 <= seconds(options, name, 0) <= 10:
+        raise Invalid(
+            f'invalid value for {name}: value ("{options[name]}") must be between 100ms and 10s'
+        )
 
 
 def _fluentd_address(text: str) -> Destination:
@@ -178,7 +207,11 @@ def _fluentd_address(text: str) -> Destination:
     if not separator:
         scheme, rest = "tcp", text
     if scheme == "unix":
+        if not rest:
+            raise Invalid(f"invalid fluentd-address ({text}): path is empty")
         return Destination("unix", path=rest)
+    if "/" in rest:
+        raise Invalid(f"invalid fluentd-address ({text}): should not contain a path element")
     if scheme not in ("tcp", "tls"):
         raise Invalid(f"invalid fluentd-address ({text}): unsupported scheme: '{scheme}'")
     host, port = _place(text, rest, 24224)

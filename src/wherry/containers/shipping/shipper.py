@@ -91,9 +91,7 @@ class Shipping:
         place = options.destination(driver, chosen)
         if driver == "journald" and not os.path.exists(place.path):
             raise _unready("journald is not enabled on this host")
-        if driver == "fluentd" and (
-            options.truth(chosen, "fluentd-async") or options.truth(chosen, "fluentd-async-connect")
-        ):
+        if driver == "fluentd" and options.truth(chosen, "fluentd-async"):
             return
         try:
             (await connect(place, _tls(chosen))).close()
