@@ -61,7 +61,7 @@ def run_build(session: Session, options: Options, arguments: list[str]) -> int:
     call = "check" if options.on("check") else options.text("call")
     if call.partition(",")[0] not in ("build", "check"):
         raise Failure(f"--call={call} is not in this version of wherry: build, check")
-    body = _request(options)
+    body = _request(session, options)
     body["secrets"] = answers.secret_ids if answers else []
     body["ssh"] = answers.agent_ids if answers else []
     body["check_only"] = call.startswith("check")
@@ -148,7 +148,7 @@ def _write(path: str, content: bytes) -> None:
 # -- the request
 
 
-def _request(options: Options) -> Object:
+def _request(session: Session, options: Options) -> Object:
     tags = list(map(_tag, options.all("tag")))
     outputs = [parse_output(text) for text in options.all("output")]
     if options.on("push"):
@@ -164,7 +164,7 @@ def _request(options: Options) -> Object:
         if not leaves_engine(output):
             output["attributes"].pop("dest", None)
     platforms = [part for text in options.all("platform") for part in text.split(",") if part]
-    args = _arguments(options)
+    args = _arguments(session, options)
     attested = parse_attestations(
         options.all("attest"), options.text("provenance"), options.text("sbom")
     )
@@ -211,10 +211,12 @@ def _tag(text: str) -> str:
     return str(parse_reference(text).with_default_tag())
 
 
-def _arguments(options: Options) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for text in options.all("build-arg"):
-        name, equals, value = text.partition("=")
+def _arguments(session: Session, options: Options) -> dict[str, str]:
+    """Return the build's arguments. The proxies of the configuration are among them, as with Docker."""
+    given = [text.partition("=") for text in options.all("build-arg")]
+    out = session.configuration.proxies(str(session.engine.address))
+    for name, equals, value in given:
+        out.pop(name, None)
         if equals:
             out[name] = value
         elif name in os.environ:
