@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 _JSON = {"Content-Type": "application/json"}
+CALLS = ("outline", "targets")
 _LIMITS = {
     "memory": "memory",
     "memory-swap": "memory_swap",
@@ -59,12 +60,15 @@ def run_build(session: Session, options: Options, arguments: list[str]) -> int:
     if any(options.all(name) for name in ("secret", "ssh", "output")):
         answers = _answers(session, options)
     call = "check" if options.on("check") else options.text("call")
-    if call.partition(",")[0] not in ("build", "check"):
-        raise Failure(f"--call={call} is not in this version of wherry: build, check")
+    call, _, form = call.partition(",")
+    if call not in ("build", "check", *CALLS):
+        raise Failure(f"unsupported request frontend.{call}")
     body = _request(session, options)
     body["secrets"] = answers.secret_ids if answers else []
     body["ssh"] = answers.agent_ids if answers else []
-    body["check_only"] = call.startswith("check")
+    body["check_only"] = call == "check"
+    if call in CALLS:
+        body["call"] = call
     destinations = list(map(destination, body["outputs"]))
     shown = Shown(session, _progress(options), check=body["check_only"])
     shown.to_standard_output = any(path == "-" for _, path in destinations)
@@ -87,6 +91,12 @@ def run_build(session: Session, options: Options, arguments: list[str]) -> int:
     finally:
         if answers is not None and shown.result is not None:
             answers.close()
+    if call in CALLS and shown.result is not None:
+        from wherry.cli.building.outline import render
+
+        metadata = shown.result["metadata"]
+        session.line(render(call, form.removeprefix("format="), metadata).rstrip("\n"))
+        return 0
     return _finish(session, options, shown)
 
 
