@@ -169,6 +169,42 @@ def test_containers_are_given_the_proxies_that_they_do_not_name_themselves(
         assert engine.requests[-1].json["Env"] == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            (),
+            {
+                "HTTP_PROXY": "http://p:1",
+                "http_proxy": "http://p:1",
+                "NO_PROXY": "a,b",
+                "no_proxy": "a,b",
+            },
+        ),
+        (
+            ("--build-arg", "HTTP_PROXY=x", "--build-arg", "no_proxy", "--build-arg", "A=1"),
+            {"HTTP_PROXY": "x", "http_proxy": "http://p:1", "NO_PROXY": "a,b", "A": "1"},
+        ),
+    ],
+)
+def test_builds_are_given_the_proxies_that_they_do_not_name_themselves(
+    engine: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    expected: dict[str, str],
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    engine.route("POST", "/wherry/build/folder", Answer.of({"tree": "t"}))
+    built = {"type": "finished", "image_id": "sha256:1", "stored": True}
+    engine.route("POST", "/wherry/build", Answer.of(built))
+    chosen = str(_folder(tmp_path / "chosen", proxies={"default": PROXIES}))
+    build = ("build", "-q", *words, str(tmp_path))
+    assert start.run(["--config", chosen, "-H", engine.url, *build]) == 0
+    assert engine.requests[-1].json["args"] == expected
+
+
 def test_prunes_have_the_conditions_of_the_configuration_too(
     engine: FakeEngine, tmp_path: Path
 ) -> None:

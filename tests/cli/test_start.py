@@ -52,6 +52,7 @@ def run_fresh(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ["run", "--rm", "img", "true"],
         ["exec", "x", "true"],
         ["rm", "x"],
+        ["build", "-q", "-t", "app:1", "FOLDER"],
     ],
     ids=lambda a: a[0],
 )
@@ -68,13 +69,18 @@ def test_the_hot_path_imports_nothing_slow(arguments: list[str], tmp_path: Path)
         engine.route("POST", "/containers/x/exec", Answer.of({"Id": "e"}, 201))
         engine.route("POST", "/exec/e/start", Answer(raw=b""))
         engine.route("GET", "/exec/e/json", Answer.of({"ExitCode": 0}))
+        engine.route("POST", "/wherry/build/folder", Answer.of({"tree": "t"}))
+        built = {"type": "finished", "image_id": "sha256:1", "stored": True}
+        engine.route("POST", "/wherry/build", Answer.of(built))
+        (tmp_path / "Dockerfile").write_text("FROM scratch\n")
         code = """
             from wherry.cli.start import run
             before = set()
             status = run(sys.argv[1:])
             print(status, *sorted(set(sys.modules)), file=sys.stderr)
         """
-        done = run_fresh(textwrap.dedent(code), "-H", engine.url, *arguments)
+        words = [str(tmp_path) if word == "FOLDER" else word for word in arguments]
+        done = run_fresh(textwrap.dedent(code), "-H", engine.url, *words)
     status, *modules = done.stderr.splitlines()[-1].split()
     assert status == "0"
     assert [module for module in SLOW if module in modules] == []

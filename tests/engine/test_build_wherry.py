@@ -56,6 +56,16 @@ def project(tmp_path: Path, busybox: str) -> Callable[..., Path]:
     return make
 
 
+def test_calls(wherry: Client, project: Callable[..., Path]) -> None:
+    where = str(project("FROM BASE AS one\n# A of it\nARG A=1\nFROM one\nRUN exit 1\n"))
+    outline = wherry("build", "--call=outline", where).stdout
+    assert outline == "BUILD ARG   VALUE   DESCRIPTION\nA           1       of it\n"
+    found = json.loads(wherry("build", "--call", "targets,format=json", where).stdout)
+    assert [one.get("name") for one in found["targets"]] == ["one", None]
+    failed = wherry("build", "--call=nonsense", where, check=False)
+    assert failed.returncode != 0 and "unsupported request frontend.nonsense" in failed.stderr
+
+
 def test_plain_progress(wherry: Client, project: Callable[..., Path], tag: str) -> None:
     word = secrets.token_hex(4)
     folder = project(f"RUN echo said-{word}\nENV A=b\nCOPY f /f", f="1")

@@ -108,7 +108,11 @@ class House:
         """Return what is there of containers: cgroups, children, ranges."""
         found = [f"cgroup {name}" for name in self.driver.adopt(self.driver.parent)]
         for pid in children() - self.others:
-            with contextlib.suppress(ChildProcessError):
+            # A process in the middle of a joining may be on its way out yet.
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                wait_readable(pidfd, 2)
+                os.close(pidfd)
                 if os.waitpid(pid, os.WNOHANG | ALL_CHILDREN)[0] == 0:
                     found.append("a child process")
         other = IdRanges(path=str(self.data / "ids.lock"))

@@ -29,6 +29,7 @@ from wherry.kernel import abi
 from wherry.model.errors import Conflict, StartFailed, WherryError
 from wherry.model.oci import HOST, Mount, NamespaceSet, Process, User
 from wherry.runtime import child
+from wherry.runtime.cgroups import Handle
 from wherry.runtime.plan import plan_launch
 from wherry.supervisor.ranges import IdRanges
 from wherry.testing.kernel import Failing, Own
@@ -69,6 +70,41 @@ def test_a_warm_slot_is_taken_and_a_cold_one_made_where_the_profile_differs(here
     run = start(pool, here.spec("cat", "/proc/self/uid_map", namespaces=HOST_SPACES))
     assert not run.slot.warm
     assert run.wait()[1].split() == ["0", "0", "4294967295"]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_below_another_parent_a_container_sees_its_own_cgroups(here: House, warm: bool) -> None:
+    # The slot was moved out of its cgroup, which was then removed: its mounts failed or were dead.
+    pool = here.pool()
+    parent = f"{here.driver.parent}-other"
+    text = "cat /proc/self/cgroup /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs"
+    try:
+        for number in range(3):
+            if warm:
+                pool.refill()
+            path = f"{parent}/c{number}"
+            run = start(
+                pool, here.spec("sh", "-c", f"{text} 2>/dev/null | grep -v :/$", cgroup_path=path)
+            )
+            handle = run.slot.cgroup
+            assert handle is not None and (handle.path, handle.unified) == (path, path)
+            code, output = run.wait()
+            assert code == 0 and "1" in output.split() and ":" not in output, output
+        assert here.driver.adopt(parent) == []
+    finally:
+        here.driver.remove(Handle(parent, parent))
+
+
+def test_another_parent_s_cgroup_that_is_there_already_fails_and_leaves_it(here: House) -> None:
+    parent = f"{here.driver.parent}-other"
+    handle = here.driver.create(f"{parent}/taken")
+    try:
+        with pytest.raises(StartFailed, match="exists already"):
+            start(here.pool(), here.spec("true", cgroup_path=handle.path))
+        assert here.driver.adopt(parent) == ["taken"]
+    finally:
+        here.driver.remove(handle)
+        here.driver.remove(Handle(parent, parent))
 
 
 def test_a_dead_warm_slot_is_passed_over(here: House) -> None:

@@ -27,6 +27,7 @@ from wherry.build.finish import encode_image
 from wherry.build.finishing import Finishing, Solved
 from wherry.build.graph import ImagesNeeded, plan_graph, sources_of
 from wherry.build.lint import check, check_errors
+from wherry.build.outline import describe
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
 from wherry.build.service import CacheRecord, Pruned
@@ -162,6 +163,9 @@ class Solver:
         check_errors(dockerfile, findings)
         if request.check_only:
             emit(Finished())
+            return
+        if request.call:
+            emit(Finished(metadata=describe(dockerfile, request)))
             return
         declared = [one.arguments for one in dockerfile.instructions if one.keyword == "ARG"]
         if unused := unused_arguments(request.args, declared):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from typing import Final
 
 from wherry.model.errors import Invalid
 
-_MARK: Final = "\ufeff"
+_MARK = "\ufeff"
 
 
 def parse(data: bytes) -> tuple[str, ...]:

@@ -74,7 +74,12 @@ class Pool:
 
     def take(self, plan: Plan) -> Slot:
         """Return a slot for `plan`. Raises StartFailed."""
-        slot = self._pick(plan)
+        try:
+            slot = self._pick(plan)
+        except StartFailed:
+            raise
+        except WherryError as error:
+            raise StartFailed(error.message, hint=error.hint) from error
         slot.oom_score = plan.process.oom_score_adj or 0
         try:
             self._settle_cgroup(slot, plan)
@@ -91,6 +96,11 @@ class Pool:
         return slot
 
     def _pick(self, plan: Plan) -> Slot:
+        # A slot shows its cgroup as the root of a namespace: moved out of it, it would show one that is
+        # removed, or mount it too late (ENOENT). What lies below another parent begins there.
+        wanted = plan.cgroup_path
+        if wanted and wanted.rpartition("/")[0] != self._cgroups.parent:
+            return self._make(plan.profile, tell=plan.process.terminal, path=wanted)
         if plan.profile == _WARM:
             while self._warm:
                 slot = self._warm.popleft()
@@ -121,12 +131,16 @@ class Pool:
     def _is_alive(self, slot: Slot) -> bool:
         return not wait_readable(slot.pidfd, 0)
 
-    def _make(self, profile: SlotProfile, *, tell: bool) -> Slot:
-        """Return a new slot; with `tell` its child says when it is furnished."""
+    def _make(self, profile: SlotProfile, *, tell: bool, path: str = "") -> Slot:
+        """Return a new slot, in the cgroup `path` or one of its own name.
+
+        With `tell` its child says when it is furnished.
+        """
         self._sweep()
         self._release_rest()
         self._serial += 1
-        handle = self._cgroups.create(f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}")
+        own = f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}"
+        handle = self._cgroups.create(path or own)
         try:
             self._cgroups.apply(handle, Limits(devices=DEFAULT_DEVICES))
             entrances = self._cgroups.entrances(handle)
@@ -294,22 +308,8 @@ class Pool:
         assert handle is not None
         wanted = plan.cgroup_path
         if wanted and handle.path != wanted:
-            same_parent = handle.path.rpartition("/")[0] == wanted.rpartition("/")[0]
-            if same_parent and self._cgroups.version == 1:
-                slot.cgroup = handle = self._cgroups.rename(handle, wanted)
-            else:
-                # v2 cannot rename, v1 only within one parent: a new one is entered.
-                fresh = self._cgroups.create(wanted)
-                try:
-                    self._cgroups.apply(fresh, Limits(devices=DEFAULT_DEVICES))
-                    self._cgroups.attach(fresh, slot.pid)
-                except BaseException:
-                    self._give_back(facts_of(handle))
-                    slot.cgroup = fresh
-                    raise
-                slot.cgroup = fresh
-                self._give_back(facts_of(handle))
-                handle = fresh
+            # v2 has no rename: there the slot's own name stays, as `Handle.unified` tells.
+            slot.cgroup = handle = self._cgroups.rename(handle, wanted)
         limits = plan.limits
         if limits.devices == DEFAULT_DEVICES:
             limits = replace(limits, devices=())

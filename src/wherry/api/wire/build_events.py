@@ -103,6 +103,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True):
     builder_id: str = ""
     sbom: bool = False
     check_only: bool = False
+    call: str = ""
 
 
 def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest, bool]:
@@ -130,7 +131,7 @@ def parse_build_body(body: bytes, auth: Mapping[str, str]) -> tuple[BuildRequest
         for name in (
             *("dockerfile_name", "build_id", "args", "target", "platform", "no_cache", "network"),
             *("shm_size", "cgroup_parent", "pull", "squash", "source_date_epoch", "provenance"),
-            *("sbom", "check_only", "provenance_version", "builder_id"),
+            *("sbom", "check_only", "call", "provenance_version", "builder_id"),
         )
     }
     tuples: dict[str, Any] = {

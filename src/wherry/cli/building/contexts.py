@@ -82,17 +82,20 @@ def _json(content: bytes) -> Any:
 
 def read_ignore(folder: str, dockerfile: str) -> tuple[str, ...]:
     """Return the lines of the Dockerfile's own .dockerignore, else of the folder's. Raises Failure."""
-    from wherry.model.ignore import parse
-
     for path in (f"{dockerfile}.dockerignore" if dockerfile else "", f"{folder}/.dockerignore"):
+        if not path:
+            continue
         try:
-            if path:
-                with open(path, "rb") as file:
-                    return parse(file.read())
+            with open(path, "rb") as file:
+                content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise Failure(reason(error)) from None
+        # Not at the top: it brings `re` and `typing`, which most builds have no use for.
+        from wherry.model.ignore import parse
+
+        return parse(content)
     return ()
 
 

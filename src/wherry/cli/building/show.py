@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
+import _thread
 import os
 import sys
-import threading
 import time
+from binascii import a2b_base64
 
-from wherry.cli.building.board import Board
 from wherry.cli.building.plain import Plain, failure_tail
 from wherry.cli.building.vertices import Vertices
 from wherry.cli.failure import Failure
@@ -17,9 +16,11 @@ from wherry.client import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from typing import Any
 
+    from wherry.cli.building.board import Board
     from wherry.cli.session import Session
 
     Object = dict[str, Any]
@@ -41,20 +42,28 @@ class Shown:
         """An output goes there."""
         self.result: Object | None = None
         self._vertices = Vertices()
-        self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._lock = _thread.allocate_lock()
         self._form = form
         terminal = form == "tty" or (form == "auto" and os.isatty(2))
         self._view: Plain | Board | None = None
-        if form in ("auto", "plain", "tty"):
-            self._view = (
-                Board(self._vertices, _write, time.time_ns, 2)
-                if terminal
-                else Plain(_write, time.time_ns)
-            )
         self._ticker: threading.Thread | None = None
-        if isinstance(self._view, Board):
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._over: threading.Event | None = None
+        if terminal:
+            self._draw()
+        elif form in ("auto", "plain"):
+            self._view = Plain(_write, time.time_ns)
+
+    def _draw(self) -> None:
+        # Not at the top: a build that shows nothing, or lines, needs neither.
+        import threading
+
+        from wherry.cli.building.board import Board
+
+        self._view = Board(self._vertices, _write, time.time_ns, 2)
+        self._over = threading.Event()
+        self._ticker = threading.Thread(
+            target=self._tick, args=(self._over, self._view), daemon=True
+        )
 
     def __enter__(self) -> Shown:
         if self._ticker is not None:
@@ -62,8 +71,8 @@ class Shown:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._over.set()
-        if self._ticker is not None:
+        if self._over is not None and self._ticker is not None:
+            self._over.set()
             self._ticker.join()
         if self._view is not None:
             self._view.close()
@@ -73,11 +82,10 @@ class Shown:
                 # `# check=error=true`: what was found, then the error.
                 self.report_check()
 
-    def _tick(self) -> None:
-        while not self._over.wait(_TICK):
+    def _tick(self, over: threading.Event, board: Board) -> None:
+        while not over.wait(_TICK):
             with self._lock:
-                assert self._view is not None
-                self._view.tick()
+                board.tick()
 
     def locally(self, title: str, work: Callable[[], None]) -> None:
         """Show a piece of work of the client's own."""
@@ -109,7 +117,7 @@ class Shown:
                 sys.stderr.write(wire.encode(event) + "\n")
             self._vertices.take(event)
             if self._view is not None:
-                data = base64.b64decode(event["data"]) if event["type"] == "output" else b""
+                data = a2b_base64(event["data"]) if event["type"] == "output" else b""
                 self._view.take(event, self._vertices, data)
 
     def _finished(self, event: Object) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
+from binascii import b2a_base64
 
-from wherry.cli.building.answers import Answers
 from wherry.cli.building.contexts import (
     Standard,
     is_remote,
@@ -29,7 +28,6 @@ from wherry.cli.building.show import Shown
 from wherry.cli.failure import Failure
 from wherry.cli.files import pairs_to_map, reason
 from wherry.cli.flags import Options
-from wherry.cli.references import parse_reference
 from wherry.cli.session import Session
 from wherry.client import wire
 
@@ -37,9 +35,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.cli.building.answers import Answers
+
     Object = dict[str, Any]
 
 _JSON = {"Content-Type": "application/json"}
+CALLS = ("outline", "targets")
 _LIMITS = {
     "memory": "memory",
     "memory-swap": "memory_swap",
@@ -55,16 +56,22 @@ _LIMITS = {
 
 def run_build(session: Session, options: Options, arguments: list[str]) -> int:
     """Build, and show how it goes; return the exit code."""
-    answers = Answers(session, options.all("secret"), options.all("ssh"))
+    answers: Answers | None = None
+    if any(options.all(name) for name in ("secret", "ssh", "output")):
+        answers = _answers(session, options)
     call = "check" if options.on("check") else options.text("call")
-    if call.partition(",")[0] not in ("build", "check"):
-        raise Failure(f"--call={call} is not in this version of wherry: build, check")
-    body = _request(options)
-    body["secrets"], body["ssh"] = answers.secret_ids, answers.agent_ids
-    body["check_only"] = call.startswith("check")
-    answers.destinations = list(map(destination, body["outputs"]))
+    call, _, form = call.partition(",")
+    if call not in ("build", "check", *CALLS):
+        raise Failure(f"unsupported request frontend.{call}")
+    body = _request(session, options)
+    body["secrets"] = answers.secret_ids if answers else []
+    body["ssh"] = answers.agent_ids if answers else []
+    body["check_only"] = call == "check"
+    if call in CALLS:
+        body["call"] = call
+    destinations = list(map(destination, body["outputs"]))
     shown = Shown(session, _progress(options), check=body["check_only"])
-    shown.to_standard_output = any(path == "-" for _, path in answers.destinations)
+    shown.to_standard_output = any(path == "-" for _, path in destinations)
     try:
         with shown:
             shown.locally(
@@ -76,13 +83,29 @@ def run_build(session: Session, options: Options, arguments: list[str]) -> int:
                 "POST", "/wherry/build", None, data, _headers(session)
             ):
                 if "ask" in event:
+                    answers = answers or _answers(session, options)
+                    answers.destinations = destinations
                     answers.give(event)
                 else:
                     shown.take(event)
     finally:
-        if shown.result is not None:
+        if answers is not None and shown.result is not None:
             answers.close()
+    if call in CALLS and shown.result is not None:
+        from wherry.cli.building.outline import render
+
+        metadata = shown.result["metadata"]
+        session.line(render(call, form.removeprefix("format="), metadata).rstrip("\n"))
+        return 0
     return _finish(session, options, shown)
+
+
+def _answers(session: Session, options: Options) -> Answers:
+    # Not at the top: what fetches outputs and starts agents takes longer to import than a build that is
+    # all cached takes altogether.
+    from wherry.cli.building.answers import Answers
+
+    return Answers(session, options.all("secret"), options.all("ssh"))
 
 
 def _headers(session: Session) -> dict[str, str]:
@@ -135,8 +158,8 @@ def _write(path: str, content: bytes) -> None:
 # -- the request
 
 
-def _request(options: Options) -> Object:
-    tags = [str(parse_reference(tag).with_default_tag()) for tag in options.all("tag")]
+def _request(session: Session, options: Options) -> Object:
+    tags = list(map(_tag, options.all("tag")))
     outputs = [parse_output(text) for text in options.all("output")]
     if options.on("push"):
         outputs.append({"kind": "registry", "attributes": {}})
@@ -151,7 +174,7 @@ def _request(options: Options) -> Object:
         if not leaves_engine(output):
             output["attributes"].pop("dest", None)
     platforms = [part for text in options.all("platform") for part in text.split(",") if part]
-    args = _arguments(options)
+    args = _arguments(session, options)
     attested = parse_attestations(
         options.all("attest"), options.text("provenance"), options.text("sbom")
     )
@@ -186,10 +209,24 @@ def _request(options: Options) -> Object:
     }
 
 
-def _arguments(options: Options) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for text in options.all("build-arg"):
-        name, equals, value = text.partition("=")
+def _tag(text: str) -> str:
+    """Return a name in full. Raises Failure."""
+    name, colon, tag = text.partition(":")
+    plain = name.isascii() and name.islower() and name.isalnum() and len(name) < 64
+    if plain and (tag.isascii() and tag.isalnum() and len(tag) < 64 if colon else True):
+        # The usual `app` or `app:v1`; the grammar brings `re` and `dataclasses`, 20 ms.
+        return f"docker.io/library/{name}:{tag or 'latest'}"
+    from wherry.cli.references import parse_reference
+
+    return str(parse_reference(text).with_default_tag())
+
+
+def _arguments(session: Session, options: Options) -> dict[str, str]:
+    """Return the build's arguments. The proxies of the configuration are among them, as with Docker."""
+    given = [text.partition("=") for text in options.all("build-arg")]
+    out = session.configuration.proxies(str(session.engine.address))
+    for name, equals, value in given:
+        out.pop(name, None)
         if equals:
             out[name] = value
         elif name in os.environ:
@@ -252,7 +289,7 @@ def _bring(session: Session, options: Options, where: str, body: Object) -> None
         contexts[key] = named(session.engine, value)
     body["contexts"] = contexts
     if content is not None:
-        body["dockerfile"] = base64.b64encode(content).decode()
+        body["dockerfile"] = b2a_base64(content, newline=False).decode()
 
 
 def _read_dockerfile(folder: str, name: str) -> tuple[bytes, str]:

@@ -34,7 +34,12 @@ BUILD = Command(
         Flag("builder", "string", "Taken and not used: there is one builder", hidden=True),
         _many("cache-from", "string", 'Cache sources ("user/app:cache", "type=local,src=dir")'),
         _many("cache-to", "string", 'Cache destinations ("user/app:cache", "type=local,dest=dir")'),
-        Flag("call", "string", 'What to do with the build ("build", "check")', default="build"),
+        Flag(
+            "call",
+            "string",
+            'What to do with the build ("build", "check", "outline", "targets")',
+            default="build",
+        ),
         Flag("cgroup-parent", "string", 'Set the parent cgroup for the "RUN" instructions'),
         Flag("check", "bool", 'Shorthand for "--call=check"'),
         Flag("compress", "bool", "Taken and not used", hidden=True),
