@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from wherry import __version__
 from wherry.daemon.config import Config
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, Status
 from wherry.model.errors import WherryError
+from wherry.model.events import Event
 from wherry.model.resources import Limits
 from wherry.model.views import EngineFacts
 
@@ -46,6 +48,16 @@ _WARNINGS = {
     "PidsLimit": "WARNING: No pids limit support",
 }
 INIT_PATHS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/docker/docker-init")
+
+
+class _Changing(TypedDict):
+    """What SIGHUP may change of EngineFacts."""
+
+    labels: tuple[str, ...]
+    debug: bool
+    live_restore: bool
+    registry_mirrors: tuple[str, ...]
+    insecure_registries: tuple[str, ...]
 
 
 class Cgroups(Protocol):
@@ -93,16 +105,43 @@ def read_facts(
         backing_fs=_file_system(config.data_root, kernel),
         default_log_driver=config.log_driver,
         security_options=tuple(security),
-        labels=config.labels,
         warnings=tuple(warnings),
         init_path=os.path.basename(find_init()),
         features=features,
-        debug=config.debug,
-        live_restore=config.live_restore,
-        registry_mirrors=config.registry_mirrors,
-        insecure_registries=config.insecure_registries,
         proxies=read_proxies(config),
+        **_changing(config),
     )
+
+
+def _changing(config: Config) -> _Changing:
+    return {
+        "labels": config.labels,
+        "debug": config.debug,
+        "live_restore": config.live_restore,
+        "registry_mirrors": config.registry_mirrors,
+        "insecure_registries": config.insecure_registries,
+    }
+
+
+def reload_event(facts: EngineFacts, config: Config) -> Event:
+    """Return Docker's `daemon reload`, with the settings as they are now."""
+    attributes = {
+        "debug": config.debug,
+        "insecure-registries": ["::1/128", "127.0.0.0/8", *config.insecure_registries],
+        "labels": list(config.labels),
+        "live-restore": config.live_restore,
+        "max-concurrent-downloads": config.max_concurrent_downloads,
+        "max-concurrent-uploads": config.max_concurrent_uploads,
+        "max-download-attempts": config.max_download_attempts,
+        "name": facts.name,
+        "registry-mirrors": list(config.registry_mirrors),
+        "shutdown-timeout": config.shutdown_timeout,
+    }
+    shown = tuple(
+        (name, value if isinstance(value, str) else json.dumps(value, separators=(",", ":")))
+        for name, value in attributes.items()
+    )
+    return Event("daemon", "reload", facts.id, shown)
 
 
 def read_proxies(config: Config) -> tuple[str, str, str]:
@@ -164,6 +203,10 @@ class Engine:
         self._facts = facts
         self._containers = containers
         self._images = images
+
+    def reload(self, config: Config) -> None:
+        """Tell from now on what `config` says of what may change while the daemon runs."""
+        self._facts = replace(self._facts, **_changing(config))
 
     def facts(self) -> EngineFacts:
         """Return what hardly changes while the daemon runs."""

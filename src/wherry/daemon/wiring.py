@@ -33,7 +33,7 @@ from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
-from wherry.daemon.engine import Engine, find_init, read_facts
+from wherry.daemon.engine import Engine, find_init, read_facts, reload_event
 from wherry.daemon.networks import network_settings
 from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
@@ -70,6 +70,11 @@ class Wired:
 
     services: Services
     _closing: tuple[Callable[[], Awaitable[None] | None], ...]
+    _reload: Callable[[Config], None]
+
+    def reload(self, config: Config) -> None:
+        """Follow `config` in what may change while the daemon runs, and tell who listens."""
+        self._reload(config)
 
     async def close(self) -> None:
         """Let go of everything; containers go on."""
@@ -186,6 +191,18 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             load=images.load_one,
             push=PushedOutputs(remote, storage.images, packing).push,
         )
+        engine = Engine(
+            facts,
+            lambda: storage.containers,
+            lambda: len(storage.images.ids()),
+            running.fabric.warnings,
+        )
+
+        def reload(fresh: Config) -> None:
+            registries.reload(fresh)
+            engine.reload(fresh)
+            events.record(reload_event(engine.facts(), fresh))
+
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
@@ -201,12 +218,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             registry=registry,
             builds=builds,
             contexts=clients_contexts,
-            engine=Engine(
-                facts,
-                lambda: storage.containers,
-                lambda: len(storage.images.ids()),
-                running.fabric.warnings,
-            ),
+            engine=engine,
         ),
         (
             storage.database.close,
@@ -214,6 +226,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             registry.close,
             lambda: asyncio.to_thread(contexts.close),
         ),
+        reload,
     )
 
 
