@@ -13,7 +13,7 @@ from wherry import __version__
 from wherry.daemon.config import Config
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, Status
-from wherry.model.errors import WherryError
+from wherry.model.errors import Invalid, WherryError
 from wherry.model.events import Event
 from wherry.model.resources import Limits
 from wherry.model.views import EngineFacts
@@ -68,8 +68,15 @@ class Cgroups(Protocol):
     def check(self, limits: Limits) -> None: ...
 
 
-def find_init() -> str:
-    """Return the program that --init puts before a container's command; empty where there is none."""
+def find_init(named: str = "") -> str:
+    """Return the program that --init puts before a container's command; empty where there is none.
+
+    Raises Invalid where `named`, the one that is asked for, is no program.
+    """
+    if named:
+        if not os.path.isabs(named) or not os.access(named, os.X_OK):
+            raise Invalid(f"invalid init-path: {named} is no program", hint="an absolute path")
+        return named
     return next((path for path in INIT_PATHS if os.access(path, os.X_OK)), "")
 
 
@@ -80,7 +87,9 @@ def read_facts(
     features = tuple((name, _can(cgroups, limits)) for name, limits in _FEATURES.items())
     have = dict(features)
     warnings = [text for name, text in _WARNINGS.items() if not have[name]]
-    security = ["name=seccomp,profile=builtin", "name=cgroupns"]
+    security = [f"name=seccomp,profile={config.seccomp_profile or 'builtin'}", "name=cgroupns"]
+    if config.no_new_privileges:
+        security.append("name=no-new-privileges")
     if userns_missing:
         warnings.append(f"WARNING: containers need --userns=host here: {userns_missing}")
     else:
@@ -106,9 +115,10 @@ def read_facts(
         default_log_driver=config.log_driver,
         security_options=tuple(security),
         warnings=tuple(warnings),
-        init_path=os.path.basename(find_init()),
+        init_path=os.path.basename(find_init(config.init_path)),
         features=features,
         proxies=read_proxies(config),
+        experimental=config.experimental,
         **_changing(config),
     )
 

@@ -111,6 +111,30 @@ OPTIONS = (
     Option("userns-remap", Kind.TEXT, "default: each container has ids of its own", "userns-remap"),
     Option("cgroup-parent", Kind.TEXT, "Where containers' cgroups are made", "cgroup-parent"),
     Option("init", Kind.SWITCH, "Run an init in every container", "init"),
+    Option("init-path", Kind.TEXT, "That init (tini, docker-init)", "init-path"),
+    Option(
+        "default-ipc-mode", Kind.TEXT, "Containers' --ipc: private, shareable", "default-ipc-mode"
+    ),
+    Option(
+        "default-cgroupns-mode",
+        Kind.TEXT,
+        "Containers' --cgroupns: private, host",
+        "default-cgroupns-mode",
+    ),
+    Option(
+        "no-new-privileges",
+        Kind.SWITCH,
+        "Containers gain no privileges by set-uid programs",
+        "no-new-privileges",
+    ),
+    Option(
+        "seccomp-profile",
+        Kind.TEXT,
+        "Containers' profile: a file, builtin, unconfined",
+        "seccomp-profile",
+    ),
+    Option("experimental", Kind.SWITCH, "Docker's; shown by `info`", "experimental"),
+    Option("raw-logs", Kind.SWITCH, "Docker's; the log is never coloured", "raw-logs"),
     Option("storage-driver", Kind.TEXT, "overlay2 is the only one", "storage-driver", "s"),
     Option(
         "registry-mirror",
@@ -155,17 +179,3 @@ OPTIONS = (
 BY_FLAG = {option.flag: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.key: option for option in OPTIONS if option.key}
-
-# daemon.json keys that Docker has and this version has not. A value that asks for nothing is let
-# pass; any other is an error, so that nothing is silently ignored.
-NOT_YET = frozenset(
-    "authorization-plugins builder cdi-spec-dirs containerd "
-    "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
-    "cri-containerd default-cgroupns-mode default-ipc-mode default-runtime "
-    "exec-opts experimental features host-gateway-ip "
-    "init-path "
-    "network-control-plane-mtu no-new-privileges "
-    "node-generic-resources oom-score-adjust raw-logs runtimes "
-    "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
-    " userland-proxy-path validate".split()
-)

@@ -153,10 +153,6 @@ class Daemon:
                     "%s asks for no certificate: whoever reaches it is root here (see --tlsverify)",
                     listener.host,
                 )
-        if (self._config.bridge not in ("", "none")) or self._config.bip:
-            log.warning(
-                "bridge networks are not in this version: --bridge and --bip have no effect yet"
-            )
 
     def _reload(self) -> None:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.api.services import Services
@@ -19,11 +19,13 @@ from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
 from wherry.build.outputs import Outputs, Packing
 from wherry.containers.assembly import Assembly, Needs, Settings
+from wherry.containers.defaults import Defaults
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.hostfiles import DnsDefaults
 from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.security import parsed_profile
 from wherry.containers.shared_watches import Watches
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
@@ -45,7 +47,7 @@ from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.kernel.probe import user_namespaces
 from wherry.model.containers import LogConfig
-from wherry.model.errors import NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import EngineFacts
 from wherry.network.dns.client import NameService
@@ -128,6 +130,9 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
+    if ending:
+        # Files that are gone since are no reason not to end.
+        config = replace(config, init_path="", seccomp_profile="")
     data = config.data_root
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
     config.exec_root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -315,6 +320,13 @@ async def _open_containers(
     *,
     ending: bool,
 ) -> _Running:
+    # What may be wrong with it comes before anything runs.
+    defaults = Defaults(
+        config.default_ipc_mode,
+        config.default_cgroupns_mode,
+        read_seccomp(config.seccomp_profile),
+        config.no_new_privileges,
+    )
     ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
 
     async def on_exit(end: Exit) -> None:
@@ -352,7 +364,7 @@ async def _open_containers(
         root=config.data_root,
         host=HostFacts(
             cgroup_parent=config.cgroup_parent.strip("/") or cgroups.parent,
-            init_path=find_init(),
+            init_path=find_init(config.init_path),
             default_ulimits=config.default_ulimits,
             default_shm=config.default_shm_size,
             capabilities=capabilities.bounding(Path("/proc/self/status").read_text()),
@@ -361,6 +373,7 @@ async def _open_containers(
         log_default=LogConfig(config.log_driver, config.log_options),
         cpus=facts.cpus,
         default_init=config.init,
+        defaults=defaults,
         userns_missing=userns_missing,
         default_bridge=lambda: None if config.bridge == "none" else fabric.default_spec(),
         ending=ending,
@@ -370,6 +383,18 @@ async def _open_containers(
     assembly = Assembly(needs, settings)
     ready.set_result(assembly)
     return _Running(supervisor, assembly, names, fabric)
+
+
+def read_seccomp(named: str) -> str:
+    """Return the profile that `--seccomp-profile` names, as --security-opt has it. Raises Invalid."""
+    if named in ("", "builtin", "unconfined"):
+        return "" if named == "builtin" else named
+    try:
+        text = Path(named).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"invalid seccomp-profile: {named} cannot be read: {error}") from None
+    parsed_profile(text)
+    return text
 
 
 def read_recorded_exit(exec_root: Path, key: str) -> tuple[int, int] | None:
