@@ -199,6 +199,13 @@ def read_os_release() -> dict[str, str]:
     return {}
 
 
+def _forwards() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
 class Engine:
     """Answers for `info` and `version`."""
 
@@ -221,7 +228,8 @@ class Engine:
     def facts(self) -> EngineFacts:
         """Return what hardly changes while the daemon runs."""
         found = tuple(f"WARNING: {text}" for text in self._network_warnings())
-        return replace(self._facts, warnings=(*self._facts.warnings, *found))
+        features = (*self._facts.features, ("IPv4Forwarding", _forwards()))
+        return replace(self._facts, warnings=(*self._facts.warnings, *found), features=features)
 
     async def counts(self) -> dict[str, int]:
         """Return how many containers there are, running, paused and stopped, and images."""
