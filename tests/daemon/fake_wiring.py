@@ -21,6 +21,9 @@ class Wired:
 
         self.services: Services = fake_services()
 
+    def reload(self, config: Config) -> None:
+        print("fakes follow", config.labels, file=sys.stderr)
+
     async def close(self) -> None:
         print("fakes closed", file=sys.stderr)
 

@@ -11,7 +11,8 @@ import pytest
 from wherry.daemon.arguments import parse_arguments, render_help
 from wherry.daemon.config import Config, load_config
 from wherry.daemon.main import main
-from wherry.daemon.options import NOT_YET, OPTIONS
+from wherry.daemon.options import BY_FLAG, OPTIONS
+from wherry.daemon.refused import REFUSED_FLAGS, REFUSED_KEYS
 from wherry.model.containers import Ulimit
 from wherry.model.errors import Invalid, Unsupported
 
@@ -133,6 +134,8 @@ def test_flags_and_file_add_up(tmp_path: Path) -> None:
         ("--default-ulimit x", None, "invalid ulimit"),
         ("--default-shm-size 0", None, "must be positive"),
         ("--bridge x --bip y", None, "mutually exclusive"),
+        ("--default-ipc-mode host", None, 'invalid default-ipc-mode: "host"'),
+        ("", {"default-cgroupns-mode": "none"}, "invalid default-cgroupns-mode"),
         ("--firewall-backend pf", None, "nftables is the only one"),
         ("--default-network-opt bridge=x", None, "is not key=value"),
         ("", {"default-network-opts": {"bridge": ["x"]}}, "expected group=key=value"),
@@ -149,7 +152,11 @@ def test_refused(tmp_path: Path, words: str, document: Any, message: str) -> Non
 @pytest.mark.parametrize(
     ("words", "document"),
     [
-        ("", {"experimental": True}),
+        ("", {"runtimes": {"kata": {"path": "/usr/bin/kata"}}}),
+        ("", {"features": {"containerd-snapshotter": True}}),
+        ("", {"builder": {"gc": {"enabled": True}}}),
+        ("", {"exec-opts": ["native.cgroupdriver=systemd"]}),
+        ("--default-runtime kata", None),
         ("", {"firewall-backend": "iptables"}),
         ("--ip6tables=false", None),
         ("--log-driver splunk", None),
@@ -170,8 +177,45 @@ def test_default_network_options(tmp_path: Path) -> None:
     assert config(tmp_path, "", document).default_network_opts == expected
 
 
-def test_no_key_is_both_known_and_not() -> None:
-    assert not NOT_YET & {option.key for option in OPTIONS}
+def test_what_asks_for_nothing_new_is_let_pass(tmp_path: Path) -> None:
+    words = "--default-runtime runc --exec-opt native.cgroupdriver=cgroupfs --feature buildkit=true"
+    document = {
+        "runtimes": {},
+        "features": {"buildkit": True, "containerd-snapshotter": False},
+        "cpu-rt-period": 0,
+        "authorization-plugins": [],
+        "host-gateway-ip": "10.0.0.1",
+    }
+    assert config(tmp_path, f"{words} --rootless=false --cri-containerd=0") == Config()
+    found = config(tmp_path, "", document)
+    assert found.host_gateway_ips == ("10.0.0.1",)
+
+
+_RECORDED = Path(__file__).parent / "recorded/dockerd_flags.txt"
+_FLAGS = [line for line in _RECORDED.read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("line", _FLAGS)
+def test_every_flag_of_dockerd_is_honoured_or_refused_with_a_reason(
+    tmp_path: Path, line: str
+) -> None:
+    flag, bang, value = line.partition(" ! ")
+    flag = flag.partition(" ~ ")[0]
+    if not bang:
+        assert flag in BY_FLAG and flag not in REFUSED_FLAGS
+        return
+    refused = REFUSED_FLAGS[flag]
+    assert flag not in BY_FLAG
+    with pytest.raises(Unsupported) as caught:
+        config(tmp_path, f"--{flag}={value}")
+    assert f"--{flag}: {value} cannot be honoured: {refused.reason}" in str(caught.value)
+
+
+def test_no_other_flag_is_refused_by_name() -> None:
+    recorded = {line.split()[0] for line in _FLAGS}
+    assert set(REFUSED_FLAGS) <= recorded
+    assert {line.split()[0] for line in _FLAGS if " ! " in line} == set(REFUSED_FLAGS)
+    assert not set(REFUSED_KEYS) & {option.key for option in OPTIONS}
 
 
 def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

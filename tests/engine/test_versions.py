@@ -9,6 +9,7 @@ import pytest
 from tests.engine.boxes import Boxes
 from tests.engine.raw import Api
 from tests.engine.versions import RECORD, VERSIONS, Steps, read_steps
+from tests.harness.clients import Client
 
 
 def _asked() -> tuple[str, ...]:
@@ -57,3 +58,22 @@ def test_old_stop_knows_no_signal(api: Api, boxes: Boxes) -> None:
     assert refused.status == 400
     taken = api("POST", f"/containers/{name}/stop", version="v1.41", signal="NONSENSE", t=0)
     assert taken.status == 204
+
+
+def test_usage_before_types_came(api: Api, docker: Client, boxes: Boxes) -> None:
+    """`type` came with 1.42; until then `BuilderSize` told the cache's size, and no record its parents."""
+    image = boxes.image_name()
+    file = f"FROM {boxes.image}\nRUN echo 1 >/one\nRUN echo 2 >/two\n"
+    docker("build", "--network", "none", "-t", image, "-", stdin=file)
+    old = api("GET", "/system/df", version="v1.41", type="nonsense").json()
+    assert None not in (old["Images"], old["Containers"], old["Volumes"])
+    assert old["BuilderSize"] == sum(record["Size"] for record in old["BuildCache"]) > 0
+    assert not any("Parents" in record for record in old["BuildCache"])
+    assert all("VirtualSize" in one for one in old["Images"])
+    new = api("GET", "/system/df", version="v1.42").json()
+    assert "BuilderSize" not in new
+    assert any(record.get("Parents") for record in new["BuildCache"])
+    some = api("GET", "/system/df", version="v1.51", search="type=volume&type=build-cache").json()
+    assert (some["Images"], some["Containers"]) == (None, None)
+    assert some["BuildCache"] and some["Volumes"] is not None
+    assert api("GET", "/system/df", version="v1.42", type="nonsense").status == 400

@@ -33,6 +33,7 @@ from wherry.containers import remove as removing
 from wherry.containers import start as starting
 from wherry.containers.building import BuildContainers
 from wherry.containers.copy import Copier
+from wherry.containers.defaults import Defaults
 from wherry.containers.endpoints import NONE
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
@@ -114,6 +115,7 @@ class Settings:
     log_default: LogConfig
     cpus: int
     default_init: bool = False
+    defaults: Defaults = Defaults()
     userns_missing: str = ""
     default_bridge: Callable[[], NetworkSpec | None] = lambda: None
     """What the network `bridge` is; None where there is none."""
@@ -314,6 +316,7 @@ class Assembly:
                 capabilities=host.capabilities,
                 init_path=host.init_path,
                 default_init=settings.default_init,
+                defaults=settings.defaults,
                 userns_missing=settings.userns_missing,
                 networking=cabling,
                 default_network=default_network(settings.default_bridge()),

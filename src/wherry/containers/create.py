@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from wherry.containers import words
 from wherry.containers.checks import check_spec
+from wherry.containers.defaults import Defaults
 from wherry.containers.endpoints import DEFAULT_MODES, check_published, wanted_endpoints
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.log_settings import parse_log_config, shown
@@ -32,6 +33,7 @@ from wherry.model.views import Created
 from wherry.runtime import capabilities
 
 _SHORT = 12
+_NO_DEFAULTS = Defaults()
 IMAGE_MOUNTS = "Image mount is an experimental feature"
 
 
@@ -89,6 +91,7 @@ class Creator:
         capabilities: int,
         init_path: str,
         default_init: bool = False,
+        defaults: Defaults = _NO_DEFAULTS,
         userns_missing: str = "",
         networking: Networking,
         furnisher: Furnisher,
@@ -111,6 +114,7 @@ class Creator:
         self._capabilities = capabilities
         self._init_path = init_path
         self._default_init = default_init
+        self._defaults = defaults
         self._userns_missing = userns_missing
         self._networking = networking
         self._default_network = default_network
@@ -129,6 +133,7 @@ class Creator:
             self._store.check_name(name)
         if not spec.image:
             raise Invalid("no image specified")
+        spec = self._defaults.applied(spec)
         mode = spec.namespaces.network
         if mode in DEFAULT_MODES:
             spec = replace(spec, namespaces=replace(spec.namespaces, network=self._default_network))

@@ -31,10 +31,12 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
     Raises Invalid where there is nothing to run.
     """
     entrypoint, command = spec.entrypoint, spec.command
-    if entrypoint is None:
+    if not entrypoint:
         if not command:
             command = image.command
-        entrypoint = image.entrypoint
+        # An empty list is none at all, null is the image's.
+        if entrypoint is None:
+            entrypoint = image.entrypoint
     # docker run --entrypoint "" sends [""]: none at all.
     if entrypoint == ("",):
         entrypoint = ()
@@ -50,7 +52,7 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
     return Merged(
         spec=replace(
             spec,
-            entrypoint=entrypoint or None,
+            entrypoint=spec.entrypoint if spec.entrypoint == () else entrypoint or None,
             command=command,
             exposed_ports=tuple(ports),
             health=health,

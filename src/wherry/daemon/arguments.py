@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wherry.daemon.options import BY_FLAG, BY_SHORT, OPTIONS, Kind, Option
+from wherry.daemon.refused import REFUSED_FLAGS
 from wherry.model.errors import Invalid
 
 STOP = "stop"
@@ -56,6 +57,13 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
         elif word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             option = BY_FLAG.get(name)
+            if name in REFUSED_FLAGS:
+                refused = REFUSED_FLAGS[name]
+                kind = Kind.SWITCH if refused.switch else Kind.TEXT
+                heard = Arguments()
+                _take(heard, Option(name, kind, ""), word, value if equals else None, rest)
+                refused.check(f"--{name}", heard.values[name][-1])
+                continue
             if option is None:
                 raise Invalid(f"unknown flag: --{name}", hint="see wherryd --help")
             _take(found, option, f"--{name}", value if equals else None, rest)

@@ -11,7 +11,8 @@ from typing import cast
 import msgspec
 
 from wherry.daemon.arguments import Arguments, parse_switch
-from wherry.daemon.options import BY_KEY, NOT_YET, OPTIONS, Kind, Option
+from wherry.daemon.options import BY_KEY, OPTIONS, Kind, Option
+from wherry.daemon.refused import REFUSED_KEYS
 from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.literals import parse_size
@@ -83,6 +84,14 @@ class Config:
     userns_remap: str = ""
     cgroup_parent: str = ""
     init: bool = False
+    init_path: str = ""
+    """Empty: the first that is found."""
+    default_ipc_mode: str = ""
+    default_cgroupns_mode: str = ""
+    no_new_privileges: bool = False
+    seccomp_profile: str = ""
+    """Empty: the built-in one."""
+    experimental: bool = False
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_hosts: tuple[str, ...] = ()
@@ -170,12 +179,15 @@ def parse_document(document: Mapping[str, object], path: Path) -> dict[str, Valu
         option = BY_KEY.get(key)
         if option is not None:
             found[option.name] = _from_json(option, value, path)
-        elif key not in NOT_YET:
+        elif key in REFUSED_KEYS:
+            REFUSED_KEYS[key].check(f"{key} in {path}", value)
+        elif key == "host-gateway-ip" and isinstance(value, str):
+            # The older name, of one address.
+            found["host-gateway-ips"] = (value,) if value else ()
+        else:
             raise Invalid(
                 f"the following directives don't match any configuration option: {key} (in {path})"
             )
-        elif value:
-            raise Unsupported(f"{key} in {path} is not in this version of wherry")
     return found
 
 
@@ -438,6 +450,15 @@ def _check_transfers(config: Config, _: Mapping[str, Value]) -> None:
             raise Invalid(f"invalid mirror: {mirror!r}", hint="https://HOST[:PORT]")
 
 
+def _check_containers(config: Config, _: Mapping[str, Value]) -> None:
+    for name, value, known in (
+        ("default-ipc-mode", config.default_ipc_mode, ("private", "shareable")),
+        ("default-cgroupns-mode", config.default_cgroupns_mode, ("private", "host")),
+    ):
+        if value and value not in known:
+            raise Invalid(f'invalid {name}: "{value}"', hint=" or ".join(known))
+
+
 def _check_labels(config: Config, _: Mapping[str, Value]) -> None:
     for label in config.labels:
         if not label.partition("=")[1] or label.startswith("="):
@@ -456,5 +477,6 @@ _CHECKS: tuple[Callable[[Config, Mapping[str, Value]], None], ...] = (
     _check_firewall,
     _check_addresses,
     _check_transfers,
+    _check_containers,
     _check_labels,
 )

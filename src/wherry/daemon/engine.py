@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from wherry import __version__
 from wherry.daemon.config import Config
 from wherry.kernel.calls import Kernel
 from wherry.model.containers import Container, Status
-from wherry.model.errors import WherryError
+from wherry.model.errors import Invalid, WherryError
+from wherry.model.events import Event
 from wherry.model.resources import Limits
 from wherry.model.views import EngineFacts
 
@@ -48,6 +50,16 @@ _WARNINGS = {
 INIT_PATHS = ("/usr/bin/tini-static", "/usr/bin/docker-init", "/usr/libexec/docker/docker-init")
 
 
+class _Changing(TypedDict):
+    """What SIGHUP may change of EngineFacts."""
+
+    labels: tuple[str, ...]
+    debug: bool
+    live_restore: bool
+    registry_mirrors: tuple[str, ...]
+    insecure_registries: tuple[str, ...]
+
+
 class Cgroups(Protocol):
     """What is asked of the cgroup driver."""
 
@@ -56,8 +68,15 @@ class Cgroups(Protocol):
     def check(self, limits: Limits) -> None: ...
 
 
-def find_init() -> str:
-    """Return the program that --init puts before a container's command; empty where there is none."""
+def find_init(named: str = "") -> str:
+    """Return the program that --init puts before a container's command; empty where there is none.
+
+    Raises Invalid where `named`, the one that is asked for, is no program.
+    """
+    if named:
+        if not os.path.isabs(named) or not os.access(named, os.X_OK):
+            raise Invalid(f"invalid init-path: {named} is no program", hint="an absolute path")
+        return named
     return next((path for path in INIT_PATHS if os.access(path, os.X_OK)), "")
 
 
@@ -68,7 +87,9 @@ def read_facts(
     features = tuple((name, _can(cgroups, limits)) for name, limits in _FEATURES.items())
     have = dict(features)
     warnings = [text for name, text in _WARNINGS.items() if not have[name]]
-    security = ["name=seccomp,profile=builtin", "name=cgroupns"]
+    security = [f"name=seccomp,profile={config.seccomp_profile or 'builtin'}", "name=cgroupns"]
+    if config.no_new_privileges:
+        security.append("name=no-new-privileges")
     if userns_missing:
         warnings.append(f"WARNING: containers need --userns=host here: {userns_missing}")
     else:
@@ -93,16 +114,44 @@ def read_facts(
         backing_fs=_file_system(config.data_root, kernel),
         default_log_driver=config.log_driver,
         security_options=tuple(security),
-        labels=config.labels,
         warnings=tuple(warnings),
-        init_path=os.path.basename(find_init()),
+        init_path=os.path.basename(find_init(config.init_path)),
         features=features,
-        debug=config.debug,
-        live_restore=config.live_restore,
-        registry_mirrors=config.registry_mirrors,
-        insecure_registries=config.insecure_registries,
         proxies=read_proxies(config),
+        experimental=config.experimental,
+        **_changing(config),
     )
+
+
+def _changing(config: Config) -> _Changing:
+    return {
+        "labels": config.labels,
+        "debug": config.debug,
+        "live_restore": config.live_restore,
+        "registry_mirrors": config.registry_mirrors,
+        "insecure_registries": config.insecure_registries,
+    }
+
+
+def reload_event(facts: EngineFacts, config: Config) -> Event:
+    """Return Docker's `daemon reload`, with the settings as they are now."""
+    attributes = {
+        "debug": config.debug,
+        "insecure-registries": ["::1/128", "127.0.0.0/8", *config.insecure_registries],
+        "labels": list(config.labels),
+        "live-restore": config.live_restore,
+        "max-concurrent-downloads": config.max_concurrent_downloads,
+        "max-concurrent-uploads": config.max_concurrent_uploads,
+        "max-download-attempts": config.max_download_attempts,
+        "name": facts.name,
+        "registry-mirrors": list(config.registry_mirrors),
+        "shutdown-timeout": config.shutdown_timeout,
+    }
+    shown = tuple(
+        (name, value if isinstance(value, str) else json.dumps(value, separators=(",", ":")))
+        for name, value in attributes.items()
+    )
+    return Event("daemon", "reload", facts.id, shown)
 
 
 def read_proxies(config: Config) -> tuple[str, str, str]:
@@ -150,6 +199,13 @@ def read_os_release() -> dict[str, str]:
     return {}
 
 
+def _forwards() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
 class Engine:
     """Answers for `info` and `version`."""
 
@@ -165,10 +221,15 @@ class Engine:
         self._containers = containers
         self._images = images
 
+    def reload(self, config: Config) -> None:
+        """Tell from now on what `config` says of what may change while the daemon runs."""
+        self._facts = replace(self._facts, **_changing(config))
+
     def facts(self) -> EngineFacts:
         """Return what hardly changes while the daemon runs."""
         found = tuple(f"WARNING: {text}" for text in self._network_warnings())
-        return replace(self._facts, warnings=(*self._facts.warnings, *found))
+        features = (*self._facts.features, ("IPv4Forwarding", _forwards()))
+        return replace(self._facts, warnings=(*self._facts.warnings, *found), features=features)
 
     async def counts(self) -> dict[str, int]:
         """Return how many containers there are, running, paused and stopped, and images."""

@@ -107,22 +107,67 @@ OPTIONS = (
     Option("shutdown-timeout", Kind.NUMBER, "Seconds", "shutdown-timeout", reloads=True),
     Option("default-shm-size", Kind.SIZE, "Containers' /dev/shm (64M)", "default-shm-size"),
     Option("default-ulimit", Kind.ULIMITS, "Containers' limits, name=soft:hard", "default-ulimits"),
-    Option("label", Kind.LIST, "key=value that `info` shows", "labels"),
+    Option("label", Kind.LIST, "key=value that `info` shows", "labels", reloads=True),
     Option("userns-remap", Kind.TEXT, "default: each container has ids of its own", "userns-remap"),
     Option("cgroup-parent", Kind.TEXT, "Where containers' cgroups are made", "cgroup-parent"),
     Option("init", Kind.SWITCH, "Run an init in every container", "init"),
+    Option("init-path", Kind.TEXT, "That init (tini, docker-init)", "init-path"),
+    Option(
+        "default-ipc-mode", Kind.TEXT, "Containers' --ipc: private, shareable", "default-ipc-mode"
+    ),
+    Option(
+        "default-cgroupns-mode",
+        Kind.TEXT,
+        "Containers' --cgroupns: private, host",
+        "default-cgroupns-mode",
+    ),
+    Option(
+        "no-new-privileges",
+        Kind.SWITCH,
+        "Containers gain no privileges by set-uid programs",
+        "no-new-privileges",
+    ),
+    Option(
+        "seccomp-profile",
+        Kind.TEXT,
+        "Containers' profile: a file, builtin, unconfined",
+        "seccomp-profile",
+    ),
+    Option("experimental", Kind.SWITCH, "Docker's; shown by `info`", "experimental"),
+    Option("raw-logs", Kind.SWITCH, "Docker's; the log is never coloured", "raw-logs"),
     Option("storage-driver", Kind.TEXT, "overlay2 is the only one", "storage-driver", "s"),
-    Option("registry-mirror", Kind.LIST, "Mirror of Docker Hub, tried first", "registry-mirrors"),
+    Option(
+        "registry-mirror",
+        Kind.LIST,
+        "Mirror of Docker Hub, tried first",
+        "registry-mirrors",
+        reloads=True,
+    ),
     Option(
         "insecure-registry",
         Kind.LIST,
         "Registry (HOST[:PORT] or CIDR) that TLS may be missing or unverified at",
         "insecure-registries",
+        reloads=True,
     ),
     Option("registry-hosts", Kind.LIST, "Folder of HOST/hosts.toml, HOST/ca.crt", "registry-hosts"),
-    Option("max-concurrent-downloads", Kind.NUMBER, "Layers (3)", "max-concurrent-downloads"),
-    Option("max-concurrent-uploads", Kind.NUMBER, "Layers (5)", "max-concurrent-uploads"),
-    Option("max-download-attempts", Kind.NUMBER, "For a layer (5)", "max-download-attempts"),
+    Option(
+        "max-concurrent-downloads",
+        Kind.NUMBER,
+        "Layers (3)",
+        "max-concurrent-downloads",
+        reloads=True,
+    ),
+    Option(
+        "max-concurrent-uploads", Kind.NUMBER, "Layers (5)", "max-concurrent-uploads", reloads=True
+    ),
+    Option(
+        "max-download-attempts",
+        Kind.NUMBER,
+        "For a layer (5)",
+        "max-download-attempts",
+        reloads=True,
+    ),
     Option("http-proxy", Kind.TEXT, "Proxy for registries without TLS", "http-proxy"),
     Option("https-proxy", Kind.TEXT, "Proxy for registries with TLS", "https-proxy"),
     Option("no-proxy", Kind.TEXT, "Hosts that are reached without a proxy", "no-proxy"),
@@ -134,17 +179,3 @@ OPTIONS = (
 BY_FLAG = {option.flag: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 BY_KEY = {option.key: option for option in OPTIONS if option.key}
-
-# daemon.json keys that Docker has and this version has not. A value that asks for nothing is let
-# pass; any other is an error, so that nothing is silently ignored.
-NOT_YET = frozenset(
-    "authorization-plugins builder cdi-spec-dirs containerd "
-    "containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime "
-    "cri-containerd default-cgroupns-mode default-ipc-mode default-runtime "
-    "exec-opts experimental features host-gateway-ip "
-    "init-path "
-    "network-control-plane-mtu no-new-privileges "
-    "node-generic-resources oom-score-adjust raw-logs runtimes "
-    "seccomp-profile selinux-enabled storage-opts swarm-default-advertise-addr "
-    " userland-proxy-path validate".split()
-)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,23 +28,43 @@ from wherry.storage.snapshots import Snapshotter
 if TYPE_CHECKING:
     from wherry.images.transfer.documents import Documents, Fetching
     from wherry.images.transfer.service import TransferService
+    from wherry.registry.endpoints import RegistrySettings
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The service, and what has it follow another configuration."""
+
+    service: TransferService
+    reload: Callable[[Config], None]
 
 
 class LateRegistries:
     """Satisfies `api.services.Registries`."""
 
-    def __init__(self, make: Callable[[], TransferService]) -> None:
+    def __init__(self, config: Config, make: Callable[[Config], _Made]) -> None:
+        self._config = config
         self._make = make
-        self._made: TransferService | None = None
+        self._made: _Made | None = None
         self._lock = asyncio.Lock()
+
+    def reload(self, config: Config) -> None:
+        """Let `config` rule what begins from now on; transfers that are under way end as they began."""
+        self._config = config
+        if self._made is not None:
+            self._made.reload(config)
 
     async def _service(self) -> TransferService:
         async with self._lock:
             if self._made is None:
-                self._made = await asyncio.to_thread(self._make)
-            return self._made
+                config = self._config
+                made = await asyncio.to_thread(self._make, config)
+                if self._config is not config:
+                    made.reload(self._config)
+                self._made = made
+            return self._made.service
 
     async def pull(
         self, name: str, tag: str, platform: str, credentials: Credentials
@@ -127,20 +148,13 @@ def late_registries(
 ) -> LateRegistries:
     """Return the service of registries over the engine's stores, still to be made."""
 
-    def make() -> TransferService:
+    def make(config: Config) -> _Made:
         from wherry.images.transfer.download import Downloads
         from wherry.images.transfer.pull import Puller
         from wherry.images.transfer.push import Pusher
         from wherry.images.transfer.push_documents import DocumentPusher
         from wherry.images.transfer.service import TransferService
-        from wherry.registry.endpoints import DEFAULT_FOLDERS, Proxies, RegistrySettings
 
-        settings = RegistrySettings(
-            mirrors=config.registry_mirrors,
-            insecure=config.insecure_registries,
-            folders=tuple(Path(text) for text in config.registry_hosts) or DEFAULT_FOLDERS,
-            proxies=Proxies(*read_proxies(config)),
-        )
         downloads = Downloads(
             content,
             images.partials,
@@ -168,6 +182,25 @@ def late_registries(
         documents = DocumentPusher(
             content=content, places=places, attempts=config.max_download_attempts
         )
-        return TransferService(settings, puller, pusher, documents, emit)
+        service = TransferService(_settings(config), puller, pusher, documents, emit)
 
-    return LateRegistries(make)
+        def reload(fresh: Config) -> None:
+            service.use(_settings(fresh))
+            downloads.limit(fresh.max_concurrent_downloads, fresh.max_download_attempts)
+            pusher.limit(fresh.max_concurrent_uploads, fresh.max_download_attempts)
+            documents.limit(fresh.max_download_attempts)
+
+        return _Made(service, reload)
+
+    return LateRegistries(config, make)
+
+
+def _settings(config: Config) -> RegistrySettings:
+    from wherry.registry.endpoints import DEFAULT_FOLDERS, Proxies, RegistrySettings
+
+    return RegistrySettings(
+        mirrors=config.registry_mirrors,
+        insecure=config.insecure_registries,
+        folders=tuple(Path(text) for text in config.registry_hosts) or DEFAULT_FOLDERS,
+        proxies=Proxies(*read_proxies(config)),
+    )

@@ -46,6 +46,10 @@ class Wired(Protocol):
     @property
     def services(self) -> Services: ...
 
+    def reload(self, config: Config) -> None:
+        """Follow `config` in what `options` marks as reloading."""
+        ...
+
     async def close(self) -> None:
         """Let go of everything; containers go on."""
         ...
@@ -81,6 +85,7 @@ class Daemon:
         self._reread = reread
         self._build = build
         self._stop = asyncio.Event()
+        self._wired: Wired | None = None
 
     async def serve(self, listeners: list[Listener]) -> None:
         """Build the services, serve them on `listeners`, and return when a signal says so."""
@@ -100,6 +105,7 @@ class Daemon:
             if secured:
                 await gate.open(secured)
             wired = await self._build(self._config)
+            self._wired = wired
             stack.push_async_callback(wired.close)
             handler: Handler = application(wired.services)
             if metered:
@@ -147,10 +153,6 @@ class Daemon:
                     "%s asks for no certificate: whoever reaches it is root here (see --tlsverify)",
                     listener.host,
                 )
-        if (self._config.bridge not in ("", "none")) or self._config.bip:
-            log.warning(
-                "bridge networks are not in this version: --bridge and --bip have no effect yet"
-            )
 
     def _reload(self) -> None:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -174,4 +176,6 @@ class Daemon:
             else:
                 log.warning("%s changes only when wherryd starts again", name.replace("_", "-"))
         set_level(self._config.log_level, debug=self._config.debug)
+        if self._wired is not None:
+            self._wired.reload(self._config)
         log.info("configuration reloaded")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.api.services import Services
@@ -19,11 +19,13 @@ from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
 from wherry.build.outputs import Outputs, Packing
 from wherry.containers.assembly import Assembly, Needs, Settings
+from wherry.containers.defaults import Defaults
 from wherry.containers.events import EventLog
 from wherry.containers.exec_store import ExecStore
 from wherry.containers.hostfiles import DnsDefaults
 from wherry.containers.network_store import NetworkStore
 from wherry.containers.runtime_spec import HostFacts
+from wherry.containers.security import parsed_profile
 from wherry.containers.shared_watches import Watches
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
@@ -33,7 +35,7 @@ from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
 from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
-from wherry.daemon.engine import Engine, find_init, read_facts
+from wherry.daemon.engine import Engine, find_init, read_facts, reload_event
 from wherry.daemon.networks import network_settings
 from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
@@ -45,7 +47,7 @@ from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.kernel.probe import user_namespaces
 from wherry.model.containers import LogConfig
-from wherry.model.errors import NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import EngineFacts
 from wherry.network.dns.client import NameService
@@ -70,6 +72,11 @@ class Wired:
 
     services: Services
     _closing: tuple[Callable[[], Awaitable[None] | None], ...]
+    _reload: Callable[[Config], None]
+
+    def reload(self, config: Config) -> None:
+        """Follow `config` in what may change while the daemon runs, and tell who listens."""
+        self._reload(config)
 
     async def close(self) -> None:
         """Let go of everything; containers go on."""
@@ -123,6 +130,9 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
+    if ending:
+        # Files that are gone since are no reason not to end.
+        config = replace(config, init_path="", seccomp_profile="")
     data = config.data_root
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
     config.exec_root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -186,6 +196,18 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             load=images.load_one,
             push=PushedOutputs(remote, storage.images, packing).push,
         )
+        engine = Engine(
+            facts,
+            lambda: storage.containers,
+            lambda: len(storage.images.ids()),
+            running.fabric.warnings,
+        )
+
+        def reload(fresh: Config) -> None:
+            registries.reload(fresh)
+            engine.reload(fresh)
+            events.record(reload_event(engine.facts(), fresh))
+
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
         await registry.open()
@@ -201,12 +223,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             registry=registry,
             builds=builds,
             contexts=clients_contexts,
-            engine=Engine(
-                facts,
-                lambda: storage.containers,
-                lambda: len(storage.images.ids()),
-                running.fabric.warnings,
-            ),
+            engine=engine,
         ),
         (
             storage.database.close,
@@ -214,6 +231,7 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             registry.close,
             lambda: asyncio.to_thread(contexts.close),
         ),
+        reload,
     )
 
 
@@ -302,6 +320,13 @@ async def _open_containers(
     *,
     ending: bool,
 ) -> _Running:
+    # What may be wrong with it comes before anything runs.
+    defaults = Defaults(
+        config.default_ipc_mode,
+        config.default_cgroupns_mode,
+        read_seccomp(config.seccomp_profile),
+        config.no_new_privileges,
+    )
     ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
 
     async def on_exit(end: Exit) -> None:
@@ -339,7 +364,7 @@ async def _open_containers(
         root=config.data_root,
         host=HostFacts(
             cgroup_parent=config.cgroup_parent.strip("/") or cgroups.parent,
-            init_path=find_init(),
+            init_path=find_init(config.init_path),
             default_ulimits=config.default_ulimits,
             default_shm=config.default_shm_size,
             capabilities=capabilities.bounding(Path("/proc/self/status").read_text()),
@@ -348,6 +373,7 @@ async def _open_containers(
         log_default=LogConfig(config.log_driver, config.log_options),
         cpus=facts.cpus,
         default_init=config.init,
+        defaults=defaults,
         userns_missing=userns_missing,
         default_bridge=lambda: None if config.bridge == "none" else fabric.default_spec(),
         ending=ending,
@@ -357,6 +383,18 @@ async def _open_containers(
     assembly = Assembly(needs, settings)
     ready.set_result(assembly)
     return _Running(supervisor, assembly, names, fabric)
+
+
+def read_seccomp(named: str) -> str:
+    """Return the profile that `--seccomp-profile` names, as --security-opt has it. Raises Invalid."""
+    if named in ("", "builtin", "unconfined"):
+        return "" if named == "builtin" else named
+    try:
+        text = Path(named).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"invalid seccomp-profile: {named} cannot be read: {error}") from None
+    parsed_profile(text)
+    return text
 
 
 def read_recorded_exit(exec_root: Path, key: str) -> tuple[int, int] | None:

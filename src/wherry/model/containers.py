@@ -218,6 +218,8 @@ class ContainerSpec:
     """`--link` on the default bridge: NAME:ALIAS as asked, the linked container's full id for NAME once kept."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """One for each network it is to be in."""
+    empties: tuple[str, ...] = field(default=(), compare=False)
+    """Fields of the API that were sent as [] or {}: inspect shows them so, and null where nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class NetworkSpec:
     options: Pairs = ()
     labels: Pairs = ()
     ipam_driver: str = "default"
-    ipam_options: Pairs = ()
+    ipam_options: Pairs | None = None
     config_only: bool = False
     config_from: str = ""
 

@@ -123,7 +123,11 @@ class SystemRoutes:
             usage = await self._services.volumes.usage()
             answer["Volumes"] = [render_volume(view) for view in usage]
         if "build-cache" in kinds:
-            answer["BuildCache"] = render_cache(await self._services.builds.disk_usage())
+            records = await self._services.builds.disk_usage()
+            answer["BuildCache"] = render_cache(records, parents=typed)
+            size = sum(record.size for record in records)
+            if size and not typed:
+                answer["BuilderSize"] = size
         return json_answer(answer)
 
 

@@ -176,12 +176,14 @@ def before_stages(request: BuildRequest) -> tuple[str, ...]:
     return tuple(one.original for one in takewhile(lambda one: one.keyword != "FROM", found))
 
 
-def render_cache(records: Sequence[CacheRecord]) -> list[dict[str, object]]:
-    """Return the BuildCache of GET /system/df."""
+def render_cache(
+    records: Sequence[CacheRecord], *, parents: bool = True
+) -> list[dict[str, object]]:
+    """Return the BuildCache of GET /system/df; before API 1.42 no record told its `parents`."""
     return [
         {
             "ID": record.id,
-            **({"Parents": list(record.parents)} if record.parents else {}),
+            **({"Parents": list(record.parents)} if parents and record.parents else {}),
             "Type": record.kind,
             "Description": record.description,
             "InUse": record.in_use,

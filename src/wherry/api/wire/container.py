@@ -125,6 +125,8 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
     """Return the answer to GET /containers/{id}/json, in Docker's order."""
     container = view.container
     spec = container.spec
+    # Docker makes these files when it starts the container first.
+    begun = bool(container.state.started_at)
     answer: dict[str, object] = {
         "Id": container.id,
         "Created": render_time(container.created),
@@ -132,10 +134,10 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
         "Args": list(container.argv[1:]),
         "State": render_state(container.state),
         "Image": str(view.image_id),
-        "ResolvConfPath": view.resolv_conf_path,
-        "HostnamePath": view.hostname_path,
-        "HostsPath": view.hosts_path,
-        "LogPath": view.log_path,
+        "ResolvConfPath": view.resolv_conf_path if begun else "",
+        "HostnamePath": view.hostname_path if begun else "",
+        "HostsPath": view.hosts_path if begun else "",
+        "LogPath": view.log_path if begun else "",
         "Name": f"/{container.name}",
         "RestartCount": container.state.restart_count,
         "Driver": DRIVER,
@@ -143,7 +145,7 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": list(view.exec_ids) or None,
+        "ExecIDs": (list(view.exec_ids) or None) if container.state.status in _ALIVE else None,
         "HostConfig": render_host_config(
             replace(spec, links=_links(view)),
             around.path_of,

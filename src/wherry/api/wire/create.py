@@ -13,6 +13,7 @@ from wherry.api.wire.mounts import parse_mounts
 from wherry.api.wire.network import mapped_endpoints
 from wherry.api.wire.older import adapt_create
 from wherry.api.wire.resources import DeviceNumber, parse_devices, parse_limits, parse_ulimits
+from wherry.api.wire.spec import NULLABLE
 from wherry.model.containers import (
     ContainerSpec,
     HealthSpec,
@@ -48,8 +49,16 @@ def read_create(
         endpoints=mapped_endpoints(
             wanted.NetworkingConfig and wanted.NetworkingConfig.EndpointsConfig
         ),
+        empties=tuple(
+            name for where in (wanted, host) for name in NULLABLE if _is_empty(where, name)
+        ),
     )
     return spec, warnings
+
+
+def _is_empty(where: object, name: str) -> bool:
+    value: object = getattr(where, name, None)
+    return value in ([], {})
 
 
 def parse_config(body: bytes) -> ContainerSpec | None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from wherry.api.wire.codec import decode, pairs_of, render_time, texts
+from wherry.api.wire.codec import decode, optional_pairs, pairs_of, render_time, texts
 from wherry.model.containers import Container
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.networks import (
@@ -139,7 +139,7 @@ def parse_network(body: bytes) -> NetworkSpec:
         options=pairs_of(wanted.Options),
         labels=pairs_of(wanted.Labels),
         ipam_driver=ipam.Driver or "default",
-        ipam_options=pairs_of(ipam.Options),
+        ipam_options=optional_pairs(ipam.Options),
         config_only=bool(wanted.ConfigOnly),
         config_from=(wanted.ConfigFrom and wanted.ConfigFrom.Network) or "",
     )
@@ -196,7 +196,7 @@ def render_network(view: NetworkView) -> dict[str, object]:
         "EnableIPv6": bool(spec.ipv6),
         "IPAM": {
             "Driver": spec.ipam_driver,
-            "Options": dict(spec.ipam_options) if spec.ipam_options else _no_options(network),
+            "Options": _ipam_options(network),
             "Config": [_pool(pool) for pool in _shown_pools(network)] or None,
         },
         "Internal": spec.internal,
@@ -219,9 +219,11 @@ def render_network(view: NetworkView) -> dict[str, object]:
     }
 
 
-def _no_options(network: Network) -> dict[str, str] | None:
-    # Docker's client sends an empty object for networks that users make.
-    return None if network.name in (DEFAULT_BRIDGE, _HOST, "none") else {}
+def _ipam_options(network: Network) -> dict[str, str] | None:
+    options = network.spec.ipam_options
+    if not options and network.name in (DEFAULT_BRIDGE, _HOST, "none"):
+        return None
+    return None if options is None else dict(options)
 
 
 def _shown_pools(network: Network) -> Iterable[Pool]:

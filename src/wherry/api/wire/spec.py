@@ -13,6 +13,13 @@ from wherry.model.oci import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 
 DEFAULT_SHM_SIZE = 64 << 20
 RUNTIME = "wherry"
+NULLABLE = (
+    *("OnBuild", "Binds", "PortBindings", "VolumesFrom", "CapAdd", "CapDrop", "Dns", "DnsOptions"),
+    *("DnsSearch", "ExtraHosts", "GroupAdd", "SecurityOpt", "BlkioWeightDevice"),
+    *("BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+    *("Devices", "DeviceCgroupRules", "DeviceRequests", "Ulimits"),
+)
+"""Fields that inspect shows as they were sent where they hold nothing: null, [] or {}."""
 
 
 def render_health(health: HealthSpec) -> dict[str, object]:
@@ -68,7 +75,7 @@ def render_config(spec: ContainerSpec) -> dict[str, object]:
         answer["NetworkDisabled"] = True
     if spec.mac_address:
         answer["MacAddress"] = spec.mac_address
-    answer |= {"OnBuild": None, "Labels": dict(spec.labels)}
+    answer |= {"OnBuild": [] if "OnBuild" in spec.empties else None, "Labels": dict(spec.labels)}
     if spec.stop_signal:
         answer["StopSignal"] = spec.stop_signal
     if spec.stop_timeout is not None:
@@ -173,7 +180,21 @@ def render_host_config(
     answer |= {"MaskedPaths": words(masked), "ReadonlyPaths": words(readonly)}
     if spec.init is not None:
         answer["Init"] = spec.init
+    if shown:
+        _show_nothings(answer, spec)
     return answer
+
+
+def _show_nothings(answer: dict[str, object], spec: ContainerSpec) -> None:
+    modes, options = spec.namespaces, spec.security.options
+    if spec.security.privileged or "host" in (modes.pid, modes.ipc):
+        # Docker adds it whether there is SELinux or not.
+        if not any(option.startswith("label") for option in options):
+            answer["SecurityOpt"] = [*options, "label=disable"]
+    for name in NULLABLE:
+        if name in answer and not answer[name]:
+            empty: object = {} if name == "PortBindings" else []
+            answer[name] = empty if name in spec.empties else None
 
 
 def _network_mode(modes: Namespaces, *, shown: bool) -> str:

@@ -127,6 +127,7 @@ def render_info(facts: EngineFacts, counts: Mapping[str, int], listeners: int) -
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": list(facts.security_options),
+        "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
         "Warnings": list(facts.warnings) or None,
     }

@@ -324,11 +324,15 @@ class Downloads:
     ) -> None:
         self._content = content
         self._partials = partials
-        self._slots = threading.BoundedSemaphore(concurrent)
-        self._attempts = attempts
+        self.limit(concurrent, attempts)
         self._changed = threading.Condition()
         self._going: dict[Digest, Download] = {}
         self._ending: set[Digest] = set()
+
+    def limit(self, concurrent: int, attempts: int) -> None:
+        """Let that many of the downloads that begin from now on run at a time, and be tried so often."""
+        self._slots = threading.BoundedSemaphore(concurrent)
+        self._attempts = attempts
 
     def join(
         self, digest: Digest, size: int, open_at: OpenAt, report: Report

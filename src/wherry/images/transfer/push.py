@@ -68,11 +68,15 @@ class Pusher:
         self._content = content
         self._places = places
         self._intakes = intakes
+        self._compressing: dict[Digest, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self.limit(concurrent, attempts)
+
+    def limit(self, concurrent: int, attempts: int) -> None:
+        """Let that many of the layers that begin from now on be sent at a time, and tried so often."""
         self._concurrent = concurrent
         self._attempts = attempts
         self._slots = threading.BoundedSemaphore(concurrent)
-        self._compressing: dict[Digest, threading.Lock] = {}
-        self._lock = threading.Lock()
 
     def chosen(
         self, reference: Reference, platform: Platform | None
@@ -185,7 +189,8 @@ class Pusher:
         if is_foreign(part.wanted.media_type):
             report(Progress("Skipped foreign layer", name))
             return part.wanted
-        while not self._slots.acquire(timeout=0.2):
+        slots = self._slots
+        while not slots.acquire(timeout=0.2):
             stop.check()
         try:
             stop.check()
@@ -211,7 +216,7 @@ class Pusher:
             report(Progress("Pushed", name))
             return form
         finally:
-            self._slots.release()
+            slots.release()
 
     def _form(self, part: _Part, uploader: Uploader, intake: Intake, stop: Stop) -> Descriptor:
         """Return the blob to push a layer as: its own, or what compressing one made here gives."""

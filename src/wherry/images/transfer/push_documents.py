@@ -27,6 +27,10 @@ class DocumentPusher:
     def __init__(self, *, content: ContentStore, places: Places, attempts: int) -> None:
         self._content = content
         self._places = places
+        self.limit(attempts)
+
+    def limit(self, attempts: int) -> None:
+        """Try what is pushed from now on so often."""
         self._attempts = attempts
 
     def push(

@@ -60,6 +60,10 @@ class TransferService:
         self._documents = documents
         self._emit = emit
 
+    def use(self, settings: RegistrySettings) -> None:
+        """Ask registries by `settings` from the next request on."""
+        self._settings = settings
+
     async def pull(
         self, name: str, tag: str, platform: str, credentials: Credentials
     ) -> AsyncGenerator[Progress]:
