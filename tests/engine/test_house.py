@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ import pytest
 
 from tests.engine.tars import busybox_tar
 from tests.harness.clients import Client
-from tests.harness.engine import Engine
+from tests.harness.engine import Engine, script
+from tests.harness.hosts import Host
 from tests.harness.leaks import processes_naming
+from wherry.runtime.cgroups import open_cgroups
+from wherry.supervisor.identity import cgroup_parent
 
 LAYERS = 130
 
@@ -108,6 +112,22 @@ def test_stop_ends_everything(
     assert groups
     engine.close()
     assert not processes_naming(str(engine.exec_root))
+    assert [path for path in groups if path.exists()] == []
+
+
+def test_stop_removes_the_cgroups_of_a_start_that_failed(tmp_path: Path) -> None:
+    data, run = tmp_path / "d", tmp_path / "r"
+    for folder in (data, run):
+        folder.mkdir()
+    # As far as a daemon comes before it can fail; no supervisor is there to remove them.
+    parent = open_cgroups(cgroup_parent(str(data))).parent
+    groups = list(Path("/sys/fs/cgroup").glob(f"*/{parent}"))
+    assert groups
+    with Host("failed") as host:
+        stop = host.command(
+            script("wherryd"), "--data-root", str(data), "--exec-root", str(run), "stop"
+        )
+        subprocess.run(stop, timeout=60, check=True)
     assert [path for path in groups if path.exists()] == []
 
 

@@ -25,8 +25,9 @@ from wherry.daemon.networks import network_settings
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
 from wherry.network.dns.client import end_process
+from wherry.runtime.cgroups import open_cgroups
 from wherry.supervisor.client import SupervisorClient
-from wherry.supervisor.identity import engine_id
+from wherry.supervisor.identity import cgroup_parent, engine_id
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def halt(config: Config, timeout: int) -> None:
         asyncio.run(_end_containers(config, timeout))
         asyncio.run(end_process(config.exec_root))
         withdraw_networks(config)
-    _wait_for_keeper(config.exec_root)
+        _wait_for_keeper(config.exec_root)
+        _remove_cgroups(config.data_root)
 
 
 def withdraw_networks(config: Config) -> None:
@@ -189,6 +191,12 @@ async def _ask_to_end(client: SupervisorClient, timeout: int) -> None:
         if all(survivor.exit is not None for survivor in await client.survivors()):
             return
         await asyncio.sleep(0.05)
+
+
+def _remove_cgroups(data_root: Path) -> None:
+    """Remove the engine's cgroups as far as they are empty: a daemon whose start failed made them too."""
+    if (data_root / "engine-id").exists():
+        open_cgroups(cgroup_parent(str(data_root))).close()
 
 
 def _wait_for_keeper(exec_root: Path) -> None:
