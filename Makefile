@@ -26,7 +26,7 @@ check: setup ## Formatting, lint, types (strict), layering and the other gates
 test: ## Everything: make check, then every test
 	@tools/setup --with-tests
 	@$(MAKE) --no-print-directory check
-	@$(PY) -m pytest $(or $(ARGS),-q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore=tests/gates)
+	@$(PY) -m pytest $(or $(ARGS),-q -n auto --maxprocesses 4 --dist loadfile --ignore=tests/gates)
 
 format: setup ## Let ruff format and mend the source
 	@.venv/bin/ruff check --fix --quiet || true

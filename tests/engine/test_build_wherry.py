@@ -355,7 +355,12 @@ def test_builder_du_and_prune(wherry: Client, project: Callable[..., Path]) -> N
         json.loads(line) for line in wherry("builder", "du", "--format", "json").stdout.splitlines()
     ]
     kinds = sorted(one["Type"] for one in records)
-    assert kinds == ["exec.cachemount", "regular", "regular", "regular", "source.local"]
+    # Other tests may have left folders of theirs in the shared engine.
+    assert [kind for kind in kinds if kind != "source.local"] == [
+        "exec.cachemount",
+        *["regular"] * 3,
+    ]
+    assert "source.local" in kinds
     local = next(one for one in records if one["Type"] == "source.local")
     assert local["Mutable"] and local["Description"].startswith("local source for ")
     assert f"\n{local['ID'][:25]}*" in table

@@ -66,3 +66,4 @@ def test_what_is_not_there_keeps_the_daemon_from_starting(tmp_path: Path) -> Non
         daemon = Client([script("wherryd"), *roots, "--bridge", "none"], "", tmp_path)
         done = daemon(option, check=False, timeout=30)
         assert done.returncode == 1 and words in done.stderr
+        daemon("stop", timeout=30)  # removes the cgroups that it made before it failed

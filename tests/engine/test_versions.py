@@ -28,7 +28,9 @@ def steps(engine_host: str, busybox: str) -> dict[str, Steps]:
 
 @pytest.mark.parametrize("name", sorted(json.loads(RECORD.read_text())))
 def test_as_docker(name: str, steps: dict[str, Steps]) -> None:
-    assert steps[name] == json.loads(RECORD.read_text())[name]
+    # Left out where nothing is cached, by Docker too; what other tests have built is in the shared engine.
+    found = [step for step in steps[name] if ".BuilderSize:" not in step]
+    assert found == json.loads(RECORD.read_text())[name]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
