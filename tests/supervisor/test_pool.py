@@ -72,6 +72,26 @@ def test_a_warm_slot_is_taken_and_a_cold_one_made_where_the_profile_differs(here
     assert run.wait()[1].split() == ["0", "0", "4294967295"]
 
 
+def test_a_cold_slot_s_cgroup_is_not_renamed_while_it_looks(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a cgroup namespace the slot binds the folder of the name that it read: now and then that
+    # was gone by then, and a start failed with "mount cgroups …: operation not permitted".
+    def renamed(*_: object) -> Handle:
+        raise AssertionError("a cgroup was renamed")
+
+    monkeypatch.setattr(type(here.driver), "rename", renamed)
+    shown = "cat /proc/self/cgroup"
+    path = f"{here.driver.parent}/c1"
+    run = start(
+        here.pool(),
+        here.spec("sh", "-c", shown, namespaces=NamespaceSet(cgroup=HOST), cgroup_path=path),
+    )
+    assert not run.slot.warm
+    code, output = run.wait()
+    assert code == 0 and f":/{path}\n" in output, output
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_below_another_parent_a_container_sees_its_own_cgroups(here: House, warm: bool) -> None:
     # The slot was moved out of its cgroup, which was then removed: its mounts failed or were dead.

@@ -96,18 +96,19 @@ class Pool:
         return slot
 
     def _pick(self, plan: Plan) -> Slot:
-        # A slot shows its cgroup as the root of a namespace: moved out of it, it would show one that is
-        # removed, or mount it too late (ENOENT). What lies below another parent begins there.
+        # A slot shows its cgroup as the root of a namespace, or binds its folder without one: moved to
+        # another parent it would show one that is removed, and renamed while it looks it finds nothing
+        # (EPERM: the hierarchy itself cannot be mounted there). So what is made now begins at its name,
+        # and only warm slots, which have looked, are renamed.
         wanted = plan.cgroup_path
-        if wanted and wanted.rpartition("/")[0] != self._cgroups.parent:
-            return self._make(plan.profile, tell=plan.process.terminal, path=wanted)
-        if plan.profile == _WARM:
+        beside = not wanted or wanted.rpartition("/")[0] == self._cgroups.parent
+        if beside and plan.profile == _WARM:
             while self._warm:
                 slot = self._warm.popleft()
                 if self._is_alive(slot):
                     return slot
                 self._discard(slot)
-        return self._make(plan.profile, tell=plan.process.terminal)
+        return self._make(plan.profile, tell=plan.process.terminal, path=wanted)
 
     def refill(self) -> bool:
         """Make one warm slot; return whether more are wanted."""
