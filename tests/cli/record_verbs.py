@@ -18,7 +18,8 @@ RECORDED = Path(__file__).parent / "golden" / "verbs.json"
 # What belongs to swarms and plugins, and what is looked at by nothing else.
 SWARM_AND_PLUGINS = ("config", "node", "secret", "service", "stack", "swarm", "plugin")
 _FLAG = re.compile(r"^ {2,6}(?:-(\w), )?--([\w-]+)(?: (\S+))?(?: {2,}.*)?$")
-_VERB = re.compile(r"^  ([a-z][a-z-]*)\*? +\S")
+# Of plugins, whose names bear an asterisk, other machines have others.
+_VERB = re.compile(r"^  ([a-z][a-z-]*) +\S")
 _HEADING = re.compile(r"^(\S.* )?[Cc]ommands:$")
 
 
@@ -60,6 +61,8 @@ def walk(docker: str, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Verb]]
     """Yield every verb below `words`, and what its help says: first of all the program itself, as ""."""
     # To no engine: then nothing is hidden for being unknown to it.
     env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent"}
+    # And without buildx, which would take over `build` where it is installed.
+    env["DOCKER_BUILDKIT"] = "0"
     done = subprocess.run(
         [docker, *words, "--help"], capture_output=True, text=True, timeout=30, env=env, check=True
     )

@@ -28,6 +28,8 @@ class Client:
         settings = ("DOCKER_", "WHERRY_HOST", "WHERRY_CONTEXT")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(settings)}
         self.env |= {"DOCKER_HOST": host, "DOCKER_CONFIG": str(home), "HOME": str(home)}
+        # A buildx that is installed on the machine would take the client's builds over.
+        self.env["DOCKER_BUILDKIT"] = "0"
 
     def __call__(
         self, *words: str, check: bool = True, stdin: str | None = None, timeout: float = 60
