@@ -206,6 +206,21 @@ def test_a_start_survives_a_kill_at(
     asyncio.run(run())
 
 
+def test_a_start_waits_until_what_a_dead_supervisor_had_begun_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It was refused with "is running, or its exit was not taken yet" until the keeper told of the end.
+    monkeypatch.setenv("WHERRY_FAILPOINTS", "supervisor.after-store=kill")
+
+    async def run() -> None:
+        async with supervised(tmp_path) as case:
+            (tmp_path / "run" / "slow").touch()
+            await case.client.start(case.launch("sh", "-c", "exit 3", key="a"))
+            assert (await case.exit_of("a")).code == 3
+
+    asyncio.run(run())
+
+
 def test_a_failed_start_leaves_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         async with supervised(tmp_path) as case:

@@ -91,7 +91,9 @@ class Table:
         `mounts` are those that `launch.held` names; they stay the caller's. Where a container that runs
         has one of that name, its file system is used instead.
         """
-        if launch.id in self._processes:
+        undone = self._beginnings.get(launch.id)
+        undone = undone if undone and undone.answer is _nobody else None
+        if launch.id in self._processes and undone is None:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
         if len(mounts) != len(launch.held):
             raise Invalid("malformed message: not as many mounts as names")
@@ -103,10 +105,27 @@ class Table:
             for fd in held.values():
                 os.close(fd)
             raise
+        if undone is None:
+            self._start_when_released(launch, answer, held)
+        else:
+            # A dead supervisor had begun it, and its child is being killed: whoever asked, asks again.
+            undone.answer = lambda failed: self._start_again(launch, answer, held, failed)
+
+    def _start_when_released(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         if self._releases.is_pending(launch.id):
             self._releases.when_done(launch.id, lambda: self._start_late(launch, answer, held))
+        else:
+            self._start(launch, answer, held)
+
+    def _start_again(
+        self, launch: Launch, answer: Answer, held: dict[str, int], failed: Started | WherryError
+    ) -> None:
+        if launch.id not in self._processes:
+            self._start_late(launch, answer, held)
             return
-        self._start(launch, answer, held)
+        for fd in held.values():  # it cannot be killed
+            os.close(fd)
+        answer(failed)
 
     def _start(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         try:
@@ -121,7 +140,7 @@ class Table:
 
     def _start_late(self, launch: Launch, answer: Answer, held: dict[str, int]) -> None:
         try:
-            self._start(launch, answer, held)
+            self._start_when_released(launch, answer, held)
         except Exception as error:
             answer(_as_ours(launch.id, error))
 
@@ -348,7 +367,7 @@ class Table:
             if beginning.start is not None:
                 beginning.start.give_up()
                 beginning.start = None
-            answer, beginning.answer = beginning.answer, _nobody
+            answer, beginning.answer = beginning.answer, _told
             answer(error)
 
     def _why_unstarted(self, process: Process, ended: Ended) -> StartFailed:
@@ -476,3 +495,7 @@ def _as_ours(key: str, error: Exception) -> WherryError:
 
 def _nobody(result: Started | WherryError) -> None:
     """Whoever asked has lost its connection with the old supervisor."""
+
+
+def _told(result: Started | WherryError) -> None:
+    """Whoever asked knows already."""
