@@ -37,6 +37,7 @@ from wherry.model.build import (
 )
 from wherry.model.errors import Internal, Invalid, NotFound, WherryError
 from wherry.model.ignore import Matcher
+from wherry.model.urls import is_web
 
 log = logging.getLogger(__name__)
 
@@ -295,6 +296,6 @@ def remote_context(text: str) -> ContextRef:
     head = text.partition("#")[0]
     if text.startswith(_GIT) or head.endswith(".git"):
         return ContextRef(ContextKind.GIT, text)
-    if text.startswith(("http://", "https://")):
+    if is_web(text):
         return ContextRef(ContextKind.URL, text)
     raise Invalid(f"remoteURL ({text}) could not be recognized as URL")
