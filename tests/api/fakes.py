@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.api.services import Services
-from wherry.build.files import BuiltImage, Exported, Exporter
+from wherry.build.files import Export, Exported, Exporter
 from wherry.build.service import CacheRecord
 from wherry.build.service import Pruned as BuildPruned
 from wherry.containers.network_store import NoSuchNetwork
@@ -22,7 +22,6 @@ from wherry.model.build import (
     BuildWarning,
     ContextRef,
     Finished,
-    OutputRef,
     SecretSource,
     StepDone,
     StepFailed,
@@ -812,25 +811,13 @@ class FakeContexts:
         """Note it."""
         self.released.append(ref)
 
-    async def write_output(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        write: Callable[[bytes], object],
-    ) -> Exported:
+    async def write_output(self, export: Export, write: Callable[[bytes], object]) -> Exported:
         """Write a word."""
-        del request, output, images
+        del export
         write(b"output")
         return Exported()
 
-    async def push(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[BuildProgress], None],
-    ) -> Exported:
+    async def push(self, export: Export, report: Callable[[BuildProgress], None]) -> Exported:
         """Push nothing."""
         return Exported()
 

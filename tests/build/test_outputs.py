@@ -17,7 +17,7 @@ from tests.images.house import House
 from wherry.build.annotations import parse_annotations
 from wherry.build.bases import emulated
 from wherry.build.destinations import check_outputs, is_stored, is_written
-from wherry.build.files import BuiltImage
+from wherry.build.files import BuiltImage, Export
 from wherry.build.outputs import Outputs, Packing, names
 from wherry.build.statements import Attestation
 from wherry.images.archive.save import Chosen
@@ -78,7 +78,7 @@ class Desk:
 
     def tar(self, request: BuildRequest, output: OutputRef, *images: BuiltImage) -> bytes:
         out = io.BytesIO()
-        self._outputs.write(request, output, images, out.write)
+        self._outputs.write(Export(request, output, images), out.write)
         return out.getvalue()
 
     def files(

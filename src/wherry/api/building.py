@@ -14,13 +14,13 @@ import secrets as random
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from wherry.api.contexts import BuildContexts
-from wherry.build.files import BuiltImage, Exported
+from wherry.build.files import Export, Exported
 from wherry.build.service import Builds
-from wherry.model.build import BuildRequest, OutputRef, Progress
+from wherry.model.build import BuildRequest, Progress
 from wherry.model.errors import NotFound, Unavailable, WherryError
 
 _PIECE = 1 << 16
@@ -133,18 +133,12 @@ class ClientBuild:
         self._agents.append(agent)
         return agent.path
 
-    async def export(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[Progress], None],
-    ) -> Exported:
+    async def export(self, export: Export, report: Callable[[Progress], None]) -> Exported:
         """Push, or let the client fetch the output's bytes."""
-        if output.kind in ("registry", "image"):
-            return await self._contexts.push(request, output, images, report)
+        if export.output.kind in ("registry", "image"):
+            return await self._contexts.push(export, report)
         identifier, ask = self._asks.add("output")
-        index = request.outputs.index(output)
+        index = export.request.outputs.index(export.output)
         loop = asyncio.get_running_loop()
 
         def write(data: bytes) -> None:
@@ -156,7 +150,7 @@ class ClientBuild:
 
         self._queue.put_nowait({"ask": identifier, "output": index})
         try:
-            made = await self._contexts.write_output(request, output, images, write)
+            made = await self._contexts.write_output(export, write)
             await ask.pieces.put(b"")
             try:
                 await ask.answer

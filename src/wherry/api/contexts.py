@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from wherry.build.files import BuiltImage, Exported
-from wherry.model.build import BuildRequest, ContextRef, OutputRef, Progress
+from wherry.build.files import Export, Exported
+from wherry.model.build import ContextRef, Progress
 from wherry.model.views import ByteSource
 
-WriteOutput = Callable[
-    [BuildRequest, OutputRef, Sequence[BuiltImage], Callable[[bytes], object]], Exported
-]
+WriteOutput = Callable[[Export, Callable[[bytes], object]], Exported]
 """Writes an output that goes to the client, as tar. Blocks."""
-PushOutput = Callable[
-    [BuildRequest, OutputRef, Sequence[BuiltImage], Callable[[Progress], None]],
-    Awaitable[Exported],
-]
+PushOutput = Callable[[Export, Callable[[Progress], None]], Awaitable[Exported]]
 """Pushes what was built."""
 
 
@@ -55,22 +50,10 @@ class BuildContexts(Protocol):
         """A build that used it is over."""
         ...
 
-    async def write_output(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        write: Callable[[bytes], object],
-    ) -> Exported:
+    async def write_output(self, export: Export, write: Callable[[bytes], object]) -> Exported:
         """Write an output that goes to the client, as tar; `write` may block."""
         ...
 
-    async def push(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[Progress], None],
-    ) -> Exported:
+    async def push(self, export: Export, report: Callable[[Progress], None]) -> Exported:
         """Push what was built. Raises Unavailable, Forbidden, Invalid."""
         ...

@@ -20,11 +20,12 @@ from wherry.build.context.store import StoredTree
 from wherry.build.files import Target, Tree
 from wherry.build.modes import Chmod
 from wherry.build.placement import Placement
-from wherry.build.remote.files import Downloaded, LateWeb, file_name, is_web
+from wherry.build.remote.files import Downloaded, LateWeb, file_name
 from wherry.build.remote.git import Git, GitSource, parse_git
 from wherry.build.selection import Picked, below, pick
 from wherry.build.steps import AddStep, CopyStep
 from wherry.model.errors import Invalid
+from wherry.model.urls import is_web
 from wherry.storage.layers.compression import decompressed
 from wherry.storage.layers.entries import OwnerMap
 from wherry.storage.layers.extract import extract

@@ -91,6 +91,16 @@ class BuiltImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """One output, and what it is to be of."""
+
+    request: BuildRequest
+    output: OutputRef
+    images: Sequence[BuiltImage]
+    """One, or one a platform."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """What an output came to."""
 
@@ -103,12 +113,6 @@ class Exported:
 class Exporter(Protocol):
     """Brings what was built to where `--output` says; the store's own image is none of its work."""
 
-    async def export(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[Progress], None],
-    ) -> Exported:
-        """Write one output: of the one image, or of one a platform. Raises Full, Invalid."""
+    async def export(self, export: Export, report: Callable[[Progress], None]) -> Exported:
+        """Write one output. Raises Full, Invalid."""
         ...

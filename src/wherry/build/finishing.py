@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from wherry.build.annotations import MANIFEST, of_level, parse_annotations
 from wherry.build.arguments import platform_text
 from wherry.build.destinations import is_stored, is_written
-from wherry.build.files import BuiltImage, Exported, Exporter
+from wherry.build.files import BuiltImage, Export, Exported, Exporter
 from wherry.build.finish import encode_image, image_config
 from wherry.build.layers import LayersTree
 from wherry.build.made import Made
@@ -24,7 +24,6 @@ from wherry.images.store import ImageStore
 from wherry.model.build import (
     BuildRequest,
     Finished,
-    OutputRef,
     Progress,
     StepDone,
     StepFailed,
@@ -107,7 +106,9 @@ class Finishing:
         told = Exported(str(images[0].image.manifest)) if stored else Exported()
         for number, output in enumerate(written):
             assert exporter is not None
-            answer = await _export(request, output, images, exporter, _EXPORTS + number, emit)
+            answer = await _export(
+                Export(request, output, images), exporter, _EXPORTS + number, emit
+            )
             told = answer if answer.digest else told
         return _finished(request, images, made, told, stored, kept, intake, build_id)
 
@@ -163,15 +164,8 @@ def _attested(request: BuildRequest, built: BuiltImage, made: Made, solved: Solv
     return BuiltImage(built.image, built.config, built.layers, built.root, tuple(found))
 
 
-async def _export(
-    request: BuildRequest,
-    output: OutputRef,
-    images: Sequence[BuiltImage],
-    exporter: Exporter,
-    number: int,
-    emit: Emit,
-) -> Exported:
-    step = StepRef(number, _TITLES.get(output.kind, "pushing to registry"))
+async def _export(export: Export, exporter: Exporter, number: int, emit: Emit) -> Exported:
+    step = StepRef(number, _TITLES.get(export.output.kind, "pushing to registry"))
 
     def tell(event: Progress) -> None:
         if isinstance(event, Transfer) and event.step is None:
@@ -180,11 +174,12 @@ async def _export(
 
     emit(StepStarted(step, time.time_ns()))
     try:
-        answer = await exporter.export(request, output, images, tell)
+        answer = await exporter.export(export, tell)
     except WherryError as error:
         emit(StepFailed(step, time.time_ns(), str(error)))
         raise
     if answer.digest:
+        images = export.images
         what = "manifest list" if len(images) > 1 or images[0].attestations else "manifest"
         emit(Transfer(step, f"exporting {what} {answer.digest}", 0, 0, True))
     emit(StepDone(step, time.time_ns()))

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from wherry.build.annotations import parse_annotations
 from wherry.build.arguments import platform_text
 from wherry.build.bundle import Bundle, assemble, blobs_of, replace_annotations
-from wherry.build.files import BuiltImage, Exported
+from wherry.build.files import Export, Exported
 from wherry.build.forms import Forms, LayerForms, parse_compression
 from wherry.build.statements import statement
 from wherry.images.archive.oci import CONTAINERD_NAME, REF_NAME
@@ -58,18 +58,13 @@ class Packing:
     intakes: Intakes
     forms: Forms
 
-    def bundle(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        intake: Intake,
-    ) -> Bundle:
+    def bundle(self, export: Export, intake: Intake) -> Bundle:
         """Return an output's bundle, its layers held by `intake`. Blocks. Raises Invalid, Full."""
+        request, output = export.request, export.output
         attributes = dict(output.attributes)
         forms = LayerForms(intake, self.forms, parse_compression(attributes))
         return assemble(
-            images,
+            export.images,
             forms.form,
             names=names(request, output),
             annotations=parse_annotations(request.annotations, output.attributes),
@@ -85,20 +80,15 @@ class Outputs:
         self._packing = packing
         self._content = content
 
-    def write(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        out: Callable[[bytes], object],
-    ) -> Exported:
+    def write(self, export: Export, out: Callable[[bytes], object]) -> Exported:
         """Write one output's bytes to `out`.
 
         Raises Invalid for a kind that is none of bytes, for what it cannot hold, and for names and
         attributes that are malformed.
         """
+        request, output, images = export.request, export.output, export.images
         if output.kind in _TREES:
-            _write_trees(request, output, images, out)
+            _write_trees(export, out)
             return Exported()
         if output.kind not in _ARCHIVES:
             raise Invalid(
@@ -106,7 +96,7 @@ class Outputs:
             )
         if output.kind == "oci":
             with self._packing.intakes() as intake:
-                bundle = self._packing.bundle(request, output, images, intake)
+                bundle = self._packing.bundle(export, intake)
                 root = self._write_layout(bundle, names(request, output), out)
             return exported(root)
         compression = output.get("compression")
@@ -183,13 +173,9 @@ def image_exported(image: Image) -> Exported:
 # -- folders --------------------------------------------------------------------------------------
 
 
-def _write_trees(
-    request: BuildRequest,
-    output: OutputRef,
-    images: Sequence[BuiltImage],
-    out: Callable[[bytes], object],
-) -> None:
+def _write_trees(export: Export, out: Callable[[bytes], object]) -> None:
     """Write roots as one tar: each in a folder of its platform where there are several, or it is asked."""
+    output, images = export.output, export.images
     asked = output.get("platform-split")
     split = asked in ("1", "true") if asked else len(images) > 1
     if not split and len(images) > 1:
@@ -199,7 +185,7 @@ def _write_trees(
             hint="leave platform-split=false out",
         )
     tar = TarWriter(out)
-    epoch = request.source_date_epoch
+    epoch = export.request.source_date_epoch
     for one in images:
         folder = platform_text(one.image.platform).replace("/", "_") if split else ""
         # An OverlayFS mount shows no whiteouts; names that begin as theirs do are files like others.

@@ -36,6 +36,7 @@ from wherry.build.steps import (
     RunStep,
     Source,
     WorkdirStep,
+    is_remote,
 )
 from wherry.build.unfolded import unfolded
 from wherry.images.bridge import in_thread
@@ -427,11 +428,6 @@ def make_directories(root: int, wanted: Sequence[Entry]) -> None:
             os.close(fd)
     for entry in reversed(wanted):
         os.utime(entry.name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=root)
-
-
-def is_remote(source: str) -> bool:
-    """Whether an ADD's source is fetched: a URL or a git repository."""
-    return source.startswith(("http://", "https://", "git://", "ssh://", "git@"))
 
 
 def owner_of(root: int, user: str) -> tuple[int, int]:

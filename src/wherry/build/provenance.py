@@ -17,7 +17,7 @@ from wherry.build.bundle import package_url
 from wherry.build.definition import definition
 from wherry.build.made import Made
 from wherry.build.statements import Attestation
-from wherry.build.steps import AddStep, Graph
+from wherry.build.steps import AddStep, Graph, is_remote
 from wherry.model.build import MAIN_CONTEXT, BuildRequest, ContextKind, ContextRef
 from wherry.model.ids import Reference
 from wherry.model.moments import render_rfc3339
@@ -192,7 +192,7 @@ def _materials(made: Made) -> list[Object]:
             found.append(_fetched(ref))
     for step in _additions(made.graph):
         for url in step.sources:
-            if url.startswith(("http://", "https://", "git@", "git://", "ssh://")):
+            if is_remote(url):
                 wire: Object = {"uri": without_credentials(url)}
                 algorithm, _, digits = step.checksum.partition(":")
                 if digits:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from wherry.build.dockerfile.syntax import Heredoc, Instruction
 from wherry.model.containers import Pairs
 from wherry.model.images import ImageConfig, Platform
+from wherry.model.urls import is_web
 
 # -- where files come from ----------------------------------------------------------------------
 
@@ -156,6 +157,11 @@ class AddStep:
     unpack: bool | None = None
     """None: local archives are unpacked, remote ones are not."""
     origin: Source = FromContext()
+
+
+def is_remote(source: str) -> bool:
+    """Whether an ADD's source is fetched: a URL or a git repository."""
+    return is_web(source) or source.startswith(("git://", "ssh://", "git@"))
 
 
 @dataclass(frozen=True, slots=True)

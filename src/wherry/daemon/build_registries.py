@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from wherry.build.files import BuiltImage, Exported
+from wherry.build.files import Export, Exported
 from wherry.build.outputs import Packing, exported, names
 from wherry.images.bridge import in_thread
 from wherry.images.manifests import OCI_MANIFEST
 from wherry.images.store import ImageStore
 from wherry.images.transfer.documents import Documents, Fetching
-from wherry.model.build import BuildRequest, OutputRef, Progress, Transfer
+from wherry.model.build import BuildRequest, Progress, Transfer
 from wherry.model.errors import Invalid, Unavailable
 from wherry.model.ids import Digest, Reference
 from wherry.model.views import Progress as Line
@@ -101,28 +101,23 @@ class PushedOutputs:
         self._store = store
         self._packing = packing
 
-    async def push(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[Progress], None],
-    ) -> Exported:
+    async def push(self, export: Export, report: Callable[[Progress], None]) -> Exported:
         """Push what was built by each of its names; a lone image of the store then has them here too.
 
         Raises Invalid where it has none, and what a push raises.
         """
-        references = names(request, output)
+        request, images = export.request, export.images
+        references = names(request, export.output)
         if not references:
             raise Invalid("tag is needed when pushing to registry", hint="-t NAME, or name=NAME")
-        if not _special(request, output, images):
+        if not _special(export):
             pushed = Exported()
             for reference in references:
                 self._store.tag(images[0].image.id, reference)
                 pushed = await self._registries.push(str(reference), request, report)
             return pushed
         with self._packing.intakes() as intake:
-            bundle = await in_thread(lambda: self._packing.bundle(request, output, images, intake))
+            bundle = await in_thread(lambda: self._packing.bundle(export, intake))
             documents = Documents(
                 bundle.layers,
                 [(one.descriptor.digest, one.data) for one in bundle.blobs],
@@ -136,14 +131,17 @@ class PushedOutputs:
         return exported(bundle.root)
 
 
-def _special(request: BuildRequest, output: OutputRef, images: Sequence[BuiltImage]) -> bool:
+def _special(export: Export) -> bool:
     """Whether more is to be pushed than the image as the store has it."""
     own = any(
         name.startswith("annotation")
         or name in ("oci-mediatypes", "compression", "compression-level", "force-compression")
-        for name, _ in output.attributes
+        for name, _ in export.output.attributes
     )
-    return len(images) > 1 or bool(images[0].attestations) or bool(request.annotations) or own
+    images = export.images
+    return (
+        len(images) > 1 or bool(images[0].attestations) or bool(export.request.annotations) or own
+    )
 
 
 def credentials_for(name: Reference, request: BuildRequest) -> Credentials:

@@ -17,6 +17,7 @@ from wherry.model.containers import Pairs, Ulimit
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.literals import parse_size
 from wherry.model.networks import Driver
+from wherry.model.urls import is_web
 
 DEFAULT_FILE = Path("/etc/wherry/daemon.json")
 LOG_DRIVERS = ("json-file", "local", "none", "syslog", "gelf", "fluentd", "journald")
@@ -446,7 +447,7 @@ def _check_transfers(config: Config, _: Mapping[str, Value]) -> None:
         if name not in ("http-proxy", "https-proxy", "no-proxy"):
             raise Invalid(f"unknown key in proxies: {name}")
     for mirror in config.registry_mirrors:
-        if not mirror.startswith(("http://", "https://")) or "@" in mirror or "?" in mirror:
+        if not is_web(mirror) or "@" in mirror or "?" in mirror:
             raise Invalid(f"invalid mirror: {mirror!r}", hint="https://HOST[:PORT]")
 
 

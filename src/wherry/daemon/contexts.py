@@ -14,12 +14,12 @@ from wherry.api.contexts import PushOutput, WriteOutput
 from wherry.build.arguments import platform_text
 from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
-from wherry.build.files import BuiltImage, Exported, Tree
+from wherry.build.files import Export, Exported, Tree
 from wherry.images.bridge import Flow, in_thread
 from wherry.images.config import parse_platform
 from wherry.kernel.paths import open_in_root
-from wherry.model.build import BuildRequest, ContextKind, ContextRef, OutputRef, Progress
-from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.build import ContextKind, ContextRef, Progress
+from wherry.model.errors import Invalid, NotFound
 from wherry.model.ignore import parse
 from wherry.model.views import ByteSource
 
@@ -34,9 +34,9 @@ class ClientContexts:
     def __init__(
         self,
         store: ContextStore,
-        write: WriteOutput | None = None,
-        push: PushOutput | None = None,
-        load: Load | None = None,
+        write: WriteOutput,
+        push: PushOutput,
+        load: Load,
     ) -> None:
         self._store = store
         self._load = load
@@ -76,16 +76,13 @@ class ClientContexts:
         return replace(ref, ignore=lines)
 
     def _layout(self, value: str, platforms: Sequence[str]) -> ContextRef:
-        load = self._load
-        if load is None:
-            raise Unsupported("contexts that are OCI layouts")
         tree_id, tag, digest = split_layout(value)
         try:
             tree = self._store.tree(tree_id)
             found = [
                 (
                     platform_text(parse_platform(text)),
-                    load_layout(tree, tag, digest, load, text),
+                    load_layout(tree, tag, digest, self._load, text),
                 )
                 for text in platforms or ("",)
             ]
@@ -104,30 +101,13 @@ class ClientContexts:
             with suppress(NotFound):
                 await in_thread(lambda: self._store.release(ref.value))
 
-    async def write_output(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        write: Callable[[bytes], object],
-    ) -> Exported:
+    async def write_output(self, export: Export, write: Callable[[bytes], object]) -> Exported:
         """Write one output's bytes."""
-        work = self._write
-        if work is None:
-            raise Unsupported(f"outputs of type {output.kind}")
-        return await in_thread(lambda: work(request, output, images, write))
+        return await in_thread(lambda: self._write(export, write))
 
-    async def push(
-        self,
-        request: BuildRequest,
-        output: OutputRef,
-        images: Sequence[BuiltImage],
-        report: Callable[[Progress], None],
-    ) -> Exported:
+    async def push(self, export: Export, report: Callable[[Progress], None]) -> Exported:
         """Push what was built."""
-        if self._push is None:
-            raise Unsupported("pushing what was built")
-        return await self._push(request, output, images, report)
+        return await self._push(export, report)
 
 
 def _read(tree: Tree, path: str) -> bytes:

@@ -8,48 +8,30 @@ from __future__ import annotations
 
 import http.client
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Final
 
+from wherry.images.web import Opener
 from wherry.model.errors import Full, Invalid, NotFound, Unavailable
+from wherry.model.urls import is_web
 from wherry.model.views import Progress
 
-_TIMEOUT: Final = 60.0
 _LARGEST: Final = 1 << 40
 """Bytes that are taken of one URL."""
 _STEP: Final = 4 << 20
-_SCHEMES = ("http://", "https://")
 
 
 def parse_source(text: str) -> str:
     """Return the URL that `fromSrc` names; http where it names no scheme, as Docker does. Raises Invalid."""
     url = text if "://" in text else f"http://{text}"
-    if not url.lower().startswith(_SCHEMES):
+    if not is_web(url.lower()):
         scheme = url.partition("://")[0]
         raise Invalid(f'Get "{url}": unsupported protocol scheme "{scheme}"')
     host = url.partition("://")[2].partition("/")[0]
     if not host or not url.isprintable() or " " in url or not url.isascii():
         raise Invalid(f"{url!r} is no URL", hint="http://host/archive.tar")
     return url
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = 10
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: object,
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not newurl.lower().startswith(_SCHEMES):
-            raise Invalid(f"{req.full_url}: redirected to {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # pyright: ignore[reportArgumentType]
 
 
 class Download:
@@ -102,19 +84,8 @@ def fetched(
     `check` is called before each read, and raises where nobody waits any longer. Raises Unavailable,
     NotFound, Invalid, Full.
     """
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    request = urllib.request.Request(url, headers={"User-Agent": "wherry"})
     try:
-        answer = cast("http.client.HTTPResponse", opener.open(request, timeout=_TIMEOUT))
+        answer = Opener().open(url)
     except urllib.error.HTTPError as problem:
         problem.close()
         if problem.code in (404, 410):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from wherry.api.building import Asks, ClientBuild
 from wherry.api.contexts import BuildContexts
@@ -37,8 +38,10 @@ from wherry.model.build import (
 )
 from wherry.model.errors import Internal, Invalid, NotFound, WherryError
 from wherry.model.ignore import Matcher
+from wherry.model.urls import is_web
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _BODY_LIMIT = 32 << 20
 """Bytes of a request with its Dockerfile, and of a folder's manifest (some 200,000 files)."""
@@ -88,7 +91,8 @@ class BuildRoutes:
             keep_containers=not wanted.remove,
             before=before_stages(wanted),
         )
-        return Response(200, self._classic(wanted, ref, classic), JSON)
+        events = self._builds.build(wanted, secrets=NoSecrets(), exporter=None)
+        return Response(200, self._told(events, classic.feed, [ref]), JSON)
 
     async def _context(self, request: Request) -> ContextRef:
         remote = request.text("remote")
@@ -116,28 +120,6 @@ class BuildRoutes:
                 with contextlib.suppress(NotFound):
                     return await self._contexts.read(ref, "dockerfile")
             raise _NoDockerfile(name) from None
-
-    async def _classic(
-        self, wanted: BuildRequest, ref: ContextRef, classic: Classic
-    ) -> AsyncIterator[bytes]:
-        begun = False
-        events = self._builds.build(wanted, secrets=NoSecrets(), exporter=None)
-        try:
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if lines := classic.feed(event):
-                        begun = True
-                        yield lines
-        except WherryError as error:
-            if not begun:
-                raise
-            yield render_build_failure(error)
-        except Exception as error:
-            if not begun:
-                raise
-            yield render_build_failure(_defect(error))
-        finally:
-            await self._contexts.release(ref)
 
     async def prune(self, request: Request) -> Response:
         """POST /build/prune."""
@@ -193,7 +175,8 @@ class BuildRoutes:
             self._promises.claim(ref)
         wanted = await self._prepared(wanted, complete)
         run = ClientBuild(self._builds, self._contexts, self._asks)
-        return Response(200, self._lines(run.run(wanted), wanted), JSON)
+        lines = self._told(run.run(wanted), _line, wanted.contexts.values())
+        return Response(200, lines, JSON)
 
     async def _prepared(self, wanted: BuildRequest, complete: bool) -> BuildRequest:
         """Return the request with its contexts fetched and its Dockerfile read; else none is held."""
@@ -215,29 +198,33 @@ class BuildRoutes:
             await self._release(contexts.values())
             raise
 
-    async def _release(self, refs: Iterable[ContextRef]) -> None:
-        for ref in refs:
-            await self._contexts.release(ref)
-
-    async def _lines(
-        self, events: AsyncGenerator[Progress | dict[str, object]], wanted: BuildRequest
+    async def _told(
+        self,
+        events: AsyncGenerator[T],
+        render: Callable[[T], bytes],
+        contexts: Iterable[ContextRef],
     ) -> AsyncIterator[bytes]:
+        """Yield a build's lines, its failure as the last of them; its contexts are held until then.
+
+        Raises what fails before there is a line: an answer of its own can still be given.
+        """
         begun = False
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
-                    begun = True
-                    yield encode(event) if isinstance(event, dict) else render_build_event(event)
-        except WherryError as error:
-            if not begun:
-                raise
-            yield render_build_failure(error)
+                    if lines := render(event):
+                        begun = True
+                        yield lines
         except Exception as error:
             if not begun:
                 raise
-            yield render_build_failure(_defect(error))
+            yield render_build_failure(error if isinstance(error, WherryError) else _defect(error))
         finally:
-            await self._release(wanted.contexts.values())
+            await self._release(contexts)
+
+    async def _release(self, refs: Iterable[ContextRef]) -> None:
+        for ref in refs:
+            await self._contexts.release(ref)
 
     async def answer(self, request: Request) -> Answer:
         """POST /wherry/build/answer/ASK: a secret's value, or the way to an agent."""
@@ -270,6 +257,10 @@ class BuildRoutes:
         return json_answer(render_cache(await self._builds.disk_usage()))
 
 
+def _line(event: Progress | dict[str, object]) -> bytes:
+    return encode(event) if isinstance(event, dict) else render_build_event(event)
+
+
 def _defect(error: Exception) -> WherryError:
     known = known_error(error)
     if isinstance(known, Internal):
@@ -295,6 +286,6 @@ def remote_context(text: str) -> ContextRef:
     head = text.partition("#")[0]
     if text.startswith(_GIT) or head.endswith(".git"):
         return ContextRef(ContextKind.GIT, text)
-    if text.startswith(("http://", "https://")):
+    if is_web(text):
         return ContextRef(ContextKind.URL, text)
     raise Invalid(f"remoteURL ({text}) could not be recognized as URL")

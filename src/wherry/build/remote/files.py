@@ -6,14 +6,12 @@ import threading
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from wherry.model.errors import Invalid
 
 if TYPE_CHECKING:
     from wherry.build.remote.web import Web
-
-_SCHEMES: Final = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,6 @@ class Downloaded:
     """What the server calls it (Content-Disposition)."""
     tag: str = ""
     """Its ETag."""
-
-
-def is_web(text: str) -> bool:
-    """Whether a source is a URL that is fetched by HTTP."""
-    return text.startswith(_SCHEMES)
 
 
 def file_name(url: str, found: Downloaded) -> str:

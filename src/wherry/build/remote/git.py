@@ -19,6 +19,7 @@ from typing import Final
 
 from wherry.kernel.paths import follow_in_root, remove_path
 from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported
+from wherry.model.urls import is_web
 from wherry.storage.leftovers import remove_leftovers
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -51,7 +52,7 @@ def parse_git(text: str) -> GitSource | None:
     A URL is git's by its scheme, by `git@host:path`, or by a path that ends in `.git`.
     """
     url, _, fragment = text.partition("#")
-    if url.startswith(("http://", "https://")):
+    if is_web(url):
         if not url.partition("?")[0].endswith(".git"):
             return None
     elif not url.startswith(("git://", "ssh://", "git+")) and not _SCP.fullmatch(url):

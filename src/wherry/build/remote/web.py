@@ -12,36 +12,17 @@ import os
 import secrets
 import threading
 import urllib.error
-import urllib.request
 from email.message import Message
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from wherry.build.remote.files import Downloaded, is_web
+from wherry.build.remote.files import Downloaded
+from wherry.images.web import Opener
 from wherry.model.errors import Invalid, NotFound, Unavailable
 from wherry.storage.durable import full
 from wherry.storage.leftovers import remove_leftovers
 
 _CHUNK: Final = 1 << 20
-_TIMEOUT: Final = 60.0  # seconds without a byte
-_AGENT: Final = "wherry"
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = 10
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: object,
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not is_web(newurl):
-            raise Invalid(f"{req.full_url}: redirected to {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # pyright: ignore[reportArgumentType]
 
 
 class Web:
@@ -53,17 +34,7 @@ class Web:
         remove_leftovers(root)
         self._lock = threading.Lock()
         self._known: dict[str, Downloaded] = {}
-        # No proxies but the daemon's own, and neither file: nor ftp: URLs.
-        self._opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPErrorProcessor(),
-            _Redirects(),
-        ):
-            self._opener.add_handler(handler)
+        self._opener = Opener()
 
     def get(self, url: str, checksum: str = "", *, again: bool = True) -> Downloaded:
         """Return the file, downloaded unless its version is here. Blocks.
@@ -77,13 +48,9 @@ class Web:
         if known is not None and known.path.exists():
             if known.digest == checksum or (not again and not checksum):
                 return known
-        request = urllib.request.Request(url, headers={"User-Agent": _AGENT})
-        if known is not None and known.tag and known.path.exists():
-            request.add_header("If-None-Match", known.tag)
+        tag = known.tag if known is not None and known.path.exists() else ""
         try:
-            with cast(
-                "http.client.HTTPResponse", self._opener.open(request, timeout=_TIMEOUT)
-            ) as answer:
+            with self._opener.open(url, known=tag) as answer:
                 found = self._store(url, answer)
         except urllib.error.HTTPError as problem:
             problem.close()

@@ -6,6 +6,7 @@ import os
 
 from wherry.cli.failure import Failure
 from wherry.cli.files import reason
+from wherry.model.urls import is_web
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,20 +21,19 @@ _PIECE = 1 << 20
 _TAR = {"Content-Type": "application/x-tar"}
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _GIT_PREFIXES = ("git@", "git://", "ssh://", "github.com/")
-_WEB = ("http://", "https://")
 
 
 def is_remote(text: str) -> bool:
     """Whether the engine fetches it: git or the web. A folder of that name goes first."""
     if os.path.isdir(text):
         return False
-    return is_git(text) or text.startswith(_WEB)
+    return is_git(text) or is_web(text)
 
 
 def is_git(text: str) -> bool:
     """Whether it names a git repository, as Docker tells."""
     head = text.partition("#")[0].partition("?")[0]
-    web = text.startswith(_WEB)
+    web = is_web(text)
     return text.startswith(_GIT_PREFIXES) or (web and head.endswith(".git"))
 
 

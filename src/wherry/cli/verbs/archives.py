@@ -13,6 +13,7 @@ from wherry.cli.session import Session
 from wherry.cli.stream import write_all
 from wherry.client.engine import segment
 from wherry.client.http import escape
+from wherry.model.urls import is_web
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _import(session: Session, options: Options, arguments: list[str]) -> int:
     changes: list[str] = options.all("change")
     if changes:
         path += "?" + "&".join(f"changes={escape(change)}" for change in changes)
-    if source.startswith(("http://", "https://")):
+    if is_web(source):
         messages = session.engine.events("POST", path, {"fromSrc": source, **query})
     else:
         descriptor = 0 if source == "-" else _open_input(source)

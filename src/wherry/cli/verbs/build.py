@@ -30,6 +30,7 @@ from wherry.cli.files import pairs_to_map, reason
 from wherry.cli.flags import Options
 from wherry.cli.session import Session
 from wherry.client import wire
+from wherry.model.urls import is_web
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def _bring(session: Session, options: Options, where: str, body: Object) -> None
 
 
 def _read_dockerfile(folder: str, name: str) -> tuple[bytes, str]:
-    if name.startswith(("http://", "https://")):
+    if is_web(name):
         from urllib.request import urlopen
 
         try:

@@ -6,6 +6,7 @@ import re
 import time
 
 from wherry.images.bootstrap.sources import Source
+from wherry.model.urls import is_web
 
 _DATE = re.compile(rb"^Date: (.+)$", re.MULTILINE)
 _ENOUGH = 16 << 10  # the Date field comes before the lists of hashes
@@ -19,7 +20,7 @@ def read_release_date(source: Source) -> int:
     Bounded to 10 seconds. Source: Debian repository format, InRelease, Date.
     """
     today = int(time.time()) // _DAY * _DAY
-    if not source.uri.startswith(("http://", "https://")):
+    if not is_web(source.uri):
         return today
     # Here, since these load ssl, http.client and email: megabytes that an idle daemon can do without.
     import urllib.request

@@ -95,29 +95,6 @@ class CgroupDriver:
             self._make(path)
         return Handle(path, path)
 
-    def attach(self, handle: Handle, pid: int) -> None:
-        """Move process `pid` with all its threads into every hierarchy's cgroup.
-
-        May wait some milliseconds for the kernel; `entrances` is the quick way for a new process.
-        Raises NotFound when the process or the cgroup is gone, Unavailable when the kernel refuses.
-        """
-        text = str(pid).encode()
-        for directory in self._directories(handle):
-            try:
-                fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.write(fd, text)
-                finally:
-                    os.close(fd)
-            except ProcessLookupError:
-                raise NotFound("process", str(pid)) from None
-            except FileNotFoundError:
-                raise NotFound("cgroup", directory) from None
-            except OSError as error:
-                raise Unavailable(
-                    f"cannot move process {pid} into {directory}: {error.strerror}"
-                ) from error
-
     def entrances(self, handle: Handle) -> Entrances:
         """Return open descriptors by which a new process enters at once; the caller closes them.
 
