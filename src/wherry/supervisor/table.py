@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import runs_program, wait_readable
-from wherry.kernel.reactor import READ, Reactor, Timer
+from wherry.kernel.reactor import READ, Reactor
 from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
 from wherry.model.networks import Way, Wiring
 from wherry.runtime.slots import Slot
@@ -34,6 +33,7 @@ from wherry.supervisor.logged import LoggedProcess
 from wherry.supervisor.messages import Attachment, ExecLaunch, Exit, Launch, Started, Survivor
 from wherry.supervisor.process import PIDFD, SOCKET, VOLUME, House, Meta, Process
 from wherry.supervisor.releases import Releases
+from wherry.supervisor.undecided import Beginning, has_execed
 from wherry.supervisor.waiting import Waiting
 from wherry.supervisor.wiring import Wirer
 
@@ -41,18 +41,6 @@ _PATIENCE = 3.0
 LONGEST_START = 60.0
 """Seconds until a child must have begun its program."""
 _LONGEST_KILL = 5.0
-
-
-@dataclass(slots=True)
-class _Beginning:
-    """A start that is not decided; `error` once it has failed and its child is to be reaped."""
-
-    start: Start | None
-    """None where a dead supervisor had begun it."""
-    slot: Slot | None
-    answer: Answer
-    error: WherryError | None = None
-    deadline: Timer | None = None
 
 
 class Table:
@@ -74,7 +62,7 @@ class Table:
         self._on_exit = on_exit
         self._house = House(reactor, keeping, announcer, self._finished)
         self._processes: dict[str, Process] = {}
-        self._beginnings: dict[str, _Beginning] = {}
+        self._beginnings: dict[str, Beginning] = {}
         self._waiting = Waiting()
         self._releases = Releases(reactor, launcher)
 
@@ -92,7 +80,7 @@ class Table:
         has one of that name, its file system is used instead.
         """
         undone = self._beginnings.get(launch.id)
-        undone = undone if undone and undone.answer is _nobody else None
+        undone = undone if undone and undone.is_orphan else None
         if launch.id in self._processes and undone is None:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
         if len(mounts) != len(launch.held):
@@ -288,7 +276,7 @@ class Table:
         process.store()
         failpoint("supervisor.after-store")
         self._processes[start.key] = process
-        beginning = self._beginnings[start.key] = _Beginning(start, slot, answer)
+        beginning = self._beginnings[start.key] = Beginning(start, slot, answer)
         try:
             start.begin(self._launcher, slot, streams)
         except Exception as error:
@@ -321,7 +309,7 @@ class Table:
         if ended is not None and ended.unstarted and ended.killed:
             self._fail(key, beginning, self._why_unstarted(process, ended))
             return
-        _cancel(beginning.deadline)
+        beginning.cancel_deadline()
         failpoint("supervisor.after-exec")
         del self._beginnings[key]
         process.meta.facts = self._launcher.facts(beginning.slot)
@@ -340,12 +328,12 @@ class Table:
         process.let_go(SOCKET)
         self._keeping.update(process.key, process.meta.to_wire())
 
-    def _fail(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+    def _fail(self, key: str, beginning: Beginning, error: WherryError) -> None:
         """Kill the child; the start is answered when it is reaped."""
         beginning.error = error
         process = self._processes[key]
         self._reactor.unwatch(process.fds[SOCKET])
-        _cancel(beginning.deadline)
+        beginning.cancel_deadline()
         beginning.deadline = self._reactor.later(
             _LONGEST_KILL, lambda: self._unkillable(key, beginning, error)
         )
@@ -354,21 +342,20 @@ class Table:
         except NotFound:
             pass
 
-    def _overdue(self, key: str, beginning: _Beginning) -> None:
+    def _overdue(self, key: str, beginning: Beginning) -> None:
         """The child is stopped, or waits for something that does not come."""
         if self._beginnings.get(key) is beginning and beginning.error is None:
             text = f"its process has not begun its program within {LONGEST_START:g} s"
             hint = "it was stopped, or waits for a file system that does not answer"
             self._fail(key, beginning, StartFailed(text, hint=hint))
 
-    def _unkillable(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+    def _unkillable(self, key: str, beginning: Beginning, error: WherryError) -> None:
         """A frozen child takes SIGKILL when it thaws: whoever asked is not kept waiting until then."""
         if self._beginnings.get(key) is beginning:
             if beginning.start is not None:
                 beginning.start.give_up()
                 beginning.start = None
-            answer, beginning.answer = beginning.answer, _told
-            answer(error)
+            beginning.tell(error)
 
     def _why_unstarted(self, process: Process, ended: Ended) -> StartFailed:
         if ended.killed and self._oom_kills(process):
@@ -378,10 +365,10 @@ class Table:
             )
         return StartFailed(f"its process ended before it began its program (code {ended.code})")
 
-    def _failed(self, key: str, beginning: _Beginning, error: WherryError) -> None:
+    def _failed(self, key: str, beginning: Beginning, error: WherryError) -> None:
         """The child of a failed start is reaped: undo and answer."""
         del self._beginnings[key]
-        _cancel(beginning.deadline)
+        beginning.cancel_deadline()
         process = self._processes.pop(key)
         process.close_streams()
         self._keeping.drop(key)
@@ -448,9 +435,9 @@ class Table:
         process = self._processes[kept.key] = kind(self._house, kept.key, kept.pid, meta, fds)
         if isinstance(process, LoggedProcess):
             self._launcher.adopt(meta.facts)
-        if not meta.running and not _has_execed(process, kept.ended):
+        if not meta.running and not has_execed(process, kept.ended):
             error = Internal("the supervisor was replaced during the start")
-            self._beginnings[kept.key] = _Beginning(None, None, _nobody, error)
+            self._beginnings[kept.key] = Beginning.orphaned(error)
             self._fail(kept.key, self._beginnings[kept.key], error)
             if kept.ended:
                 self.exited(ExitSeen(kept.key, kept.pid, kept.ended))
@@ -468,34 +455,8 @@ class Table:
         return process
 
 
-def _cancel(timer: Timer | None) -> None:
-    if timer is not None:
-        timer.cancel()
-
-
-def _has_execed(process: Process, ended: Ended | None) -> bool:
-    """Whether the child's end of the socket is closed, and nothing was said on it."""
-    if ended.unstarted if ended else not runs_program(process.pid, process.fds[PIDFD]):
-        return False
-    with socket.socket(fileno=os.dup(process.fds[SOCKET])) as channel:
-        try:
-            return not channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-
 def _as_ours(key: str, error: Exception) -> WherryError:
     if isinstance(error, WherryError):
         return error
     traceback.print_exc()
     return Internal(f"starting {key}: {type(error).__name__}: {error}")
-
-
-def _nobody(result: Started | WherryError) -> None:
-    """Whoever asked has lost its connection with the old supervisor."""
-
-
-def _told(result: Started | WherryError) -> None:
-    """Whoever asked knows already."""
