@@ -16,6 +16,7 @@ from wherry.api.services import Services
 from wherry.build.files import Export, Exported, Exporter
 from wherry.build.service import CacheRecord
 from wherry.build.service import Pruned as BuildPruned
+from wherry.build.service import Pruning as BuildPruning
 from wherry.containers.network_store import NoSuchNetwork
 from wherry.model.build import (
     BuildRequest,
@@ -755,17 +756,9 @@ class FakeBuilds:
         """Return one record."""
         return [CacheRecord("r", "regular", "RUN x", 5, 1, 2)]
 
-    async def prune(
-        self,
-        *,
-        filters: Filters,
-        everything: bool = False,
-        keep_bytes: int | None = None,
-        max_used: int | None = None,
-        min_free: int | None = None,
-    ) -> BuildPruned:
+    async def prune(self, wanted: BuildPruning) -> BuildPruned:
         """Remove nothing."""
-        del filters, everything, keep_bytes, max_used, min_free
+        del wanted
         return BuildPruned()
 
 

@@ -30,6 +30,7 @@ SMALL = """
 import asyncio, contextlib, json, os, subprocess, sys, time
 from pathlib import Path
 from tests.build.building import in_engine, stop_engine
+from wherry.build.service import Pruning
 from wherry.model.build import StepCached
 from wherry.model.errors import Full
 
@@ -66,7 +67,7 @@ async def work(engine):
             while used() > before + 100 and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
                 with contextlib.suppress(Full):
-                    await engine.builds.prune(filters={}, everything=True)
+                    await engine.builds.prune(Pruning({}, everything=True))
         left = used() - before if error else 0
         seen.append([megabytes, type(error).__name__, str(error), tail, cached, left])
     again = await engine.build(TEXT, engine.context({"a": "small"}))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.building import Built, Secrets, in_engine, remove_engine
-from wherry.build.service import BuildFailed
+from wherry.build.service import BuildFailed, Pruning
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
@@ -290,13 +290,13 @@ def test_prune_and_disk_usage(root: Path) -> None:
         records = {record.description: record for record in await engine.builds.disk_usage()}
         assert records["cached mount pruned"].size == 102_400
         assert records["RUN dd if=/dev/zero of=/big bs=1k count=50"].size == 51_200
-        nothing = await engine.builds.prune(filters={"until": ["24h"]})
+        nothing = await engine.builds.prune(Pruning({"until": ["24h"]}))
         assert nothing.ids == ()
         await engine.images.remove(outcome.finished.image_id, force=True, prune=True)
-        mounts = await engine.builds.prune(filters={"type": ["exec.cachemount"], "id": ["pruned"]})
+        mounts = await engine.builds.prune(Pruning({"type": ["exec.cachemount"], "id": ["pruned"]}))
         assert mounts.ids == ("mount:pruned",)
         assert mounts.space == 102_400
-        gone = await engine.builds.prune(filters={}, everything=True)
+        gone = await engine.builds.prune(Pruning({}, everything=True))
         assert gone.space >= 51_200
         assert await engine.builds.disk_usage() == []
 
@@ -353,7 +353,7 @@ def test_a_cache_goes_by_folder_and_by_image_with_its_mounts(root: Path, tmp_pat
         return outcome.finished.image_id
 
     async def by_image(engine: Built) -> None:
-        await engine.builds.prune(filters={}, everything=True)
+        await engine.builds.prune(Pruning({}, everything=True))
         outcome = await engine.build(text, cache_from=(CacheRef("inline", (("ref", "given:x"),)),))
         # The stage that is not in the image is made again, and comes to the same.
         assert len(outcome.titles(StepDone)) == 1
@@ -382,7 +382,7 @@ def test_a_cache_that_lies_is_refused_and_the_build_goes_on(root: Path, tmp_path
     async def work(engine: Built) -> None:
         to = CacheRef("local", (("dest", str(folder)),))
         await engine.build("FROM busybox\nRUN echo lie > /lie\n", cache_to=(to,), no_cache=True)
-        await engine.builds.prune(filters={}, everything=True)
+        await engine.builds.prune(Pruning({}, everything=True))
         await engine.images.prune({"dangling": ["false"], "until": ["0s"]})
         for blob in (folder / "blobs/sha256").iterdir():
             blob.write_bytes(blob.read_bytes().replace(b"lie", b"eil"))

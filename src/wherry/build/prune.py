@@ -15,7 +15,7 @@ from typing import Protocol
 from wherry.build.cache import BuildCache
 from wherry.build.context.store import KeptFolder, StoredTree
 from wherry.build.mountcache import MountCache
-from wherry.build.service import CacheRecord, Pruned
+from wherry.build.service import CacheRecord, Pruned, Pruning
 from wherry.images.store import ImageStore
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
@@ -130,19 +130,10 @@ class Keeper:
             )
         return found
 
-    def prune(
-        self,
-        filters: Filters,
-        *,
-        everything: bool = False,
-        keep_bytes: int | None = None,
-        max_used: int | None = None,
-        min_free: int | None = None,
-    ) -> Pruned:
-        """Remove what matches and nobody uses. Blocks. Raises Invalid for a filter.
-
-        `keep_bytes` always stay; `max_used` and `min_free` are what is aimed at, where they are given.
-        """
+    def prune(self, wanted: Pruning) -> Pruned:
+        """Remove what matches and nobody uses. Blocks. Raises Invalid for a filter."""
+        filters, everything, keep_bytes = wanted.filters, wanted.everything, wanted.keep_bytes
+        max_used, min_free = wanted.max_used, wanted.min_free
         matches = _Matcher(filters)
         records = self.records()
         candidates = [

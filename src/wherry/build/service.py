@@ -52,6 +52,21 @@ class CacheRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruning:
+    """What a prune may take away. Bytes."""
+
+    filters: Filters
+    everything: bool = False
+    """Records that an image shares as well."""
+    keep_bytes: int | None = None
+    """These always stay."""
+    max_used: int | None = None
+    """What the cache may have afterwards; with `min_free` what is aimed at, where they are given."""
+    min_free: int | None = None
+    """What its disk is to have free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """What a prune took away; `space` is bytes given back."""
 
@@ -79,17 +94,6 @@ class Builds(Protocol):
         """Return all that the cache has."""
         ...
 
-    async def prune(
-        self,
-        *,
-        filters: Filters,
-        everything: bool = False,
-        keep_bytes: int | None = None,
-        max_used: int | None = None,
-        min_free: int | None = None,
-    ) -> Pruned:
-        """Remove records that match and nobody uses, the longest unused first, until the budgets hold.
-
-        Without `everything` records that an image shares stay. Raises Invalid for a filter.
-        """
+    async def prune(self, wanted: Pruning) -> Pruned:
+        """Remove records that match and nobody uses, the longest unused first. Raises Invalid for a filter."""
         ...

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate
 
 from wherry.build.arguments import unused_arguments
@@ -30,7 +29,7 @@ from wherry.build.lint import check, check_errors
 from wherry.build.outline import describe
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
-from wherry.build.service import CacheRecord, Pruned
+from wherry.build.service import CacheRecord, Pruned, Pruning
 from wherry.build.sharing import Sharing
 from wherry.build.squash import squash
 from wherry.build.stages import Found, Outcome, StageResult, Stages, short_id, steps_in, together
@@ -51,7 +50,6 @@ from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
-from wherry.model.views import Filters
 from wherry.storage.durable import full
 
 
@@ -122,26 +120,9 @@ class Solver:
         """Return all that the cache has."""
         return await in_thread(self._keeper.records)
 
-    async def prune(
-        self,
-        *,
-        filters: Filters,
-        everything: bool = False,
-        keep_bytes: int | None = None,
-        max_used: int | None = None,
-        min_free: int | None = None,
-    ) -> Pruned:
+    async def prune(self, wanted: Pruning) -> Pruned:
         """Remove what matches and nobody uses. Raises Invalid for a filter."""
-        return await in_thread(
-            partial(
-                self._keeper.prune,
-                filters,
-                everything=everything,
-                keep_bytes=keep_bytes,
-                max_used=max_used,
-                min_free=min_free,
-            )
-        )
+        return await in_thread(lambda: self._keeper.prune(wanted))
 
     # -- one build ---------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class Matcher:
                 self._add(polarity, run)
                 run = []
             polarity = leaves_out
-            run.append(_translated(pattern))
+            run.append(translated(pattern))
             if not leaves_out:
                 self._back.append(tuple(pattern.split("/")))
         if run:
@@ -88,20 +88,20 @@ def _may_lie_below(parts: list[str], pattern: tuple[str, ...]) -> bool:
     for part, wanted in zip(parts, pattern, strict=False):
         if "**" in wanted:
             return True
-        if not re.fullmatch(_translated(wanted), part):
+        if not re.fullmatch(translated(wanted), part):
             return False
     return True
 
 
-def _translated(pattern: str) -> str:
-    """Return the regular expression of a pattern. Raises Invalid for one that is malformed."""
+def translated(pattern: str, *, across: bool = True) -> str:
+    """Return the regular expression of a pattern; with `across`, `**` passes slashes. Raises Invalid."""
     out: list[str] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            if not pattern.startswith("*", at):
+            if not across or not pattern.startswith("*", at):
                 out.append("[^/]*")
                 continue
             while pattern.startswith("*", at):
@@ -112,7 +112,7 @@ def _translated(pattern: str) -> str:
         elif char == "?":
             out.append("[^/]")
         elif char == "[":
-            text, at = read_class(pattern, at)
+            text, at = _read_class(pattern, at)
             out.append(text)
         elif char == "\\":
             if at >= len(pattern):
@@ -124,7 +124,7 @@ def _translated(pattern: str) -> str:
     return "".join(out)
 
 
-def read_class(pattern: str, at: int) -> tuple[str, int]:
+def _read_class(pattern: str, at: int) -> tuple[str, int]:
     """Return the regular expression of the class that begins behind `[`, and where it ends.
 
     As Go's path/filepath.Match has it: `^` denies, `\\` escapes, and it never is a slash. Raises Invalid.

@@ -27,7 +27,7 @@ from wherry.api.wire.build_events import parse_build_body, render_build_event
 from wherry.api.wire.classic import Classic, render_build_failure
 from wherry.api.wire.codec import encode
 from wherry.api.wire.filters import BUILD_PRUNE, parse_filters
-from wherry.build.service import Builds
+from wherry.build.service import Builds, Pruning
 from wherry.model.build import (
     MAIN_CONTEXT,
     BuildRequest,
@@ -124,13 +124,14 @@ class BuildRoutes:
     async def prune(self, request: Request) -> Response:
         """POST /build/prune."""
         keep = request.number("reserved-space") or request.number("keep-storage")
-        gone = await self._builds.prune(
+        wanted = Pruning(
             filters=parse_filters(request.text("filters"), BUILD_PRUNE),
             everything=request.flag("all"),
             keep_bytes=keep or None,
             max_used=request.number("max-used-space") or None,
             min_free=request.number("min-free-space") or None,
         )
+        gone = await self._builds.prune(wanted)
         return json_answer({"CachesDeleted": list(gone.ids) or None, "SpaceReclaimed": gone.space})
 
     async def cancel(self, request: Request) -> Response:
