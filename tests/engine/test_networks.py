@@ -824,10 +824,10 @@ def test_stats_count_what_goes_through_each_interface(webs: Webs, api: Api) -> N
     webs.docker("network", "connect", webs.network(), box)
 
     def links(name: str) -> dict[str, dict[str, int]] | None:
-        answer = api(
-            "GET", f"/containers/{name}/stats", stream=0, version="v1.51", **{"one-shot": 1}
+        path = f"/containers/{name}/stats"
+        return (
+            api("GET", path, version="v1.51", search="stream=0&one-shot=1").json().get("networks")
         )
-        return answer.json().get("networks")
 
     before = links(box)
     assert before is not None and set(before) == {"eth0", "eth1"}
