@@ -21,7 +21,7 @@ from wherry.containers.mount_checks import check_propagation
 from wherry.containers.roots import find_mount, hidden_mounts
 from wherry.containers.runtime_spec import plan_mount
 from wherry.containers.signals import check_known, parse_signal
-from wherry.containers.stats import parse_proc_stat
+from wherry.containers.stats import parse_net_dev, parse_proc_stat
 from wherry.containers.top import parse_ps, read_processes
 from wherry.model.containers import (
     ContainerSpec,
@@ -36,6 +36,7 @@ from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import check_container_name
 from wherry.model.networks import EndpointSpec
 from wherry.model.oci import Mount
+from wherry.model.stats import LinkStats
 
 
 @pytest.mark.parametrize(
@@ -307,6 +308,20 @@ def test_users_are_those_of_the_container(tmp_path: Path) -> None:
 def test_proc_stat() -> None:
     cpus, busy = parse_proc_stat("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2\ncpu1 1 2\nintr 5\n")
     assert (cpus, busy) == (2, 28 * 10_000_000)
+
+
+def test_interfaces_counters() -> None:
+    text = (
+        "Inter-|   Receive                                                |  Transmit\n"
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs …\n"
+        "    lo:       0       0    0    0    0     0          0         0        0       0"
+        "    0    0    0     0       0          0\n"
+        "eth0:1:     835      11    1    2    3     4          5         6      631       7"
+        "    8    9   10    11      12         13\n"
+    )
+    found = parse_net_dev(text)
+    assert found["eth0:1"] == LinkStats(835, 11, 1, 2, 631, 7, 8, 9)
+    assert set(found) == {"lo", "eth0:1"}
 
 
 @pytest.mark.parametrize(

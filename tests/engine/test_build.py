@@ -282,6 +282,12 @@ def test_limits(build: Builder) -> None:
     assert re.search(r"\s8192\s", text)
 
 
+def test_null_is_nothing(build: Builder) -> None:
+    # Docker Compose says so where a `build` section has none.
+    nulls = dict.fromkeys(("buildargs", "labels", "ulimits", "cachefrom"), "null")
+    assert "Successfully built" in build.lines("FROM BASE\n", **nulls)[-1]["stream"]
+
+
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz"])
 def test_packed_context(build: Builder, packer: str, is_wherry: bool) -> None:
     if packer == "xz" and not is_wherry:

@@ -818,6 +818,33 @@ def test_ports_that_are_none(api: Api, busybox: str, bindings: Any, message: str
     assert (answer.status, answer.message) == (400, message)
 
 
+def test_stats_count_what_goes_through_each_interface(webs: Webs, api: Api) -> None:
+    box = webs.sleeper("--network", webs.network("--subnet", "10.213.9.0/28"))
+    friend = webs.sleeper("--network", f"container:{box}")
+    webs.docker("network", "connect", webs.network(), box)
+
+    def links(name: str) -> dict[str, dict[str, int]] | None:
+        path = f"/containers/{name}/stats"
+        return (
+            api("GET", path, version="v1.51", search="stream=0&one-shot=1").json().get("networks")
+        )
+
+    before = links(box)
+    assert before is not None and set(before) == {"eth0", "eth1"}
+    assert set(before["eth0"]) == {
+        f"{way}_{what}"
+        for way in ("rx", "tx")
+        for what in ("bytes", "packets", "errors", "dropped")
+    }
+    webs.docker("exec", friend, "ping", "-c1", "-s1000", "10.213.9.1")
+    for after in (links(box), links(friend)):
+        assert after is not None
+        for way in ("rx", "tx"):
+            assert after["eth0"][f"{way}_bytes"] >= before["eth0"][f"{way}_bytes"] + 1000
+    for mode in ("none", "host"):
+        assert links(webs.sleeper("--network", mode)) is None
+
+
 def test_containers_come_and_go_without_a_trace(webs: Webs, docker: Client) -> None:
     network = webs.network("--subnet", "10.213.8.0/28", "--ipv6=false")
     for _ in range(20):  # there are thirteen addresses

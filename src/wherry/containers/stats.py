@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.namespaces import referenced
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.model.containers import Container
 from wherry.model.errors import Conflict, NotFound
-from wherry.model.stats import CgroupStats
+from wherry.model.stats import CgroupStats, LinkStats
 from wherry.model.views import StatsSample
 
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -50,7 +52,35 @@ class Meter:
             online_cpus=cpus,
             system_cpu_ns=busy,
             pids_limit=max(container.spec.limits.pids_limit or 0, 0),
+            links=self._links(container) if counters is not None else {},
         )
+
+    def _links(self, container: Container) -> Mapping[str, LinkStats]:
+        """Its own interfaces, or those of the container whose network it shares; those of networks alone."""
+        owner: Container | None = container
+        if ref := referenced(container.spec.namespaces.network):
+            owner = self._store.find(ref)
+        if owner is None or owner.state.status not in ALIVE:
+            return {}
+        names = {endpoint.interface for endpoint in owner.state.attachments.endpoints}
+        if not names:
+            return {}
+        try:
+            text = Path(f"/proc/{owner.state.pid}/net/dev").read_text()
+        except OSError:  # it ended this moment
+            return {}
+        return {name: found for name, found in parse_net_dev(text).items() if name in names}
+
+
+def parse_net_dev(text: str) -> dict[str, LinkStats]:
+    """Return the counters of each interface of /proc/PID/net/dev, proc_pid_net(5)."""
+    found: dict[str, LinkStats] = {}
+    for line in text.splitlines()[2:]:
+        # A name may hold a colon (an alias of old), the counters none.
+        name, _, counters = line.rpartition(":")
+        numbers = [int(word) for word in counters.split()]
+        found[name.strip()] = LinkStats(*numbers[:4], *numbers[8:12])
+    return found
 
 
 def parse_proc_stat(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a container uses, as its cgroups tell it. Nanoseconds and bytes throughout."""
+"""What a container uses, as its cgroups and its network tell it. Nanoseconds and bytes throughout."""
 
 from __future__ import annotations
 
@@ -57,6 +57,20 @@ class BlkioStats:
 
     io_service_bytes_recursive: tuple[BlkioEntry, ...] = ()
     io_serviced_recursive: tuple[BlkioEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStats:
+    """What went through one network interface since it was made: bytes, packets."""
+
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
 
 
 @dataclass(frozen=True, slots=True)

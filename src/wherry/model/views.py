@@ -7,12 +7,13 @@ rather than for the database.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wherry.model.containers import Container, ExecSpec
 from wherry.model.ids import Digest
 from wherry.model.networks import Endpoint, Network
+from wherry.model.stats import LinkStats
 
 Filters = Mapping[str, Sequence[str]]
 """Docker's `filters` parameter: {"label": ["a=b"], "status": ["running"]}."""
@@ -167,6 +168,8 @@ class StatsSample:
     online_cpus: int
     system_cpu_ns: int
     pids_limit: int = 0
+    links: Mapping[str, LinkStats] = field(default_factory=dict[str, LinkStats])
+    """By the interface's name inside; empty where it has the host's network, or none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,18 @@ class _Output(msgspec.Struct):
 
 
 def _json(request: Request, name: str, what: str, kind: type[T], empty: T) -> T:
-    """Return a query parameter that holds JSON. Raises Invalid in Docker's words."""
+    """Return a query parameter that holds JSON. Raises Invalid in Docker's words.
+
+    A null is nothing: Docker Compose sends `ulimits=null`.
+    """
     text = request.text(name)
     if not text:
         return empty
     try:
-        return msgspec.json.decode(text.encode("utf-8", "replace"), type=kind)
+        found = msgspec.json.decode(text.encode("utf-8", "replace"), type=kind | None)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"error reading {what}: {error}") from None
+    return empty if found is None else found
 
 
 def _lenient(request: Request, name: str) -> int | None:

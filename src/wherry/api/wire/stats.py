@@ -50,6 +50,7 @@ def render_stats(
             else _NO_CPU
         ),
         "memory_stats": _memory(found.memory, machine_memory),
+        **({"networks": _links(sample)} if sample.links else {}),
     }
 
 
@@ -67,6 +68,22 @@ def _stopped(sample: StatsSample) -> dict[str, object]:
         "cpu_stats": _NO_CPU,
         "precpu_stats": _NO_CPU,
         "memory_stats": {},
+    }
+
+
+def _links(sample: StatsSample) -> dict[str, object]:
+    return {
+        name: {
+            "rx_bytes": link.rx_bytes,
+            "rx_packets": link.rx_packets,
+            "rx_errors": link.rx_errors,
+            "rx_dropped": link.rx_dropped,
+            "tx_bytes": link.tx_bytes,
+            "tx_packets": link.tx_packets,
+            "tx_errors": link.tx_errors,
+            "tx_dropped": link.tx_dropped,
+        }
+        for name, link in sample.links.items()
     }
 
 
