@@ -15,7 +15,6 @@ import pytest
 from tests.build.copies import FolderTree
 from tests.images.house import House
 from wherry.build.annotations import parse_annotations
-from wherry.build.bases import emulated
 from wherry.build.destinations import check_outputs, is_stored, is_written
 from wherry.build.files import BuiltImage, Export
 from wherry.build.outputs import Outputs, Packing, names
@@ -317,16 +316,3 @@ def test_annotations_of_an_index_need_one() -> None:
         check_outputs(request)
     check_outputs(replace(request, provenance="max"))
     check_outputs(replace(request, outputs=outputs("local>d")))
-
-
-def test_emulators_are_known_by_what_they_match(tmp_path: Path) -> None:
-    magic = "7f454c460201010000000000000000000200b700"
-    entry = f"enabled\ninterpreter /usr/bin/x\nflags: OCF\noffset 0\nmagic {magic}\nmask ff\n"
-    (tmp_path / "status").write_text("enabled\n")
-    assert not emulated("arm64", str(tmp_path))
-    (tmp_path / "any-name").write_text(entry)
-    assert emulated("arm64", str(tmp_path)) and not emulated("s390x", str(tmp_path))
-    for wrong in (("enabled", "disabled"), ("OCF", "OC")):
-        (tmp_path / "any-name").write_text(entry.replace(*wrong))
-        assert not emulated("arm64", str(tmp_path))
-    assert not emulated("arm64", str(tmp_path / "none"))

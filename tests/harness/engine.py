@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.harness.foreign import FOLDER
 from tests.harness.hosts import Host
 from tests.harness.leaks import processes_naming
 
@@ -45,6 +46,7 @@ class Engine:
         self.log = self.root / "wherryd.log"
         self.host = f"unix://{self.socket}"
         self.options = options
+        self.environment = os.environ | {"PATH": f"{os.environ['PATH']}:{FOLDER}/bin"}
         self.network: Host | None = host
         self._own_network = host is None
         self.process: subprocess.Popen[bytes] | None = None
@@ -93,6 +95,7 @@ class Engine:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=self.environment,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():

@@ -14,6 +14,7 @@ from wherry.model.oci import (
     DEFAULT_READONLY_PATHS,
     HOST,
     Device,
+    Emulator,
     IdMap,
     Mount,
     NamespaceSet,
@@ -26,7 +27,7 @@ from wherry.model.oci import (
 )
 from wherry.model.resources import Limits
 from wherry.runtime import steps, wire
-from wherry.runtime.plan import Plan, SlotProfile, plan_guard, plan_launch, plan_slot
+from wherry.runtime.plan import Plan, SlotProfile, Tree, plan_guard, plan_launch, plan_slot
 
 SPEC = RuntimeSpec(
     id="c" * 64,
@@ -89,6 +90,20 @@ def test_host_network_in_a_user_namespace_binds_the_hosts_sys() -> None:
 def test_plan_survives_the_wire() -> None:
     plan = plan_launch(replace(SPEC, root=PathRoot("/r"), limits=Limits(memory=1 << 30)))
     assert Plan.from_wire(plan.to_wire()) == plan
+
+
+def test_an_emulator_is_handed_over_as_the_hosts_own() -> None:
+    emulator = Emulator("arm64", "/usr/bin/qemu-aarch64-static", b"\x7fELF", b"\xff" * 4)
+    plan = plan_launch(replace(SPEC, emulator=emulator))
+    assert plan.trees[-1] == Tree(emulator.path, ("ro",), foreign=True)
+    said = plan.describe().splitlines()
+    at = said.index("child: have /usr/bin/qemu-aarch64-static run programs of arm64")
+    # /proc is there, and the host can still be seen.
+    assert said.index("child: move the furnished /proc onto the root") < at
+    assert at < said.index("child: enter the root read-only (rprivate)")
+    assert Plan.from_wire(plan.to_wire()) == plan
+    with pytest.raises(Invalid, match="user namespace"):
+        plan_launch(replace(SPEC, emulator=emulator, namespaces=NamespaceSet(user=HOST)))
 
 
 _TEXT = st.text(max_size=20)

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, Protocol
+from typing import Protocol
 
 from wherry.build.arguments import platform_text
-from wherry.images.config import host_platform, parse_platform
+from wherry.images.config import parse_platform
 from wherry.model.build import BuildRequest, Progress
-from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Image, Platform
-
-_BINFMT = "/proc/sys/fs/binfmt_misc"
-_ELF_MACHINES = {
-    "386": 3,
-    "amd64": 62,
-    "arm": 40,
-    "arm64": 183,
-    "loong64": 258,
-    "mips64": 8,
-    "mips64le": 8,
-    "ppc64le": 21,
-    "riscv64": 243,
-    "s390x": 22,
-}
-"""e_machine (elf.h)."""
-_QEMU = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386", "loong64": "loongarch64"}
 
 
 class Images(Protocol):
@@ -115,47 +98,3 @@ def fits(platform: Platform, wanted: Platform) -> bool:
     if not platform.architecture:
         return True
     return (platform.os or "linux", platform.architecture) == (wanted.os, wanted.architecture)
-
-
-def check_runnable(platform: Platform) -> None:
-    """Raise Unsupported unless programs of `platform` can be executed here."""
-    host = host_platform()
-    if fits(platform, host) or (host.architecture, platform.architecture) == ("amd64", "386"):
-        return
-    if emulated(platform.architecture):
-        return
-    name = _QEMU.get(platform.architecture, platform.architecture)
-    raise Unsupported(
-        f"this machine runs {platform_text(host)} and cannot execute RUN for {platform_text(platform)}",
-        hint=f"register an emulator with binfmt_misc, with its flag F (qemu-{name}, of qemu-user-static)",
-    )
-
-
-def emulated(architecture: str, folder: str = _BINFMT) -> bool:
-    """Whether binfmt_misc hands ELF programs of `architecture` to an emulator that containers reach.
-
-    An entry is known by what it matches, not by its name; without the flag F its interpreter would have to be
-    in the image (Documentation/admin-guide/binfmt-misc.rst).
-    """
-    machine = _ELF_MACHINES.get(architecture)
-    if machine is None:
-        return False
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    for name in names:
-        if name in ("register", "status"):
-            continue
-        try:
-            with open(f"{folder}/{name}", encoding="ascii") as file:
-                lines = [line.strip().partition(" ") for line in file]
-            facts = {word: rest for word, _, rest in lines}
-            magic = bytes.fromhex(facts.get("magic", ""))
-        except (OSError, ValueError):
-            continue
-        order: Literal["little", "big"] = "big" if magic[5:6] == b"\x02" else "little"
-        fixed = "enabled" in facts and "F" in facts.get("flags:", "") and facts.get("offset") == "0"
-        if fixed and magic[:4] == b"\x7fELF" and int.from_bytes(magic[18:20], order) == machine:
-            return True
-    return False

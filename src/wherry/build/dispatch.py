@@ -42,13 +42,16 @@ class Dispatcher:
         arguments: Arguments,
         config: ImageConfig,
         origin: Callable[[str], Source],
+        architecture: str = "",
     ) -> None:
-        """`origin` says what `--from=NAME` is. Raises Invalid for what is nothing."""
+        """`origin` says what `--from=NAME` is, raising Invalid for what is nothing; `architecture` what the
+        stage's programs are for."""
         self._dockerfile = dockerfile
         self._arguments = arguments
         # Triggers are those of the base: they are carried out, not handed on.
         self._config = replace(config, on_build=())
         self._origin = origin
+        self._architecture = architecture
         self.author = ""
 
     def steps(
@@ -171,6 +174,7 @@ class Dispatcher:
             insecure=security == "insecure",
             key_env=key_env,
             scripts=scripts,
+            architecture=self._architecture,
         )
 
     def _find_mount(self, name: str) -> Source:

@@ -249,6 +249,7 @@ class _Planner:
             arguments,
             config,
             lambda name: self._origin(draft, name),
+            draft.platform.architecture,
         )
         inherited = config.on_build
         steps = dispatcher.steps(inherited, draft.body)

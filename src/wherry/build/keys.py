@@ -50,6 +50,7 @@ def step_key(
                 "hosts": list(hosts),
                 "mounts": [_plain(mount) for mount in step.mounts],
                 "scripts": [(script.name, script.content) for script in step.scripts],
+                "for": step.architecture,
             }
             # A stage's number is no part of what it holds: `inputs` has its digest.
             for mount in facts["mounts"]:

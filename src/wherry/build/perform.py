@@ -316,6 +316,7 @@ class Performer:
                 shm_size=request.shm_size,
                 cgroup_parent=request.cgroup_parent,
                 extra_hosts=request.extra_hosts,
+                architecture=step.architecture,
             )
             code = await self._tools.runner.run(spec, listen)
         if code:

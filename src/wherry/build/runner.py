@@ -73,6 +73,8 @@ class RunSpec:
     shm_size: int = 0
     cgroup_parent: str = ""
     extra_hosts: tuple[str, ...] = ()
+    architecture: str = ""
+    """What its programs are for; empty for this machine."""
 
 
 class Runner(Protocol):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from wherry.build.arguments import unused_arguments
-from wherry.build.bases import Bases, check_runnable
+from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
 from wherry.build.destinations import check_outputs, enters_store, platforms_of
 from wherry.build.dockerfile.parser import parse
@@ -50,6 +50,7 @@ from wherry.model.errors import Unsupported
 from wherry.model.ids import Digest, Reference, new_id
 from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
+from wherry.runtime.emulation import choose_emulator
 from wherry.storage.durable import full
 
 
@@ -190,8 +191,9 @@ class Solver:
                     images[source] = await self._image(source, request, intake, emit)
                     configs[source] = images[source].config
         for stage in graph.stages:
-            if any(isinstance(step, RunStep) for step in stage.steps):
-                check_runnable(stage.platform)
+            for step in stage.steps:
+                if isinstance(step, RunStep):
+                    check_runnable(step, request)
             for source in sources_of(stage.steps):
                 if isinstance(source, FromImage) and source not in images:
                     images[source] = await self._image(source, request, intake, emit)
@@ -270,6 +272,13 @@ class Solver:
             self._cache.settled(made)
         if used - made:
             self._cache.touch(used - made)
+
+
+def check_runnable(step: RunStep, request: BuildRequest) -> None:
+    """Raise Unsupported unless the programs of a RUN can be executed here."""
+    network = step.network if step.network != "default" else request.network
+    # Either means the host's user namespace: decision 0002.
+    choose_emulator(step.architecture, own=not step.insecure and network != "host")
 
 
 def _references(request: BuildRequest) -> tuple[Reference, ...]:

@@ -120,6 +120,8 @@ class RunStep:
     """The part of `env` that enters the key: proxies and the like do not."""
     scripts: tuple[Heredoc, ...] = ()
     """Files to be put below /dev/pipes while it runs."""
+    architecture: str = ""
+    """What its programs are for; empty for this machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,7 @@ def step_container(
     shm_size: int,
     cgroup_parent: str,
     extra_hosts: tuple[str, ...],
+    architecture: str,
 ) -> Container:
     """Return the container that a step runs in."""
     spec = ContainerSpec(
@@ -275,6 +276,7 @@ def step_container(
         labels=(),
         hostname=_HOSTNAME,
         chain=chain,
+        architecture=architecture,
     )
 
 

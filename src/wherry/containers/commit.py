@@ -88,6 +88,7 @@ class Committer:
             comment=options.comment,
             reference=reference,
             container=container.id,
+            platform=base.platform,
         )
         paused = options.pause and container.state.status is Status.RUNNING
         if paused:

@@ -19,6 +19,7 @@ from wherry.containers.log_settings import parse_log_config, shown
 from wherry.containers.merge import merge
 from wherry.containers.mount_checks import check_mounts
 from wherry.containers.namespaces import referenced
+from wherry.containers.platforms import check_platform, needs_host_user, platform_warnings
 from wherry.containers.points import Points, plan_points
 from wherry.containers.security import plan_security
 from wherry.containers.store import ContainerStore
@@ -155,6 +156,7 @@ class Creator:
         with self._leases.lease() as lease:
             image = self._images.resolve(spec.image)
             check_platform(spec.platform, image, spec.image)
+            warnings += platform_warnings(spec, image)
             lease.add(*image.chain)
             points = plan_points(spec, image.config.volumes, self._donor, self._images.resolve)
             container = self._make(spec, name, image)
@@ -210,6 +212,7 @@ class Creator:
             labels=merged.labels,
             hostname=hostname,
             chain=image.chain,
+            architecture=image.platform.architecture,
         )
 
     def _with_references(self, spec: ContainerSpec) -> ContainerSpec:
@@ -240,12 +243,7 @@ class Creator:
                     raise Invalid(error.message) from None
 
     def _check_security(self, spec: ContainerSpec) -> None:
-        host = spec.security.privileged or HOST in (
-            spec.namespaces.user,
-            spec.namespaces.pid,
-            spec.namespaces.ipc,
-            spec.namespaces.network,
-        )
+        host = needs_host_user(spec)
         if self._userns_missing and not host:
             raise Unsupported(
                 f"a user namespace of its own is not possible here: {self._userns_missing}",
@@ -260,26 +258,3 @@ class Creator:
         wanted = with_defaults(limits)
         validate(wanted, cpus=self._cpus)
         self._groups.check(wanted)
-
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def check_platform(wanted: str, image: Image, ref: str) -> None:
-    """Check that `image` is for the platform `os[/architecture[/variant]]`. Raises NotFound."""
-    if not wanted:
-        return
-    system, _, rest = wanted.lower().partition("/")
-    architecture = rest.partition("/")[0]
-    has = image.platform
-    if system == has.os and _ARCHITECTURES.get(architecture, architecture) in (
-        "",
-        has.architecture,
-    ):
-        return
-    raise NotFound(
-        "image",
-        ref,
-        hint=f"it was found but does not match the specified platform: wanted {wanted}, "
-        f"actual: {has.os}/{has.architecture}",
-    )

@@ -21,6 +21,7 @@ from wherry.model.errors import Unsupported
 from wherry.model.oci import (
     HOST,
     Device,
+    Emulator,
     IdMap,
     Mount,
     OverlayRoot,
@@ -84,6 +85,7 @@ def build_spec(
     facts: HostFacts,
     mounts: Sequence[Mount],
     devices: tuple[HostDevice, ...] = (),
+    emulator: Emulator | None = None,
 ) -> RuntimeSpec:
     """Return everything that the runtime needs to start `container`.
 
@@ -141,6 +143,7 @@ def build_spec(
         shm_source=ipc_shm,
         root_propagation=_root_propagation(container.mounts),
         writable_sys=privileged,
+        emulator=emulator,
     )
 
 

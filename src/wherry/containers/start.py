@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -36,11 +36,12 @@ from wherry.model.containers import (
     MountSpec,
     Status,
 )
-from wherry.model.errors import Conflict, Invalid, StartFailed, WherryError
+from wherry.model.errors import Conflict, Invalid, StartFailed, Unsupported, WherryError
 from wherry.model.ids import Digest
 from wherry.model.networks import Wiring
-from wherry.model.oci import HOST, IdMap, Mount, RuntimeSpec
+from wherry.model.oci import HOST, Emulator, IdMap, Mount, RuntimeSpec
 from wherry.runtime import capabilities
+from wherry.runtime.emulation import choose_emulator
 from wherry.runtime.plan import Plan
 from wherry.supervisor.messages import Launch, LogSettings, Started
 
@@ -257,6 +258,11 @@ class Starter:
         view = self._snapshots.prepare(container.id, container.chain)
         if spec.auto_remove:
             clear_volatile(view)
+        own = resolved.namespaces.user != HOST
+        emulator: Emulator | None = None
+        # As with Docker, it is exec that fails then: what an image says of itself may be wrong.
+        with suppress(Unsupported):
+            emulator = choose_emulator(container.architecture, own=own)
         return build_spec(
             container,
             view=view,
@@ -269,10 +275,8 @@ class Starter:
             ),
             facts=self._facts,
             devices=read_devices(container) if spec.devices else (),
-            mounts=[
-                *self._mounts(container, mapped=resolved.namespaces.user != HOST),
-                *extra,
-            ],
+            mounts=[*self._mounts(container, mapped=own), *extra],
+            emulator=emulator,
         )
 
     def _mounts(self, container: Container, *, mapped: bool) -> list[Mount]:

@@ -120,6 +120,7 @@ class StepRunner:
             shm_size=spec.shm_size,
             cgroup_parent=spec.cgroup_parent,
             extra_hosts=spec.extra_hosts,
+            architecture=spec.architecture,
         )
         files = [mount for mount in spec.mounts if isinstance(mount, FileMount)]
         return await self._containers.run(container, files, output)

@@ -321,6 +321,8 @@ class Container:
     hostname: str
     chain: tuple[Digest, ...]
     """The image's layers as chain ids, base first."""
+    architecture: str = ""
+    """What the image says its programs are for; empty for this machine."""
     state: ContainerState = field(default_factory=ContainerState)
     points: tuple[MountSpec, ...] | None = None
     """What is mounted where that is more than what was asked for: with the names of anonymous volumes,

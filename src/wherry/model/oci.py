@@ -111,6 +111,19 @@ class Device:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """A program of the host's that runs programs of another machine: `runtime.emulation`."""
+
+    architecture: str
+    """As images name it: arm64."""
+    path: str
+    """On the host; static."""
+    magic: bytes
+    """How executables begin, of which `mask` has the bits that count."""
+    mask: bytes
+
+
 PRIVATE = "private"
 HOST = "host"
 
@@ -169,6 +182,8 @@ class RuntimeSpec:
     """--privileged: /sys and cgroups are writable."""
     standard_mounts: bool = True
     """/proc, /dev, /sys and the rest as Docker makes them; wherry-runtime clears it and lists `mounts` itself."""
+    emulator: Emulator | None = None
+    """For an image of another machine; the container has a user namespace of its own then."""
 
 
 DEFAULT_MASKED_PATHS = (

@@ -212,6 +212,7 @@ class Host:
             if (
                 slot.userns >= 0
                 and not mapped
+                and not wanted.foreign
                 and not mount.idmap(self._k, tree, slot.userns, recursive=options.recursive)
             ):
                 # Something below cannot be idmapped (procfs, a network file system): the top alone, or as it is.

@@ -28,6 +28,7 @@ from wherry.model.oci import (
 )
 from wherry.model.resources import Limits
 from wherry.runtime import steps, wire
+from wherry.runtime.emulation import Emulate
 from wherry.runtime.steps import AnyStep
 from wherry.runtime.wire import registered
 
@@ -63,7 +64,8 @@ class SlotProfile:
 class Tree:
     """A mount that the supervisor clones from the host and makes ready; options are mount(8) words.
 
-    See `oci.Mount` for `subpath`, `held` and `layers`.
+    See `oci.Mount` for `subpath`, `held` and `layers`. What is `foreign` keeps the host's owners, whom the
+    container does not know.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Tree:
     subpath: str = ""
     held: str = ""
     layers: tuple[str, ...] = ()
+    foreign: bool = False
 
     def describe(self) -> str:
         """Return what it is, for people."""
@@ -221,6 +224,12 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
     if spec.standard_mounts:
         devices, shown = _plan_devices(spec.devices)
         out += shown
+    if spec.emulator is not None:
+        if spec.namespaces.user == HOST:
+            raise Invalid("the host's user namespace is not given an emulator")
+        # CVE-2019-5736: the container sees it as /proc/self/exe, which neither owner nor mount let it write.
+        trees.append(Tree(spec.emulator.path, ("ro",), foreign=True))
+        out.append(Emulate(spec.emulator, len(trees) - 1))
     if not spec.standard_mounts:
         if spec.sysctls:
             out.append(steps.KeepSysctls())

@@ -5,7 +5,7 @@ first the slot's tmpfs (`home`), where /proc, /sys and /dev are furnished while 
 sight, then the container's root, onto which the furnished trees are moved. Paths are resolved with
 openat2(RESOLVE_IN_ROOT) from the stage's root, whatever links an image holds.
 
-All steps are here, to be read beside the others that they rely on.
+All steps but `emulation.Emulate` are here, to be read beside the others that they rely on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import stat
 from dataclasses import dataclass
 
 from wherry.kernel import abi, mount, paths
+from wherry.runtime.emulation import Emulate
 from wherry.runtime.stage import CgroupMount, Stage, is_directory, place, settle
 from wherry.runtime.wire import registered
 
@@ -471,6 +472,7 @@ AnyStep = (
     | Sysctl
     | Hostname
     | Cgroups
+    | Emulate
     | Link
     | EnterRoot
 )
