@@ -8,10 +8,12 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.engine.boxes import Boxes, Runner
+from tests.engine.raw import Api
 from tests.engine.tars import busybox_entries, directory, file, symlink, tar_of
 from tests.harness.clients import Client
 
@@ -56,6 +58,30 @@ def names(docker: Client, name: str, path: str) -> list[str]:
 
 
 # In
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "problem"),
+    [
+        ("/loop", 400, "too many levels of symbolic links"),
+        ("/loop/x", 400, "too many levels of symbolic links"),
+        ("/long", 400, "file name too long"),
+        ("/" + "n" * 256, 400, "file name too long"),
+        ("/etc/passwd/x", 404, "Could not find the file"),
+        ("/etc/passwd", 400, "not a directory"),
+    ],
+)
+def test_in_where_hostile_links_lead(
+    api: Api, boxes: Boxes, path: str, status: int, problem: str, is_wherry: bool
+) -> None:
+    entries = [*busybox_entries(), symlink("loop", "loop"), symlink("long", "n" * 256)]
+    name = boxes.create(boxes.imported(tar_of(entries)), "true")
+    where = f"/containers/{name}/archive"
+    archive = tar_of([file("x", b"")])
+    answer = api("PUT", where, archive, kind="application/x-tar", search=urlencode({"path": path}))
+    # Docker answers 500 to each.
+    assert answer.status == status or (not is_wherry and answer.status == 500), answer
+    assert problem in answer.message and "internal" not in answer.message
 
 
 def test_file_in(docker: Client, target: str, tree: Path) -> None:

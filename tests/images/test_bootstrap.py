@@ -17,6 +17,7 @@ import pytest
 from tests.images.house import House, collect, run, tar
 from wherry.images.bootstrap import debian
 from wherry.images.bootstrap.busybox import is_static
+from wherry.images.bootstrap.settings import read_settings
 from wherry.images.bootstrap.sources import Source, choose_sources, read_sources
 from wherry.model.errors import Invalid, Unavailable, Unsupported
 from wherry.model.views import Progress
@@ -126,6 +127,65 @@ def test_ubuntu(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-3:] == ["noble", "-", "deb file:///nowhere noble main universe"]
     assert not any("path-exclude" in word for word in arguments)
+
+
+def test_keys_are_those_of_the_distribution_or_given(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, 'printf "%s\\n" "$@" >arguments; cat layer.tar', monkeypatch)
+    keys = tmp_path / "keys.gpg"
+    keys.write_bytes(b"")
+    bootstrap(house, "debian:bookworm", MIRROR | {"keyring": str(keys)})
+    assert f"--keyring={keys}" in (tmp_path / "arguments").read_text().splitlines()
+    for wrong in ("keys.gpg", str(tmp_path / "none.gpg"), str(tmp_path), "/x y; z"):
+        with pytest.raises(Invalid, match="no file of keys"):
+            bootstrap(house, "debian:bookworm", MIRROR | {"keyring": wrong})
+
+
+def test_a_key_that_is_missing_is_told(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(
+        tmp_path, 'echo "W: GPG error: noble: NO_PUBKEY 871920D1991BC93C" >&2; exit 1', monkeypatch
+    )
+    with pytest.raises(Unavailable) as caught:
+        bootstrap(house, "ubuntu:24.04", MIRROR)
+    assert "--keyring" in caught.value.hint and "ubuntu-archive-keyring" in caught.value.hint
+
+
+def test_the_machines_way_to_its_mirror_is_taken_but_not_kept(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """apt's proxy and the like, which mmdebstrap does not read, by the real hooks."""
+    apt = tmp_path / "apt-config"
+    apt.write_text(
+        "#!/bin/sh\ncat <<'.'\n"
+        'Acquire "";\nAcquire::http "";\nAcquire::http::Proxy "http://127.0.0.1:3142";\n'
+        'Acquire::https::Proxy "DIRECT";\nAcquire::Check-Valid-Until "false";\n'
+        'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";\n'
+        'Acquire::http::Proxy::own.example "DIRECT";\nAcquire::Retries "a"b";\n.\n'
+    )
+    apt.chmod(0o755)
+    stand_in(
+        tmp_path,
+        "mkdir -p root/etc/apt/apt.conf.d\n"
+        'for word in "$@"; do case $word in\n'
+        '  --setup-hook=*) sh -c "${word#*=}" exec root; cp root/etc/apt/apt.conf.d/* meanwhile;;\n'
+        '  --customize-hook=*) sh -c "${word#*=}" exec root;; esac; done; cat layer.tar',
+        monkeypatch,
+    )
+    bootstrap(house, "debian:bookworm", MIRROR)
+    assert (tmp_path / "meanwhile").read_text().splitlines() == [
+        'Acquire::http::Proxy "http://127.0.0.1:3142";',
+        'Acquire::https::Proxy "DIRECT";',
+        'Acquire::Check-Valid-Until "false";',
+        'Acquire::http::Proxy::own.example "DIRECT";',
+    ]
+    kept = tmp_path / "root/etc/apt/apt.conf.d"
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {
+        "docker-clean": 'APT::Keep-Downloaded-Packages "false";\n'
+    }
+    assert read_settings().proxies == {"http": "http://127.0.0.1:3142"}
 
 
 def test_a_distribution_that_the_machine_has_no_mirror_of(house: House) -> None:

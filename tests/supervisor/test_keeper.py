@@ -156,6 +156,25 @@ def test_the_program_can_be_replaced_in_place(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_cve_2019_5736_the_interpreter_is_behind_a_read_only_mount(tmp_path: Path) -> None:
+    """Slots are forks of the supervisor: what a container reaches as /proc/self/exe is what this one is."""
+
+    async def run() -> None:
+        async with supervised(tmp_path) as case:
+            await case.client.survivors()
+            first = case.supervisor_pid()
+            assert os.statvfs(f"/proc/{first}/exe").f_flag & os.ST_RDONLY
+            os.kill(first, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while case.supervisor_pid() in (0, first):
+                    await asyncio.sleep(0.01)
+            await case.client.survivors()
+            second = case.supervisor_pid()
+            assert os.statvfs(f"/proc/{second}/exe").f_flag & os.ST_RDONLY
+
+    asyncio.run(run())
+
+
 def test_nobody_there_is_an_error_when_nothing_may_be_started(tmp_path: Path) -> None:
     async def run() -> None:
         async def on_exit(_: object) -> None:

@@ -12,6 +12,7 @@ from wherry.containers.events import Recorder, container_event
 from wherry.containers.inside import (
     NoSuchPath,
     Wanted,
+    as_problem,
     open_path,
     parse_path,
     stat_path,
@@ -180,8 +181,8 @@ def _visible(root: Root, path: str) -> Callable[[bytes], bool] | None:
 def _check_directory(root: Root, wanted: Wanted, ref: str) -> None:
     try:
         os.close(open_in_root(root.fd, wanted.path, os.O_PATH))
-    except FileNotFoundError:
-        raise NoSuchPath(wanted.text, ref) from None
+    except OSError as error:
+        raise as_problem(error, wanted, ref) from error
     try:
         os.close(open_in_root(root.fd, wanted.path, os.O_PATH | os.O_DIRECTORY))
     except NotADirectoryError:

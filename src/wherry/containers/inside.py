@@ -70,12 +70,14 @@ def open_path(root_fd: int, wanted: Wanted, ref: str) -> int:
     try:
         return open_in_root(root_fd, wanted.path, flags)
     except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise NoSuchPath(wanted.text, ref) from None
-        if error.errno == errno.ENOTDIR and not wanted.follow:
-            raise NoSuchPath(wanted.text, ref) from None
-        reason = os.strerror(error.errno or 0).lower()
-        raise Invalid(f"lstat {wanted.text}: {reason}") from error
+        raise as_problem(error, wanted, ref) from error
+
+
+def as_problem(error: OSError, wanted: Wanted, ref: str) -> NoSuchPath | Invalid:
+    """Return what to raise where `wanted` could not be opened: hostile links loop, and are too long."""
+    if error.errno == errno.ENOENT or (error.errno == errno.ENOTDIR and not wanted.follow):
+        return NoSuchPath(wanted.text, ref)
+    return Invalid(f"lstat {wanted.text}: {os.strerror(error.errno or 0).lower()}")
 
 
 def stat_path(root_fd: int, wanted: Wanted, ref: str) -> PathStat:

@@ -9,7 +9,7 @@ from wherry.cli.session import Session
 
 def _bootstrap(session: Session, options: Options, arguments: list[str]) -> int:
     query = {"name": arguments[0]}
-    for name in ("variant", "mirror", "include", "components"):
+    for name in ("variant", "mirror", "include", "components", "keyring"):
         if options.text(name):
             query[name] = options.text(name)
     messages = session.engine.events("POST", "/wherry/images/bootstrap", query)
@@ -29,8 +29,10 @@ BOOTSTRAP = Command(
         Flag("mirror", "string", "Package mirror instead of the one configured on the machine"),
         Flag("include", "string", "More packages, separated by commas"),
         Flag("components", "string", "Components of the archive, as main,universe"),
+        Flag("keyring", "string", "File of keys that sign the archive, on the engine's machine"),
     ),
     least=1,
     most=1,
-    details="  wherry image bootstrap busybox\n  wherry image bootstrap debian:bookworm-slim",
+    details="  wherry image bootstrap busybox\n  wherry image bootstrap debian:bookworm-slim\n"
+    "  wherry image bootstrap --mirror http://archive.ubuntu.com/ubuntu ubuntu:noble",
 )

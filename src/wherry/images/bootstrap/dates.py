@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 
 from wherry.images.bootstrap.sources import Source
 from wherry.model.urls import is_web
@@ -14,10 +15,11 @@ _SECONDS = 10.0
 _DAY = 86400
 
 
-def read_release_date(source: Source) -> int:
+def read_release_date(source: Source, proxies: Mapping[str, str]) -> int:
     """Return the seconds at which the suite's release file was made; today's midnight where it cannot be read.
 
-    Bounded to 10 seconds. Source: Debian repository format, InRelease, Date.
+    `proxies` are apt's, by scheme; without any the environment's hold. Bounded to 10
+    seconds. Source: Debian repository format, InRelease, Date.
     """
     today = int(time.time()) // _DAY * _DAY
     if not is_web(source.uri):
@@ -28,7 +30,9 @@ def read_release_date(source: Source) -> int:
 
     url = f"{source.uri.rstrip('/')}/dists/{source.suite}/InRelease"
     try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+        through = urllib.request.ProxyHandler(dict(proxies) or None)  # None: of the environment
+        opener = urllib.request.build_opener(through)
+        with opener.open(url, timeout=_SECONDS) as answer:
             match = _DATE.search(answer.read(_ENOUGH))
         return int(parsedate_to_datetime(match[1].decode()).timestamp()) if match else today
     except (OSError, ValueError):

@@ -19,12 +19,13 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from wherry.images.bootstrap.dates import read_release_date
+from wherry.images.bootstrap.settings import read_settings
 from wherry.images.bootstrap.sources import Source, choose_sources, read_release, read_sources
 from wherry.images.making import NewImage
 from wherry.kernel.paths import remove_path
@@ -48,8 +49,10 @@ _NUMBERS = {
 _DEFAULT_SUITES = {"debian": "stable", "ubuntu": "noble"}
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:_,=/~?-]*")
+_PATH_TEXT = re.compile(r"/[A-Za-z0-9+.:_,=/~-]+")
 _VARIANTS = ("minbase", "essential", "apt", "required", "important", "standard", "buildd")
-_OPTIONS = frozenset({"variant", "mirror", "include", "components"})
+_OPTIONS = frozenset({"variant", "mirror", "include", "components", "keyring"})
+_COMPONENTS = {"debian": ("main",), "ubuntu": ("main", "universe")}
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SLIM = (
     "path-exclude=/usr/share/doc/*",
@@ -61,20 +64,25 @@ _SLIM = (
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/man/*",
 )
+# How this machine reaches its mirror (apt's proxy, for one) holds while the image is made, and no longer.
+_MACHINE_CONF = "etc/apt/apt.conf.d/00machine"
+_REACH = f'printf %s "$WHERRY_APT_SETTINGS" >"$1/{_MACHINE_CONF}"'
+# As in the distributions' own images: a step `apt-get install` of a build keeps no packages in its layer,
+# and the recipe that wants them in a cache mount removes a file of this name.
+_CLEAN = (
+    """printf 'APT::Keep-Downloaded-Packages "false";\\n' >"$1/etc/apt/apt.conf.d/docker-clean\""""
+)
 # What the machine, not the distribution, put there, and what differs from run to run.
 _TIDY = (
-    'rm -rf "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/cache/ldconfig/aux-cache"'
+    f'rm -rf "$1/{_MACHINE_CONF}" "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/cache/ldconfig/aux-cache"'
     ' "$1/var/cache/debconf/"*-old "$1/var/lib/dpkg/"*-old "$1"/var/log/*.log'
     ' "$1/var/log/apt/"*'
 )
 # There init-system-helpers wants `usrmerge | usr-is-merged`, and apt takes the first with all of perl
 # (47 MB) where /usr is not merged yet. The hook merges it before anything is unpacked, as debootstrap
-# does for the distributions' own images. mmdebstrap before 1.0 does not have it.
-_MERGE_FIRST = {
-    "bookworm": Path("/usr/share/mmdebstrap/hooks/merged-usr"),
-    "jammy": Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr"),
-    "noble": Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr"),
-}
+# does for the distributions' own images. mmdebstrap before 1.0 does not have it. No other suite has that
+# choice: jammy's base-files needs usrmerge, and noble's base-files merges by itself.
+_MERGE_FIRST = {"bookworm": Path("/usr/share/mmdebstrap/hooks/merged-usr")}
 _PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
 _STEPS = (
     "running apt-get update",
@@ -98,6 +106,8 @@ class Wanted:
     argv: tuple[str, ...]
     epoch: int
     """Seconds; no file is younger."""
+    settings: str
+    """apt's configuration for as long as it is made."""
     new: NewImage
 
 
@@ -115,7 +125,8 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
     slim = reference.tag.endswith("-slim") or reference.tag == "slim"
     suite = _suite(distribution, reference.tag.removesuffix("slim").removesuffix("-"))
     sources = _sources(distribution, suite, options)
-    dates = [read_release_date(source) for source in sources]
+    settings = read_settings()
+    dates = [read_release_date(source, settings.proxies) for source in sources]
     epoch = max(dates)
     variant = options.get("variant", "minbase")
     if variant not in _VARIANTS:
@@ -126,8 +137,14 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
         *("mmdebstrap", "--mode=root", f"--variant={variant}", "--format=tar"),
         "--skip=output/dev,check/signed-by",
         '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        f"--setup-hook={_REACH}",
+        f"--customize-hook={_CLEAN}",
         f"--customize-hook={_TIDY}",
     ]
+    keyring = _keyring(distribution, options.get("keyring", ""))
+    if keyring:
+        argv.append(f"--keyring={keyring}")
     hook = _MERGE_FIRST.get(suite)
     if hook is not None and hook.is_dir():
         argv.append(f"--hook-dir={hook}")
@@ -139,6 +156,7 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
     return Wanted(
         tuple(argv),
         epoch,
+        settings.render(),
         NewImage(
             config=ImageConfig(env=(_PATH,), command=_SHELLS[distribution]),
             created=render_rfc3339(epoch * _SECOND),
@@ -164,6 +182,7 @@ def run_mmdebstrap(
     environment = os.environ | {
         "TMPDIR": folder,
         "SOURCE_DATE_EPOCH": str(wanted.epoch),
+        "WHERRY_APT_SETTINGS": wanted.settings,
         "LC_ALL": "C.UTF-8",
         "DEBIAN_FRONTEND": "noninteractive",
     }
@@ -190,10 +209,7 @@ def run_mmdebstrap(
                 reader.join()
         log.check()
         if status:
-            raise Unavailable(
-                "mmdebstrap failed:\n" + "\n".join(log.lines),
-                hint="is the package mirror reachable, and does it have that suite?",
-            )
+            raise Unavailable("mmdebstrap failed:\n" + "\n".join(log.lines), hint=_hint(log.lines))
     finally:
         remove_path(Path(folder))
 
@@ -232,6 +248,34 @@ class _Log:
                 self._problem = problem
 
 
+def _hint(lines: Iterable[str]) -> str:
+    text = "\n".join(lines)
+    if "NO_PUBKEY" in text:
+        return (
+            "install the keys that sign the archive (Debian: ubuntu-archive-keyring; Ubuntu:"
+            " debian-archive-keyring), or name the file that has them: --keyring FILE"
+        )
+    if "is expired (invalid since" in text or "is not valid yet" in text:
+        return (
+            "is this machine's clock right? apt takes an old mirror with Acquire::Check-Valid-Until"
+        )
+    return "is the package mirror reachable, and does it have that suite?"
+
+
+def _keyring(distribution: str, wanted: str) -> str:
+    """Return the file of keys that apt needs beside those it trusts here, "" for none."""
+    if wanted:
+        if not _PATH_TEXT.fullmatch(wanted) or not Path(wanted).is_file():
+            raise Invalid(
+                f"no file of keys: {wanted!r}", hint="a path on the machine that wherryd runs on"
+            )
+        return wanted
+    if distribution == read_release()[0]:
+        return ""  # which may have keys of its own, for mirrors of its own
+    known = Path(f"/usr/share/keyrings/{distribution}-archive-keyring.gpg")
+    return str(known) if known.is_file() else ""
+
+
 def _copy(stream: IO[bytes], out: Callable[[bytes], object], check: Callable[[], object]) -> None:
     """Copy to the end. For most of a minute nothing comes, and `check` must be asked all the same."""
     descriptor = stream.fileno()
@@ -266,7 +310,7 @@ def _sources(distribution: str, suite: str, options: Mapping[str, str]) -> list[
     if mirror:
         if "://" not in mirror:
             raise Invalid(f"not a mirror: {mirror!r}", hint="a URL, as apt takes it")
-        return [Source(_checked("mirror", mirror), suite, components or ("main",))]
+        return [Source(_checked("mirror", mirror), suite, components or _COMPONENTS[distribution])]
     found = choose_sources(read_sources(), distribution, suite, read_release()[1])
     if not components:
         return found
