@@ -34,5 +34,5 @@ BOOTSTRAP = Command(
     least=1,
     most=1,
     details="  wherry image bootstrap busybox\n  wherry image bootstrap debian:bookworm-slim\n"
-    "  wherry image bootstrap --mirror http://archive.ubuntu.com/ubuntu ubuntu:noble",
+    "  wherry image bootstrap --mirror http://mirror.example/ubuntu ubuntu:noble",
 )
