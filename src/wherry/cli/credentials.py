@@ -147,16 +147,20 @@ class Store:
 def _decoded(kept: Object, server: str) -> Object:
     from base64 import b64decode
 
+    def said(name: str) -> str:
+        value = kept.get(name)
+        return value if isinstance(value, str) else ""
+
     try:
-        text = b64decode(kept.get("auth") or "").decode()
+        text = b64decode(said("auth")).decode()
     except ValueError:
         text = ""
     username, _, password = text.partition(":")
     found = {
-        "username": kept.get("username") or username,
-        "password": kept.get("password") or password.rstrip("\0"),
-        "identitytoken": kept.get("identitytoken") or "",
-        "registrytoken": kept.get("registrytoken") or "",
+        "username": said("username") or username,
+        "password": said("password") or password.rstrip("\0"),
+        "identitytoken": said("identitytoken"),
+        "registrytoken": said("registrytoken"),
     }
     found = {name: value for name, value in found.items() if value}
     return {**found, "serveraddress": server} if found else {}
@@ -168,9 +172,11 @@ def _from_helper(helper: str, server: str) -> Object:
         return {}
     try:
         entry: Object = wire.decode(answer.encode())
-        username, secret = str(entry.get("Username", "")), str(entry.get("Secret", ""))
+        username, secret = entry.get("Username", ""), entry.get("Secret", "")
     except (ValueError, AttributeError):
         raise Failure(f"docker-credential-{helper} get: the answer is no JSON object") from None
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise Failure(f"docker-credential-{helper} get: Username or Secret is no text")
     if username == _TOKEN_USER:
         return {"identitytoken": secret, "serveraddress": server}
     return {"username": username, "password": secret, "serveraddress": server}
@@ -192,6 +198,8 @@ def _run(helper: str, verb: str, text: str, *, missing_is_fine: bool = False) ->
         )
     except FileNotFoundError:
         raise Failure(f"{program} is not on PATH, and the configuration names it") from None
+    except OSError as error:
+        raise Failure(f"{program} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise Failure(f"{program} {verb} took longer than {_HELPER_SECONDS} seconds") from None
     out = done.stdout.decode(errors="replace").strip()

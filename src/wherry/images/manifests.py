@@ -53,6 +53,7 @@ class Manifest(msgspec.Struct, rename="camel", omit_defaults=True):
     layers: list[Descriptor]
     media_type: str | None = None
     annotations: dict[str, str] | None = None
+    manifests: object = None
 
 
 class Index(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -61,6 +62,8 @@ class Index(msgspec.Struct, rename="camel", omit_defaults=True):
     schema_version: int
     manifests: list[Descriptor] | None
     media_type: str | None = None
+    config: object = None
+    layers: object = None
 
 
 _manifest = msgspec.json.Decoder(Manifest)
@@ -75,6 +78,9 @@ def decode_manifest(data: bytes, subject: str) -> Manifest:
         raise Invalid(f"invalid image manifest {subject}: {error}") from error
     if manifest.schema_version != 2:
         raise Invalid(f"invalid image manifest {subject}: version {manifest.schema_version}")
+    # CVE-2021-41190: a document that is an image to one reader and an index to another.
+    if manifest.manifests is not None:
+        raise Invalid(f"invalid image manifest {subject}: it holds manifests")
     if manifest.config.media_type not in _CONFIGS:
         raise Invalid(
             f"{subject} is no container image: its configuration is {manifest.config.media_type!r}"
@@ -90,6 +96,8 @@ def decode_index(data: bytes, subject: str) -> list[Descriptor]:
         raise Invalid(f"invalid image index {subject}: {error}") from error
     if index.schema_version != 2:
         raise Invalid(f"invalid image index {subject}: version {index.schema_version}")
+    if index.config is not None or index.layers is not None:
+        raise Invalid(f"invalid image index {subject}: it holds layers or a configuration")
     return index.manifests or []
 
 

@@ -91,9 +91,9 @@ class Fetch(Protocol):
 
 
 class _Token(msgspec.Struct):
-    token: str = ""
-    access_token: str = ""
-    refresh_token: str = ""
+    token: str | None = ""
+    access_token: str | None = ""
+    refresh_token: str | None = ""
     expires_in: int | float | None = None
 
 
@@ -230,7 +230,7 @@ class Authorizer:
         return self._read(answer, server)
 
     def _read(self, answer: TokenAnswer, server: Origin) -> tuple[str, float]:
-        if answer.status != 200:
+        if answer.status // 100 != 2:
             problem = refusal(answer.status, answer.reason, answer.body)
             if answer.status in (400, 401, 403):
                 message = problem.message
@@ -245,7 +245,7 @@ class Authorizer:
         text = token.token or token.access_token
         if not text or len(text) > _LONGEST_TOKEN or not text.isascii() or not text.isprintable():
             raise Unauthorized(f"{server} sent no usable token")
-        self.identity_token = token.refresh_token
+        self.identity_token = token.refresh_token or ""
         return text, float(token.expires_in or _DEFAULT_SECONDS)
 
 

@@ -10,20 +10,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256, sha512
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
-
-import msgspec
 
 from wherry.model.errors import Invalid, NotFound, Unavailable, WherryError
 from wherry.model.ids import Digest
+from wherry.registry.answers import (
+    Fetched,
+    WrongContent,
+    checked_manifest,
+    digest_by,
+    is_document,
+    list_of,
+    named_digest,
+    next_location,
+    received,
+    start_of,
+)
 from wherry.registry.dialling import Unreachable, Untrusted
 from wherry.registry.endpoints import Endpoint, Origin, join_url
 from wherry.registry.faults import Refused
-from wherry.registry.media import ACCEPTED, DOCKER_SCHEMA_1, OCI_INDEX, essence
+from wherry.registry.media import ACCEPTED, DOCKER_SCHEMA_1, OCI_INDEX
 from wherry.registry.messages import Answer, BrokenConnection
 from wherry.registry.names import is_tag, referrers_tag
+from wherry.registry.referrers import Entry, entries_in, entry_of, render_list, subject_of
 from wherry.registry.session import Request, Session
 from wherry.registry.stopping import Stop, Stopped
 
@@ -32,20 +42,9 @@ _LARGEST_LIST: Final = 16 << 20
 _MOST_PAGES: Final = 1000
 _MOST_NAMES: Final = 200_000
 _PAGE: Final = 1000
-_RANGE = re.compile(r"(?:bytes[= ])?(\d+)-(\d+)(?:/(\d+|\*))?")
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
-_HASHES = {"sha256": sha256, "sha512": sha512}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A manifest as it came; `data` hashes to `digest`."""
-
-    media_type: str
-    digest: Digest
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,6 @@ class BlobBody:
 
 class RangeRefused(Unavailable):
     """The registry cannot go on from where we are: begin anew."""
-
-
-class WrongContent(Invalid):
-    """What a registry sent is not what its digest says."""
 
 
 class Repository:
@@ -93,7 +88,10 @@ class Repository:
             request = Request("GET", url, accept, scopes=self._pull)
             answer = self._session.send(endpoint, request)
             data = answer.read_all(LARGEST_MANIFEST)
-            return _checked(answer, data, reference, endpoint.origin)
+            if endpoint.mirror and not is_document(data):
+                # A captive portal, a proxy's welcome: the next way is better.
+                raise WrongContent(f"{endpoint.origin} sent something else than a manifest")
+            return checked_manifest(answer, data, reference, endpoint.origin)
 
         return self._try(fetch, lambda e: e.resolve if by_tag else e.pull)
 
@@ -107,7 +105,7 @@ class Repository:
             answer = self._session.send(endpoint, request)
             if answer.status == 404:
                 return None
-            return _named_digest(answer)
+            return named_digest(answer)
 
         return self._try(ask, lambda e: e.push)
 
@@ -124,7 +122,7 @@ class Repository:
             url = self._url(endpoint, f"blobs/{digest}")
             request = Request("GET", url, headers, scopes=self._pull, expected=(200, 206, 416))
             answer = self._session.send(endpoint, request, stop)
-            start = _start_of(answer, offset)
+            start = start_of(answer, offset)
             if start is None:
                 answer.close()
                 raise RangeRefused(f"{endpoint.origin} cannot send {digest} from byte {offset} on")
@@ -162,7 +160,7 @@ class Repository:
             request = Request("POST", url, scopes=scopes, expected=(201, 202))
             answer = self._session.send(endpoint, request)
             answer.read_all(_LARGEST_LIST)
-            return "" if answer.status == 201 else _location(answer, url)
+            return "" if answer.status == 201 else next_location(answer, url)
 
         return self._try(begin, lambda e: e.push)
 
@@ -173,7 +171,7 @@ class Repository:
             request = Request("GET", upload, scopes=self._push, expected=(200, 202, 204))
             answer = self._session.send(endpoint, request)
             answer.close()
-            return _location(answer, upload), _received(answer)
+            return next_location(answer, upload), received(answer)
 
         return self._try(ask, lambda e: e.push)
 
@@ -202,7 +200,7 @@ class Repository:
             )
             answer = self._session.send(endpoint, request, stop)
             answer.read_all(_LARGEST_LIST)
-            return _location(answer, upload)
+            return next_location(answer, upload)
 
         return self._try(send, lambda e: e.push)
 
@@ -220,21 +218,39 @@ class Repository:
         self._try(send, lambda e: e.push)
 
     def put_manifest(self, reference: Digest | str, media_type: str, data: bytes) -> Digest:
-        """Store a manifest under a tag or its digest, and return its digest."""
+        """Store a manifest under a tag or its digest, and return its digest.
+
+        One with a subject is put on the list of what refers to that, where the registry keeps none.
+        """
+        subject = subject_of(data)
         digest = Digest.of(data)
 
-        def send(endpoint: Endpoint) -> Digest:
+        def send(endpoint: Endpoint) -> bool:
             url = self._url(endpoint, f"manifests/{reference}")
             headers = {"Content-Type": media_type}
             request = Request("PUT", url, headers, data, None, self._push, expected=(201, 200))
             answer = self._session.send(endpoint, request)
-            named = _named_digest(answer)
+            named = named_digest(answer)
             answer.read_all(_LARGEST_LIST)
-            if named is not None and named.algorithm == "sha256" and named != digest:
+            if named is not None and named != digest_by(named.algorithm, data):
                 raise WrongContent(f"{endpoint.origin} stored {named} where {digest} was sent")
-            return digest
+            return "oci-subject" in answer.headers
 
-        return self._try(send, lambda e: e.push)
+        if not self._try(send, lambda e: e.push) and subject is not None:
+            self._keep_referrer(subject, entry_of(media_type, digest, data))
+        return digest
+
+    def _keep_referrer(self, subject: Digest, entry: Entry) -> None:
+        """Put `entry` on the list that clients keep under a tag. Raises Invalid where that is another thing."""
+        tag = referrers_tag(subject)
+        try:
+            entries = entries_in(self.manifest(tag).data)
+        except Refused as error:
+            if not error.missing:
+                raise
+            entries = []
+        if all(known.get("digest") != entry["digest"] for known in entries):
+            self.put_manifest(tag, OCI_INDEX, render_list([*entries, entry]))
 
     def tags(self) -> list[str]:
         """Return the repository's tags; what is no tag is left out."""
@@ -248,25 +264,34 @@ class Repository:
 
         def fetch(endpoint: Endpoint) -> bytes | None:
             url = self._url(endpoint, f"referrers/{subject}")
-            headers = {"Accept": OCI_INDEX}
-            request = Request("GET", url, headers, scopes=self._pull, expected=(200, 404))
-            answer = self._session.send(endpoint, request)
-            if answer.status == 404:
-                answer.close()
+            found: list[Entry] = []
+            try:
+                for answer, data in self._pages(endpoint, url, self._pull, {"Accept": OCI_INDEX}):
+                    found += entries_in(data)
+                    if len(found) > _MOST_NAMES:
+                        answer.close()
+                        raise Unavailable(f"{endpoint.origin} lists referrers without an end")
+            except Refused as error:
+                if error.status == 404:
+                    return None
+                raise
+            except Invalid:
                 return None
-            return answer.read_all(LARGEST_MANIFEST)
+            return render_list(found)
 
         found = self._try(fetch, lambda e: e.pull)
         if found is not None:
             return found
         try:
-            return self.manifest(referrers_tag(subject)).data
+            return render_list(entries_in(self.manifest(referrers_tag(subject)).data))
         except Refused as error:
             if not error.missing:
                 raise
-        return msgspec.json.encode(
-            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": cast(list[object], [])}
-        )
+        except WrongContent:
+            raise
+        except Invalid:
+            pass  # the tag is something else: nobody has kept a list
+        return render_list([])
 
     def ping(self) -> Origin:
         """Ask whether the registry is there and lets us in; return where it was reached."""
@@ -301,7 +326,7 @@ class Repository:
             url += f"{'&' if '?' in url else '?'}n={_PAGE}"
             found: dict[str, None] = {}
             for answer, data in self._pages(endpoint, url, scopes):
-                names = _list_of(data, key, endpoint.origin)
+                names = list_of(data, key, endpoint.origin)
                 found |= dict.fromkeys(name for name in names if good(name))
                 if len(found) > _MOST_NAMES:
                     answer.close()
@@ -311,10 +336,17 @@ class Repository:
         return self._try(fetch, lambda e: not e.mirror)
 
     def _pages(
-        self, endpoint: Endpoint, url: str, scopes: tuple[str, ...]
+        self,
+        endpoint: Endpoint,
+        url: str,
+        scopes: tuple[str, ...],
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[Answer, bytes]]:
-        for _ in range(_MOST_PAGES):
-            answer = self._session.send(endpoint, Request("GET", url, scopes=scopes))
+        seen: set[str] = set()
+        while len(seen) < _MOST_PAGES and url not in seen:
+            seen.add(url)
+            request = Request("GET", url, headers or {}, scopes=scopes)
+            answer = self._session.send(endpoint, request)
             yield answer, answer.read_all(_LARGEST_LIST)
             link = _NEXT.search(answer.headers.get("link", ""))
             if link is None:
@@ -369,81 +401,3 @@ def is_temporary(error: WherryError) -> bool:
     if isinstance(error, Refused):
         return error.temporary
     return isinstance(error, (BrokenConnection, Unreachable, RangeRefused))
-
-
-def _checked(answer: Answer, data: bytes, reference: Digest | str, origin: Origin) -> Fetched:
-    named = _named_digest(answer) if isinstance(reference, str) else reference
-    if named is None:
-        digest = Digest.of(data)
-    else:
-        digest = Digest(named.algorithm, _HASHES[named.algorithm](data).hexdigest())
-        if digest != named:
-            raise WrongContent(
-                f"{origin} sent a manifest whose digest is {digest}, not {named} as it should be"
-            )
-    return Fetched(_media_type(answer, data), digest, data)
-
-
-class _TypeOnly(msgspec.Struct, rename="camel"):
-    media_type: str = ""
-
-
-def _media_type(answer: Answer, data: bytes) -> str:
-    """Return what the manifest is: as it says itself (some registries answer text/plain), or the header."""
-    try:
-        named = msgspec.json.decode(data, type=_TypeOnly).media_type
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        named = ""
-    return named or essence(answer.headers.get("content-type", ""))
-
-
-def _named_digest(answer: Answer) -> Digest | None:
-    text = answer.headers.get("docker-content-digest", "")
-    try:
-        return Digest.parse(text)
-    except Invalid:
-        return None
-
-
-def _start_of(answer: Answer, offset: int) -> int | None:
-    """Return the byte that the answer's body begins at; None where it is no use."""
-    if answer.status == 416:
-        return None
-    if answer.status == 200:
-        return 0
-    match = _RANGE.fullmatch(answer.headers.get("content-range", "").strip())
-    return offset if match is not None and int(match[1]) == offset else None
-
-
-def _received(answer: Answer) -> int:
-    match = _RANGE.fullmatch(answer.headers.get("range", "").strip())
-    # 0-0 is one byte by the specification and none by what docker/distribution sends.
-    return int(match[2]) + 1 if match and int(match[1]) == 0 and int(match[2]) else 0
-
-
-def _location(answer: Answer, url: str) -> str:
-    location = answer.headers.get("location", "")
-    if not location:
-        return url
-    found = join_url(url, location)
-    before, after = Origin.parse(url), Origin.parse(found)
-    if before.scheme == "https" and after.scheme == "http":
-        # Behind a proxy that ends TLS, a registry may not know what it is called.
-        if after.host != before.host:
-            raise Invalid(f"refused an upload to {after}: it leaves TLS")
-        parts = urlsplit(found)
-        return urlunsplit((before.scheme, before.authority, parts.path, parts.query, ""))
-    return found
-
-
-def _list_of(data: bytes, key: str, origin: Origin) -> list[str]:
-    try:
-        answer = cast(object, msgspec.json.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        answer = None
-    names = cast(Mapping[str, object], answer).get(key) if isinstance(answer, dict) else None
-    if names is None and isinstance(answer, dict):
-        return []
-    if not isinstance(names, list):
-        raise Invalid(f"{origin} sent no list of {key}")
-    return [name for name in cast(list[object], names) if isinstance(name, str)]

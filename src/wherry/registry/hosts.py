@@ -186,7 +186,8 @@ def _clients(value: object, folder: Path, path: Path) -> tuple[tuple[str, str], 
         parts = _strings(item, path, "client")
         if not 1 <= len(parts) <= 2:
             raise Invalid(f"{path}: client is neither a file nor a pair of files")
-        found.append((str(folder / parts[0]), str(folder / parts[-1])))
+        # A key that is not named, or is "", is in the certificate's file.
+        found.append((str(folder / parts[0]), str(folder / (parts[-1] or parts[0]))))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ is not HTTP is refused. Source: RFC 9110, RFC 9112.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from wherry.model.errors import Unavailable
 
 _LARGEST_HEAD: Final = 64 << 10
 _MOST_FIELDS: Final = 200
+_LONGEST_REASON: Final = 200
 _PIECE: Final = 256 << 10
 HEAD_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 60.0
@@ -22,6 +24,8 @@ IDLE_SECONDS: Final = 60.0
 _WINDOW_SECONDS: Final = 60.0
 _WINDOW_BYTES: Final = 4 << 10
 _BODILESS: Final = (204, 304)
+_DECIMAL: Final = re.compile(r"[0-9]{1,18}")
+_HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]{1,15}")
 
 
 class BrokenConnection(Unavailable):
@@ -134,6 +138,7 @@ class Connection:
         code, _, reason = rest.partition(" ")
         if not version.startswith("HTTP/1.") or len(code) != 3 or not code.isdecimal():
             raise NotSpoken(f"{self.name} does not answer in HTTP: {first[:60]!r}")
+        reason = "".join(c if c.isprintable() else "?" for c in reason[:_LONGEST_REASON])
         headers: dict[str, str] = {}
         size = len(first)
         for _ in range(_MOST_FIELDS):
@@ -179,6 +184,8 @@ class Answer:
         self.status = status
         self.reason = reason
         self.headers = headers
+        self.origin = ""
+        """Who answered, as a URL without a path."""
         self.done: Callable[[bool], object] | None = None
         self._connection = connection
         self._chunked = False
@@ -194,7 +201,7 @@ class Answer:
             self._chunked = True
             self._left = 0
         elif length is not None:
-            self._left = _length(length.split(",")[0], 10, connection.name)
+            self._left = _one_length(length, connection.name)
         self.length = None if self._chunked or method == "HEAD" else self._left
         self._ended = False
         if self._left == 0 and not self._chunked:
@@ -295,9 +302,15 @@ class Answer:
 
 def _length(text: str, base: int, name: str) -> int:
     digits = text.strip()
-    try:
-        if not digits or digits[0] in "+-_":
-            raise ValueError
-        return int(digits, base)
-    except ValueError:
-        raise BrokenConnection(f"{name} sent {text[:40]!r} for a length") from None
+    # int() would take a sign, underscores, 0x and digits of other scripts as well.
+    if not (_HEXADECIMAL if base == 16 else _DECIMAL).fullmatch(digits):
+        raise BrokenConnection(f"{name} sent {text[:40]!r} for a length")
+    return int(digits, base)
+
+
+def _one_length(field: str, name: str) -> int:
+    """Return what a Content-Length says. Raises BrokenConnection for two that differ (RFC 9112, 6.3)."""
+    lengths = {_length(text, 10, name) for text in field.split(",")}
+    if len(lengths) > 1:
+        raise BrokenConnection(f"{name} sent {field[:40]!r} for a length")
+    return lengths.pop()

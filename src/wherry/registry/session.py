@@ -5,6 +5,7 @@ Blocking, and safe for several threads; a `Stop` given with a request wakes whoe
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ _MOST_REDIRECTS: Final = 10
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _LARGEST_REFUSAL: Final = 64 << 10
 _MOST_IDLE: Final = 8
+_WARNING: Final = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
+_LONGEST_WARNINGS: Final = 4096
+_MOST_WARNINGS: Final = 20
 # A TLS server written in Go says this to a client without TLS.
 _WANTS_TLS: Final = b"HTTP request to an HTTPS server"
 
@@ -51,6 +55,8 @@ class Request:
     scopes: tuple[str, ...] = ()
     expected: tuple[int, ...] = (200,)
     """Answers that are returned; others are raised as Refused."""
+    secret: bool = False
+    """Whether the body is for nobody but the origin that it is sent to."""
 
 
 class Session:
@@ -65,6 +71,8 @@ class Session:
         agent: str,
     ) -> None:
         self.stop = stop
+        self.warnings: list[str] = []
+        """What registries asked to have told, in the order that it came."""
         self._proxies = proxies
         self._insecure = insecure
         self._agent = agent
@@ -95,7 +103,8 @@ class Session:
         header = authorizer.header(endpoint, request.scopes) if own else ""
         answer = self._follow(endpoint, request, header, stop)
         for _ in range(2):
-            if answer.status != 401 or not own:
+            # What a storage behind a redirect asks for, the registry's credentials are not for.
+            if answer.status != 401 or not own or answer.origin != str(endpoint.origin):
                 break
             offered = answer.headers.get("www-authenticate", "")
             problem = self._refused(answer)
@@ -145,6 +154,10 @@ class Session:
             if after != before:
                 for name in own:
                     headers.pop(name, None)
+                if request.secret:
+                    raise Invalid(
+                        f"refused a redirect from {before} to {after}: it takes secrets along"
+                    )
             method = request.method
             if answer.status == 303 and method != "HEAD":
                 request = replace(request, method="GET", body=None)
@@ -209,8 +222,21 @@ class Session:
             if isinstance(error, BrokenConnection):
                 stop.check()
             raise
+        answer.origin = str(origin)
+        self._note_warnings(answer)
         answer.begin(lambda good: self._give_back(connection, origin, trust, good and whole))
         return answer
+
+    def _note_warnings(self, answer: Answer) -> None:
+        """Keep what a registry wants its users told, each text once (distribution-spec, "Warnings")."""
+        field = answer.headers.get("warning", "")
+        if not field:
+            return
+        for text in _WARNING.findall(field[:_LONGEST_WARNINGS]):
+            plain = "".join(c if c.isprintable() else "?" for c in re.sub(r"\\(.)", r"\1", text))
+            with self._lock:
+                if plain not in self.warnings and len(self.warnings) < _MOST_WARNINGS:
+                    self.warnings.append(plain)
 
     def _take(self, origin: Origin, trust: Trust) -> Connection | None:
         while True:
@@ -248,7 +274,7 @@ class Session:
         own = {name: value for name, value in headers.items() if name == "Authorization"}
         others = {name: value for name, value in headers.items() if name not in own}
         server = replace(server, headers=tuple(own.items()))
-        request = Request(method, url, others, form)
+        request = Request(method, url, others, form, secret=form is not None)
         answer = self._follow(server, request, "", self.stop)
         return TokenAnswer(answer.status, answer.reason, answer.read_all(limit))
 

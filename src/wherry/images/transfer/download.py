@@ -19,7 +19,8 @@ from wherry.kernel.failpoints import failpoint
 from wherry.model.errors import Invalid, Unavailable, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import Progress
-from wherry.registry.client import BlobBody, RangeRefused, WrongContent, is_temporary
+from wherry.registry.answers import WrongContent
+from wherry.registry.client import BlobBody, RangeRefused, is_temporary
 from wherry.registry.faults import Refused
 from wherry.registry.stopping import Stop
 from wherry.storage.content import ContentStore

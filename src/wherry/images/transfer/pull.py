@@ -24,7 +24,8 @@ from wherry.model.errors import NotFound, WherryError
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Image, Platform, chain_ids
 from wherry.model.views import Progress
-from wherry.registry.client import BlobBody, Repository, WrongContent
+from wherry.registry.answers import WrongContent
+from wherry.registry.client import BlobBody, Repository
 from wherry.registry.stopping import Stop
 from wherry.storage.content import ContentStore
 from wherry.storage.layers import Readable

@@ -11,7 +11,8 @@ from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid, NotFound, Unsupported, WherryError
 from wherry.model.ids import Digest
 from wherry.model.images import Platform
-from wherry.registry.client import Fetched, Repository, WrongContent
+from wherry.registry.answers import Fetched, WrongContent
+from wherry.registry.client import Repository
 from wherry.registry.media import DOCKER_SCHEMA_1, INDEXES, MANIFESTS
 from wherry.storage.content import ContentStore
 

@@ -84,6 +84,7 @@ class TransferService:
                 with said(reference, anonymous=not credentials.given):
                     for line in self._pull_all(repository, reference, wanted, report, flow, emit):
                         report(line)
+                    _report_warnings(session, report)
             finally:
                 session.close()
 
@@ -138,6 +139,7 @@ class TransferService:
                     for image, tagged in self._pusher.chosen(reference, wanted):
                         self._pusher.push(repository, image, tagged, report, stop)
                         emit("push", image, tagged.familiar)
+                    _report_warnings(session, report)
             finally:
                 session.close()
 
@@ -159,6 +161,7 @@ class TransferService:
                 with said(reference, pushing=True):
                     repository = self._repository(session, reference)
                     self._documents.push(repository, reference, documents, report, stop)
+                    _report_warnings(session, report)
             finally:
                 session.close()
 
@@ -347,6 +350,11 @@ def _reference(name: str, tag: str) -> Reference:
     if ":" in tag:
         return Reference(bare.domain, bare.path, "", Digest.parse(tag))
     return Reference.parse(f"{bare.repository}:{tag}")
+
+
+def _report_warnings(session: Session, report: Report) -> None:
+    for text in session.warnings:
+        report(Progress(f"Warning: {text}"))
 
 
 def _ending(name: str, pulled: Sequence[Pulled]) -> list[Progress]:

@@ -115,7 +115,7 @@ class Application:
             return "token", self._logins.get(request) if get else self._logins.post(request)
         if path == METRICS_PATH and self._shows_metrics and request.method == "GET":
             return "metrics", metrics_answer(self._metrics)
-        target = parse_target(path)
+        target = parse_target(path, request.method)
         if target is None:
             raise Fault(Code.UNSUPPORTED, "no such endpoint", status=404)
         return type(target).__name__.lower(), self._answer(request, target)

@@ -65,8 +65,9 @@ class BlobRoutes:
                 part = parse_range(wanted, size)
             except Unsatisfiable:
                 raise Fault(
-                    Code.RANGE_INVALID,
+                    Code.SIZE_INVALID,
                     f"the blob has {size} bytes",
+                    status=416,
                     headers=(("Content-Range", f"bytes */{size}"),),
                 ) from None
             if part is not None:

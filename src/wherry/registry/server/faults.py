@@ -18,7 +18,10 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Code(StrEnum):
-    """What went wrong, in the specification's words. The last four are Docker's, not OCI's."""
+    """What went wrong, in the specification's words: no answer of 4XX has a code beside its fourteen.
+
+    UNKNOWN, Docker's, goes out with 5XX alone.
+    """
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
     BLOB_UPLOAD_INVALID = "BLOB_UPLOAD_INVALID"
@@ -34,9 +37,6 @@ class Code(StrEnum):
     DENIED = "DENIED"
     UNSUPPORTED = "UNSUPPORTED"
     TOOMANYREQUESTS = "TOOMANYREQUESTS"
-    PAGINATION_NUMBER_INVALID = "PAGINATION_NUMBER_INVALID"
-    TAG_INVALID = "TAG_INVALID"
-    RANGE_INVALID = "RANGE_INVALID"
     UNKNOWN = "UNKNOWN"
 
 
@@ -55,9 +55,6 @@ STATUS: Final[dict[Code, int]] = {
     Code.DENIED: 403,
     Code.UNSUPPORTED: 405,
     Code.TOOMANYREQUESTS: 429,
-    Code.PAGINATION_NUMBER_INVALID: 400,
-    Code.TAG_INVALID: 400,
-    Code.RANGE_INVALID: 416,
     Code.UNKNOWN: 500,
 }
 
@@ -118,11 +115,12 @@ def fault_response(error: WherryError) -> Response:
         case Unavailable():
             return render_fault(Fault(Code.UNKNOWN, str(error), status=503))
         case Invalid():
-            return render_fault(Fault(Code.UNKNOWN, str(error), status=400))
+            return render_fault(Fault(Code.UNSUPPORTED, str(error), status=400))
         case _:
             return render_fault(Fault(Code.UNKNOWN, str(error)))
 
 
 def plain_fault(message: str, status: int) -> Response:
     """Return the answer to what is no HTTP, or not in time."""
-    return render_fault(Fault(Code.UNKNOWN, message, status=status))
+    code = Code.UNSUPPORTED if status < 500 else Code.UNKNOWN
+    return render_fault(Fault(code, message, status=status))

@@ -91,5 +91,5 @@ def parse_page(query: Mapping[str, list[str]]) -> tuple[int, str]:
     if not text:
         return PAGE, last
     if not _NUMBER.fullmatch(text):
-        raise Fault(Code.PAGINATION_NUMBER_INVALID, f"invalid number of results: {text[:100]!r}")
+        raise Fault(Code.UNSUPPORTED, f"invalid number of results: {text[:100]!r}", status=400)
     return min(int(text), 10 * PAGE), last

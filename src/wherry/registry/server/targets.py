@@ -80,10 +80,11 @@ class Referrers:
 Target = Base | Catalog | Tags | ManifestAt | BlobAt | Uploads | UploadAt | Referrers
 
 
-def parse_target(path: str) -> Target | None:
+def parse_target(path: str, method: str = "GET") -> Target | None:
     """Return what `path` (raw, without query) names; None where it is no path of the API.
 
-    Raises Fault: NAME_INVALID, DIGEST_INVALID, TAG_INVALID, BLOB_UPLOAD_UNKNOWN.
+    Raises Fault: NAME_INVALID, DIGEST_INVALID, BLOB_UPLOAD_UNKNOWN. What is no tag has no manifest
+    (MANIFEST_UNKNOWN) and can have none (MANIFEST_INVALID with `method` PUT).
     """
     if path in ("/v2", "/v2/"):
         return Base()
@@ -104,7 +105,7 @@ def parse_target(path: str) -> Target | None:
         case [*name, "blobs", digest]:
             return BlobAt(_repository(name), parse_digest(digest))
         case [*name, "manifests", reference]:
-            return ManifestAt(_repository(name), _reference(reference))
+            return ManifestAt(_repository(name), _reference(reference, method))
         case [*name, "referrers", digest]:
             return Referrers(_repository(name), parse_digest(digest))
         case _:
@@ -142,11 +143,12 @@ def _repository(segments: list[str]) -> str:
     return parse_repository("/".join(segments))
 
 
-def _reference(text: str) -> Digest | str:
+def _reference(text: str, method: str) -> Digest | str:
     if ":" in text:
         return parse_digest(text)
     if not is_tag(text):
-        raise Fault(Code.TAG_INVALID, f"invalid tag: {text[:300]!r}", detail={"tag": text})
+        code = Code.MANIFEST_INVALID if method == "PUT" else Code.MANIFEST_UNKNOWN
+        raise Fault(code, f"invalid tag: {text[:300]!r}", detail={"tag": text})
     return text
 
 
