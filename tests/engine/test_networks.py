@@ -396,6 +396,17 @@ def test_modes_without_an_address(webs: Webs, mode: str) -> None:
     assert box in json.dumps(webs.about(mode)["Containers"])
 
 
+@pytest.mark.parametrize("modes", [("none", "bridge"), ("bridge", "none"), ("bridge", "host")])
+def test_networks_that_do_not_go_together(
+    webs: Webs, docker: Client, busybox: str, modes: tuple[str, str]
+) -> None:
+    words = ["run", "--rm", *(f"--network={mode}" for mode in modes), busybox, "true"]
+    done = docker(*words, check=False)
+    assert done.returncode == 125
+    message = "created in host network mode" if "host" in modes else "in private (none) mode"
+    assert message in done.stderr
+
+
 def test_another_container_s_network(webs: Webs, docker: Client) -> None:
     owner = webs.sleeper("--network", webs.network())
     box = webs.sleeper("--network", f"container:{owner}")

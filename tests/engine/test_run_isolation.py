@@ -427,6 +427,17 @@ def test_shared_memory_of_the_joined(run: Runner, boxes: Boxes, peer: str) -> No
     assert run.sh("cat /dev/shm/x", f"--ipc=container:{peer}") == "shared\n"
 
 
+def test_ipc_none_has_no_shared_memory(run: Runner, boxes: Boxes) -> None:
+    script = "ls -d /dev/shm; ls -d /dev/mqueue; touch /dev/shm/x"
+    done = run("--ipc=none", "--shm-size=1m", run.image, "sh", "-c", script, check=False)
+    assert (done.returncode, done.stdout) == (1, "/dev/mqueue\n")
+    assert run.sh("touch /dev/shm/x && ls /dev/shm", "--ipc=none", "--tmpfs=/dev/shm") == "x\n"
+    name = boxes.sleeper("--ipc=none")
+    boxes.docker("restart", "-t", "0", name)
+    assert boxes.exec(name, "ls -d /dev/shm || true") == ""
+    assert "non-shareable IPC" in run.refused(f"--ipc=container:{name}")
+
+
 def test_ipc_that_is_not_shareable(run: Runner, boxes: Boxes) -> None:
     name = boxes.sleeper("--ipc=private")
     done = run(f"--ipc=container:{name}", run.image, "true", check=False)

@@ -189,6 +189,18 @@ def test_cve_2025_52565_console_is_a_link(boxes: Boxes, run: Runner, target: str
         assert done.stdout.split("\r\n")[:2] == ["character special file", "/dev/pts/0"]
 
 
+def test_cve_2025_52565_console_of_a_folder_of_the_users(
+    boxes: Boxes, run: Runner, tmp_path: Path, is_wherry: bool
+) -> None:
+    """A /dev of the user's, with a link: the terminal lies over nothing that it leads to."""
+    (tmp_path / "console").symlink_to("/etc/group")
+    (tmp_path / "pts").mkdir()
+    words = ("-v", f"{tmp_path}:/dev", boxes.image, "grep", "-c", "console\\|group", "/proc/mounts")
+    done = run("-t", *words, check=False, timeout=20)
+    assert done.returncode == 125
+    assert not is_wherry or "/dev/console is a symbolic link" in done.stderr
+
+
 # CVE-2025-52881: writes to /proc/self/attr or to sysctls are led elsewhere
 
 

@@ -111,7 +111,7 @@ def test_debian(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert "--variant=minbase" in arguments
-    assert "--include=curl,ca-certificates" in arguments
+    assert "--include=apt,curl,ca-certificates" in arguments
     assert "--dpkgopt=path-exclude=/usr/share/man/*" in arguments
     assert arguments[-3:] == ["bookworm", "-", "deb file:///nowhere bookworm main"]
     assert any(word.startswith("--hook-dir=") for word in arguments) == MERGING.is_dir()
@@ -126,6 +126,7 @@ def test_ubuntu(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert house.store.resolve("ubuntu:24.04").config.command == ("/bin/bash",)
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-3:] == ["noble", "-", "deb file:///nowhere noble main universe"]
+    assert "--include=apt" in arguments
     assert not any("path-exclude" in word for word in arguments)
 
 

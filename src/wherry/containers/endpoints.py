@@ -24,6 +24,14 @@ from wherry.model.networks import (
 from wherry.network.options import sysctls
 
 HOST, NONE = "host", "none"
+SHARED = (
+    "container sharing network namespace with another container or host cannot be connected to any "
+    "other network"
+)
+NOT_HOST = (
+    "cannot connect container to host network - container must be created in host network mode"
+)
+ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 BUILT_IN = frozenset({DEFAULT_BRIDGE, HOST, NONE})
 DEFAULT_MODES = frozenset({"", "default"})
 IFNAME_OPTION = "com.docker.network.endpoint.ifname"
@@ -63,6 +71,17 @@ def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
             "network, or be left empty"
         )
     return (first, *by_name.values())
+
+
+def check_together(networks: Iterable[Network], mode: str) -> None:
+    """Raise Invalid where a container of the network mode `mode` cannot be in all of `networks` at once."""
+    drivers = [network.spec.driver for network in networks]
+    if len(drivers) < 2:
+        return
+    if Driver.HOST in drivers:
+        raise Invalid(SHARED if mode == HOST else NOT_HOST)
+    if Driver.NONE in drivers:
+        raise Invalid(ALONE)
 
 
 def check_endpoint(wish: EndpointSpec, network: Network) -> None:

@@ -50,8 +50,6 @@ def check_modes(spec: ContainerSpec) -> tuple[str, ...]:
     modes = spec.namespaces
     _check(modes.pid, ("", HOST), "PID")
     _check(modes.ipc, ("", HOST, PRIVATE, "shareable", "none"), "IPC")
-    if modes.ipc == "none":
-        raise Unsupported("--ipc=none is not in this version", hint="--ipc=private has a /dev/shm")
     if modes.uts not in ("", HOST):
         raise Invalid(f"invalid UTS mode: {modes.uts}")
     if modes.user not in ("", HOST, PRIVATE):

@@ -18,6 +18,7 @@ from pathlib import Path
 from wherry.containers import hostfiles, legacy_links
 from wherry.containers.endpoints import (
     check_endpoint,
+    check_together,
     connect_order,
     dns_names,
     exposed,
@@ -118,6 +119,7 @@ class Networking:
         spec = container.spec
         self._check_links(container)
         found = {wish.network: self._find(container, wish) for wish in spec.endpoints}
+        check_together(found.values(), spec.namespaces.network)
         endpoints: list[Endpoint] = []
         links: list[Link] = []
         kept: dict[str, EndpointSpec] = {}

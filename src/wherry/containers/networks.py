@@ -9,9 +9,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from wherry.containers.endpoints import (
+    ALONE,
     BUILT_IN,
     HOST,
     NONE,
+    NOT_HOST,
+    SHARED,
     check_endpoint,
     is_plain,
 )
@@ -39,10 +42,6 @@ from wherry.model.networks import (
 from wherry.model.views import AttachedView, Filters, NetworkView, Repaired
 
 _log = logging.getLogger("wherry.containers")
-_SHARED = (
-    "container sharing network namespace with another container or host cannot be connected to any "
-    "other network"
-)
 
 
 class _NoConfiguration(NotFound):
@@ -296,20 +295,14 @@ class NetworkService:
             container = self._containers.get(container_id)
             mode = container.spec.namespaces.network
             if mode.startswith("container:") or mode == HOST:
-                raise Invalid(_SHARED)
+                raise Invalid(SHARED)
             if network.spec.driver is Driver.HOST:
-                raise Invalid(
-                    "cannot connect container to host network - container must be created in host "
-                    "network mode"
-                )
+                raise Invalid(NOT_HOST)
             present = {one.network for one in container.spec.endpoints}
             if (network.spec.driver is Driver.NONE and present) or (
                 NONE in present and network.name != NONE
             ):
-                raise Invalid(
-                    "container cannot be connected to multiple networks with one of the networks in "
-                    "private (none) mode"
-                )
+                raise Invalid(ALONE)
             check_endpoint(wish, network)
             kept = replace(wish, network=network.name, network_id=network.id)
             if container.state.status in ALIVE and not is_plain(network):

@@ -118,7 +118,9 @@ def build_spec(
     limits = replace(with_defaults(spec.limits), devices=rules)
     parent = spec.cgroup_parent.strip("/") or facts.cgroup_parent
     uid_maps, gid_maps = owner_maps
-    ipc_shm = ""
+    ipc_shm, shm_size = "", spec.shm_size or facts.default_shm
+    if spec.namespaces.ipc == "none":
+        shm_size = 0
     if resolved.ipc is not None:
         ipc_shm = f"{resolved.ipc.pid}:/dev/shm"
     return RuntimeSpec(
@@ -139,7 +141,7 @@ def build_spec(
         sysctls=tuple((key.replace("/", "."), value) for key, value in spec.sysctls),
         masked_paths=security.masked_paths,
         readonly_paths=security.readonly_paths,
-        shm_size=spec.shm_size or facts.default_shm,
+        shm_size=shm_size,
         shm_source=ipc_shm,
         root_propagation=_root_propagation(container.mounts),
         writable_sys=privileged,

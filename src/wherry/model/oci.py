@@ -175,6 +175,7 @@ class RuntimeSpec:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     shm_size: int = 64 << 20
+    """Bytes of /dev/shm; 0 for none."""
     shm_source: str = ""
     """`PID:/dev/shm` when ipc is shared with the container of that process; empty for a tmpfs of its own."""
     root_propagation: str = "rprivate"

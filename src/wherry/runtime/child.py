@@ -225,8 +225,19 @@ def _join_keyring(k: Kernel) -> None:
 
 
 def _attach_console(stage: Stage) -> None:
-    # CVE-2025-52565: by descriptor, before anything of the container runs.
-    spot = place(stage, "/dev/console", directory=False)
+    # CVE-2025-52565: by descriptor, before anything of the container runs. A /dev of the user's may have
+    # a link there: the terminal would lie over what it leads to.
+    try:
+        spot = place(
+            stage,
+            "/dev/console",
+            directory=False,
+            resolve=paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS,
+        )
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise StartFailed("the container's /dev/console is a symbolic link") from error
     try:
         tree = mount.clone_tree(stage.k, b"", dir_fd=0)
         try:
@@ -283,7 +294,7 @@ def become(
     if not entered:
         progress.step = f"enter the working directory {process.cwd}"
         os.chdir(process.cwd)
-    _stay_inside(process.cwd)
+    stay_inside(process.cwd)
     os.umask(0o022 if process.user.umask is None else process.user.umask)
     # What is ignored stays so across execve, and Python ignores SIGPIPE and SIGXFSZ.
     k.default_signals()
@@ -342,7 +353,8 @@ def _enter(cwd: str, *, create: bool) -> bool:
     return True
 
 
-def _stay_inside(cwd: str) -> None:
+def stay_inside(cwd: str) -> None:
+    """Raise StartFailed where this process's working directory is not below its root."""
     # CVE-2024-21626: a working directory that lies outside the root is a way out.
     try:
         here = os.getcwdb()

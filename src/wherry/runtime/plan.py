@@ -217,7 +217,8 @@ def plan_launch(spec: RuntimeSpec) -> Plan:
     if spec.standard_mounts:
         out += [steps.MoveFurnished(path) for path in ("/proc", "/sys", "/dev")]
         if spec.shm_size != SHM_SIZE and spec.namespaces.ipc != HOST and not spec.shm_source:
-            out += [steps.Unmount("/dev/shm"), shm(spec.shm_size)]
+            out.append(steps.Unmount("/dev/shm", remove=not spec.shm_size))
+            out += [shm(spec.shm_size)] if spec.shm_size else []
     for wanted in spec.mounts:
         out.append(_plan_mount(wanted, trees, spec.namespaces.cgroup == PRIVATE))
     devices = spec.devices

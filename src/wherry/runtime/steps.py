@@ -174,12 +174,16 @@ class MoveFurnished:
 @registered
 @dataclass(frozen=True, slots=True)
 class Unmount:
-    """Take away a mount that was furnished, so that another takes its place and hides nothing."""
+    """Take away a mount that was furnished, so that another takes its place and hides nothing.
+
+    With `remove` the folder that it was on goes too.
+    """
 
     path: str
+    remove: bool = False
 
     def describe(self) -> str:
-        return f"unmount {self.path}"
+        return f"unmount {self.path}{' and remove it' if self.remove else ''}"
 
     def perform(self, stage: Stage) -> None:
         spot = paths.open_in_root(stage.root, self.path, os.O_PATH, resolve=_PLAIN_PATH)
@@ -189,6 +193,13 @@ class Unmount:
             os.close(spot)
         stage.k.umount2(b".", abi.MNT_DETACH)
         os.chdir("/")
+        if self.remove:
+            parent, _, name = self.path.rpartition("/")
+            holder = paths.open_in_root(stage.root, parent, os.O_PATH, resolve=_PLAIN_PATH)
+            try:
+                os.rmdir(name, dir_fd=holder)
+            finally:
+                os.close(holder)
 
 
 @registered

@@ -149,9 +149,11 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
     if hook is not None and hook.is_dir():
         argv.append(f"--hook-dir={hook}")
     argv += [f"--dpkgopt={rule}" for rule in (_SLIM if slim else ())]
-    include = options.get("include", "")
+    # Ubuntu's apt is not among its required packages, so that the variants up from minbase lack it.
+    include = [] if variant == "essential" else ["apt"]
+    include += filter(None, [_checked("include", options.get("include", ""))])
     if include:
-        argv.append(f"--include={_checked('include', include)}")
+        argv.append(f"--include={','.join(include)}")
     argv += ["--", suite, "-", *(source.render_line() for source in sources)]
     return Wanted(
         tuple(argv),
