@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 from tests.harness.engine import script
 from wherry.build.context.store import ContextStore
+from wherry.build.service import Builds
 from wherry.daemon import wiring
 from wherry.daemon.config import Config
+from wherry.daemon.late_builds import LateBuilds
 from wherry.images.service import ImageService
 from wherry.kernel.paths import remove_path
 from wherry.model.build import (
@@ -82,11 +84,11 @@ class Outcome:
 class Built:
     """The engine, as tests use it."""
 
-    def __init__(self, wired: wiring.Wired, root: Path) -> None:
+    def __init__(self, wired: wiring.Wired, builds: Builds, root: Path) -> None:
         images = wired.services.images
         assert isinstance(images, ImageService)
         self.images = images
-        self.builds = wired.services.builds
+        self.builds = builds
         self.root = root
         self.contexts: ContextStore = self.builds._contexts  # type: ignore[attr-defined]
 
@@ -149,7 +151,9 @@ def in_engine(root: Path, work: Callable[[Built], Awaitable[T]]) -> T:
             )
         )
         try:
-            built = Built(wired, root)
+            builds = wired.services.builds
+            assert isinstance(builds, LateBuilds)
+            built = Built(wired, (await builds.made()).builds, root)
             if not built.images._store.ids():  # type: ignore[attr-defined]
                 async for _ in built.images.bootstrap("busybox", {}):
                     pass

@@ -29,18 +29,15 @@ from wherry.model.networks import (
     Attachments,
     Endpoint,
     EndpointSpec,
-    Link,
-    LinkKind,
     Network,
     NetworkSpec,
     Pool,
     PortWish,
     PublishedPort,
-    Way,
-    Wiring,
 )
 from wherry.model.resources import Limits
 from wherry.model.stats import CgroupStats
+from wherry.model.wiring import Link, LinkKind, Way, Wiring
 from wherry.network.dns.facts import Member, View
 from wherry.runtime import capabilities
 from wherry.runtime.cgroups import Handle

@@ -17,15 +17,8 @@ from wherry.containers.endpoints import connect_order, dns_names, gateway_order,
 from wherry.containers.ways import one_way_out, ways_out
 from wherry.model.containers import ContainerSpec, Namespaces, Status
 from wherry.model.errors import Conflict, WherryError
-from wherry.model.networks import (
-    Endpoint,
-    EndpointSpec,
-    Link,
-    LinkKind,
-    NetworkSpec,
-    PortWish,
-    Way,
-)
+from wherry.model.networks import Endpoint, EndpointSpec, NetworkSpec, PortWish
+from wherry.model.wiring import Link, LinkKind, Way
 
 Story = Callable[[House, Any], Awaitable[None]]
 

@@ -27,8 +27,8 @@ from wherry.model.networks import (
     Pool,
     PortWish,
     PublishedPort,
-    Wiring,
 )
+from wherry.model.wiring import Wiring
 from wherry.network.service import Networks, RepairReport
 from wherry.network.settings import NetworkSettings
 from wherry.supervisor.wiring import Wirer

@@ -10,7 +10,8 @@ import pytest
 from tests.harness.hosts import Site, talk
 from tests.network.rig import Box, Rig
 from wherry.model.errors import Conflict, Forbidden, Invalid, NotFound, StartFailed, Unsupported
-from wherry.model.networks import Driver, Link, LinkKind, Pool, Wiring
+from wherry.model.networks import Driver, Pool
+from wherry.model.wiring import Link, LinkKind, Wiring
 from wherry.network import options
 
 

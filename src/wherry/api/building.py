@@ -16,12 +16,15 @@ import socket
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wherry.api.contexts import BuildContexts
-from wherry.build.files import Export, Exported
-from wherry.build.service import Builds
 from wherry.model.build import BuildRequest, Progress
 from wherry.model.errors import NotFound, Unavailable, WherryError
+
+if TYPE_CHECKING:
+    from wherry.build.files import Export, Exported
+    from wherry.build.service import Builds
 
 _PIECE = 1 << 16
 _QUEUED = 8

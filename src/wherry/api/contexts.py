@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from wherry.build.files import Export, Exported
 from wherry.model.build import ContextRef, Progress
 from wherry.model.views import ByteSource
 
-WriteOutput = Callable[[Export, Callable[[bytes], object]], Exported]
-"""Writes an output that goes to the client, as tar. Blocks."""
-PushOutput = Callable[[Export, Callable[[Progress], None]], Awaitable[Exported]]
-"""Pushes what was built."""
+if TYPE_CHECKING:
+    from wherry.build.files import Export, Exported
+
+    WriteOutput = Callable[[Export, Callable[[bytes], object]], Exported]
+    """Writes an output that goes to the client, as tar. Blocks."""
+    PushOutput = Callable[[Export, Callable[[Progress], None]], Awaitable[Exported]]
+    """Pushes what was built."""
 
 
 class BuildContexts(Protocol):

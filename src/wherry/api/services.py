@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wherry.api.contexts import BuildContexts
-from wherry.build.service import Builds
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event
 from wherry.model.ids import Digest
@@ -45,6 +44,9 @@ from wherry.model.views import (
 )
 from wherry.model.volumes import VolumeRequest, VolumeView
 from wherry.registry.credentials import Credentials
+
+if TYPE_CHECKING:
+    from wherry.build.service import Builds
 
 
 class Containers(Protocol):

@@ -145,6 +145,13 @@ class BuildCache:
         )
         return [StepRow(*row) for row in rows]
 
+    def empty(self) -> bool:
+        """Whether there are neither results nor cache mounts."""
+        rows = self._database.query(
+            "SELECT 1 FROM build_steps UNION ALL SELECT 1 FROM build_mounts LIMIT 1"
+        )
+        return not rows
+
     def remove(self, keys: Iterable[str]) -> None:
         """Forget results; what only they kept is the collector's then."""
         with self._database.transaction() as connection:

@@ -24,6 +24,8 @@ _ANY = Platform("linux", "any")
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
+    """One stage of a Dockerfile."""
+
     index: int
     made: Instruction
     body: tuple[Instruction, ...]

@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final, Protocol
 
 from wherry.build.annotations import parse_annotations
@@ -22,6 +21,7 @@ from wherry.images.archive.oci import CONTAINERD_NAME, REF_NAME
 from wherry.images.archive.save import Chosen
 from wherry.images.intake import Intake, Intakes
 from wherry.images.manifests import Descriptor, descriptor_json, encode_index
+from wherry.kernel.hashing import sha256
 from wherry.model.build import BuildRequest, OutputRef
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest, Reference

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from wherry.model.networks import (
-    Endpoint,
-    EndpointSpec,
-    Link,
-    Network,
-    PortWish,
-    PublishedPort,
-    Way,
-    Wiring,
-)
+from wherry.model.networks import Endpoint, EndpointSpec, Network, PortWish, PublishedPort
+from wherry.model.wiring import Link, Way, Wiring
 
 
 class Fabric(Protocol):

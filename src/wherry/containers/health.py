@@ -111,6 +111,8 @@ class Supervisor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """What one run of a check came to."""
+
     code: int
     output: bytes
 

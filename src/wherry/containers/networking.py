@@ -54,11 +54,10 @@ from wherry.model.networks import (
     Attachments,
     Endpoint,
     EndpointSpec,
-    Link,
     Network,
     PublishedPort,
-    Wiring,
 )
+from wherry.model.wiring import Link, Wiring
 
 _log = logging.getLogger("wherry.containers")
 NETWORK_FAILED = "failed to set up container networking: "

@@ -38,8 +38,8 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import Conflict, Invalid, StartFailed, Unsupported, WherryError
 from wherry.model.ids import Digest
-from wherry.model.networks import Wiring
 from wherry.model.oci import HOST, Emulator, IdMap, Mount, RuntimeSpec
+from wherry.model.wiring import Wiring
 from wherry.runtime import capabilities
 from wherry.runtime.emulation import choose_emulator
 from wherry.runtime.plan import Plan

@@ -13,7 +13,6 @@ runs even where another fails, and the first failure is raised when nothing else
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -65,7 +64,7 @@ class Undo:
         while self._actions:
             try:
                 outcome = self._actions.pop()()
-                if inspect.isawaitable(outcome):
+                if outcome is not None:
                     await outcome
             except Exception as failure:
                 first = first or failure

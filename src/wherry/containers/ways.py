@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from wherry.model.networks import Endpoint, Link, PortWish, PublishedPort, Way
+from wherry.model.networks import Endpoint, PortWish, PublishedPort
+from wherry.model.wiring import Link, Way
 
 _DEFAULT_WAY = "default"
 

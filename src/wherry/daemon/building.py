@@ -9,10 +9,12 @@ from typing import assert_never
 
 from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
+from wherry.build.context.fetched import fetchers
 from wherry.build.context.store import ContextStore
 from wherry.build.copying import Copying
 from wherry.build.exchanging import Exchanging
 from wherry.build.mountcache import MountCache
+from wherry.build.outputs import Outputs, Packing
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
 from wherry.build.runner import (
@@ -26,9 +28,13 @@ from wherry.build.runner import (
 )
 from wherry.build.solve import Solver
 from wherry.containers.building import BuildContainers, bind, layers, memory, step_container
-from wherry.daemon.build_registries import BuildRegistries
+from wherry.daemon.build_registries import BuildRegistries, PushedOutputs, Registries
+from wherry.daemon.contexts import ClientContexts
+from wherry.daemon.late_builds import Made
+from wherry.images.archive.save import Saver
 from wherry.images.intake import Intake
 from wherry.images.places import Places
+from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.images.unpack import Unpacker
 from wherry.model.containers import MountSpec
@@ -38,6 +44,49 @@ from wherry.storage.content import ContentStore
 from wherry.storage.leases import Leases
 from wherry.storage.leftovers import remove_leftovers
 from wherry.storage.snapshots import Snapshotter
+
+
+def open_building(
+    *,
+    root: Path,
+    cache: BuildCache,
+    store: ImageStore,
+    content: ContentStore,
+    snapshots: Snapshotter,
+    leases: Leases,
+    collector: Collector,
+    images: ImageService,
+    containers: BuildContainers,
+    places: Places,
+    registries: Registries,
+) -> Made:
+    """Return what builds, and what takes its contexts in and its outputs out."""
+    folder = root / "build"
+    contexts = ContextStore(folder / "contexts", fetchers=fetchers(folder / "fetched-contexts"))
+    remote = BuildRegistries(registries)
+    builds = open_builds(
+        root=root,
+        cache=cache,
+        images=store,
+        content=content,
+        snapshots=snapshots,
+        leases=leases,
+        collector=collector,
+        unpacker=images.unpacker,
+        containers=containers,
+        contexts=contexts,
+        tagged=images.tell_tagged,
+        places=places,
+        registries=remote,
+    )
+    packing = Packing(images.intakes, places)
+    clients = ClientContexts(
+        contexts,
+        Outputs(Saver(store, content, leases), packing, content).write,
+        load=images.load_one,
+        push=PushedOutputs(remote, store, packing).push,
+    )
+    return Made(builds, clients, contexts.close)
 
 
 def open_builds(

@@ -8,9 +8,8 @@ import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from wherry.api.contexts import PushOutput, WriteOutput
 from wherry.build.arguments import platform_text
 from wherry.build.context.layouts import Load, load_layout, split_layout
 from wherry.build.context.store import ContextStore
@@ -22,6 +21,9 @@ from wherry.model.build import ContextKind, ContextRef, Progress
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ignore import parse
 from wherry.model.views import ByteSource
+
+if TYPE_CHECKING:
+    from wherry.api.contexts import PushOutput, WriteOutput
 
 T = TypeVar("T")
 _LARGEST = 16 << 20

@@ -1,71 +1,49 @@
-"""`wherryd`: reads its settings, takes its locks, then runs `serve` or `halt`."""
+"""`wherryd`: leaves out of memory what it can do without, then reads its settings and does as they say."""
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Sequence
 
-from wherry import __version__
-from wherry.daemon.arguments import STOP, parse_arguments, render_help
-from wherry.daemon.config import Config, load_config
-from wherry.model.errors import WherryError
-
-_OOM_SCORE = -500
-"""As Docker's unit gives its daemon."""
+from wherry.kernel.deferred import defer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon, or stop one; return the exit code."""
-    try:
-        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-        if arguments.switch("help"):
-            print(render_help())
-            return 0
-        if arguments.switch("version"):
-            print(f"wherryd version {__version__}")
-            return 0
-        config = load_config(arguments)
-        if arguments.switch("validate"):
-            print("configuration OK")
-            return 0
-        leave_out_ssl()
-        if arguments.command == STOP:
-            from wherry.daemon.halt import DEFAULT_TIMEOUT, halt
+    spare_memory()
+    from wherry.daemon.command import run
 
-            halt(config, DEFAULT_TIMEOUT if arguments.timeout is None else arguments.timeout)
-            return 0
-        return _serve(config, list(sys.argv[1:] if argv is None else argv))
-    except WherryError as error:
-        print(f"wherryd: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run(argv)
 
 
-def leave_out_ssl() -> None:
-    """Let asyncio be imported without `ssl`, which it asks for and can do without: 3 MB (docs/decisions)."""
-    if "asyncio" in sys.modules or "ssl" in sys.modules:
+def spare_memory() -> None:
+    """Import what would bring more than is needed without it: docs/decisions/0006."""
+    defer("inspect", "traceback", "shutil", "tempfile", "difflib", "csv", "lzma", "bz2")
+    _without("ssl", "asyncio")
+    _without("typing_extensions", "msgspec")
+    # Some Pythons are built without hashes of their own (Fedora's).
+    if _is_there("_sha256") or _is_there("_sha2"):
+        _without("_hashlib", "hashlib", "hmac")
+
+
+def _without(left_out: str, *names: str) -> None:
+    """Import `names`, which ask for `left_out` and can do without it."""
+    if left_out in sys.modules:
         return
-    sys.modules["ssl"] = None  # pyright: ignore[reportArgumentType]
+    sys.modules[left_out] = None  # pyright: ignore[reportArgumentType]
     try:
-        import asyncio  # pyright: ignore[reportUnusedImport]  # noqa: F401
+        for name in names:
+            __import__(name)
     finally:
-        del sys.modules["ssl"]
+        del sys.modules[left_out]
 
 
-def _serve(config: Config, words: list[str]) -> int:
-    from wherry.daemon.serve import run
-    from wherry.kernel.memory import limit_arenas
-    from wherry.kernel.processes import lower_oom_score
-
-    limit_arenas(2)
-    lower_oom_score(_OOM_SCORE)
-    # The usual 1,024 are for programs that call select(2); every client holds one.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-    return run(config, lambda: load_config(parse_arguments(words)))
+def _is_there(name: str) -> bool:
+    try:
+        __import__(name)
+    except ImportError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -77,6 +77,17 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
     return 0
 
 
+def _on_signal(
+    number: signal.Signals, loop: asyncio.AbstractEventLoop, action: Callable[[], None]
+) -> None:
+    def heard(_number: int, _frame: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(action)
+
+    # loop.add_signal_handler asks `inspect` what it is given, which is a megabyte.
+    signal.signal(number, heard)
+
+
 class Daemon:
     """One run of the daemon."""
 
@@ -91,8 +102,8 @@ class Daemon:
         """Build the services, serve them on `listeners`, and return when a signal says so."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+            _on_signal(number, loop, self._stop.set)
+        _on_signal(signal.SIGHUP, loop, self._reload)
         self._warn(listeners)
         secured = [one.socket for one in listeners if self._is_secured(one)]
         async with contextlib.AsyncExitStack() as stack:

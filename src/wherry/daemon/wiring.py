@@ -15,9 +15,6 @@ from pathlib import Path
 
 from wherry.api.services import Services
 from wherry.build.cache import BuildCache
-from wherry.build.context.fetched import fetchers
-from wherry.build.context.store import ContextStore
-from wherry.build.outputs import Outputs, Packing
 from wherry.containers.assembly import Assembly, Needs, Settings
 from wherry.containers.defaults import Defaults
 from wherry.containers.events import EventLog
@@ -30,16 +27,13 @@ from wherry.containers.shared_watches import Watches
 from wherry.containers.start import Platform
 from wherry.containers.store import ContainerStore
 from wherry.containers.undo import Undo
-from wherry.daemon.build_registries import BuildRegistries, PushedOutputs
-from wherry.daemon.building import open_builds
 from wherry.daemon.config import Config
-from wherry.daemon.contexts import ClientContexts
 from wherry.daemon.embedded import EmbeddedRegistry
 from wherry.daemon.engine import Engine, find_init, read_facts, reload_event
+from wherry.daemon.late_builds import Building, LateBuilds, LateContexts, Made
 from wherry.daemon.networks import network_settings
 from wherry.daemon.registries import late_registries
 from wherry.daemon.relays import Relays
-from wherry.images.archive.save import Saver
 from wherry.images.places import Places
 from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
@@ -168,34 +162,27 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         assembly = running.assembly
         await assembly.open()
         await asyncio.to_thread(images.sweep)
-        contexts = ContextStore(
-            data / "build" / "contexts", fetchers=fetchers(data / "build" / "fetched-contexts")
-        )
-        undo.push(lambda: asyncio.to_thread(contexts.close))
-        remote = BuildRegistries(registries)
-        builds = open_builds(
-            root=data,
-            cache=storage.build_cache,
-            images=storage.images,
-            content=storage.content,
-            snapshots=storage.snapshots,
-            leases=storage.leases,
-            collector=collector,
-            unpacker=images.unpacker,
-            containers=assembly.build_containers,
-            contexts=contexts,
-            tagged=images.tell_tagged,
-            places=storage.places,
-            registries=remote,
-        )
-        saver = Saver(storage.images, storage.content, storage.leases)
-        packing = Packing(images.intakes, storage.places)
-        clients_contexts = ClientContexts(
-            contexts,
-            Outputs(saver, packing, storage.content).write,
-            load=images.load_one,
-            push=PushedOutputs(remote, storage.images, packing).push,
-        )
+
+        def make_builds() -> Made:
+            from wherry.daemon.building import open_building
+
+            return open_building(
+                root=data,
+                cache=storage.build_cache,
+                store=storage.images,
+                content=storage.content,
+                snapshots=storage.snapshots,
+                leases=storage.leases,
+                collector=collector,
+                images=images,
+                containers=assembly.build_containers,
+                places=storage.places,
+                registries=registries,
+            )
+
+        building = Building(data, make_builds)
+        building.open()
+        undo.push(building.close)
         engine = Engine(
             facts,
             lambda: storage.containers,
@@ -221,15 +208,15 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             registries=registries,
             events=events,
             registry=registry,
-            builds=builds,
-            contexts=clients_contexts,
+            builds=LateBuilds(building, storage.build_cache.empty),
+            contexts=LateContexts(building),
             engine=engine,
         ),
         (
             storage.database.close,
             *running.closing(),
             registry.close,
-            lambda: asyncio.to_thread(contexts.close),
+            building.close,
         ),
         reload,
     )

@@ -7,16 +7,8 @@ from dataclasses import dataclass, replace
 
 from wherry.kernel.links import pack_mac
 from wherry.model.errors import Invalid
-from wherry.model.networks import (
-    Driver,
-    Endpoint,
-    EndpointSpec,
-    Link,
-    LinkKind,
-    Network,
-    Pool,
-    Way,
-)
+from wherry.model.networks import Driver, Endpoint, EndpointSpec, Network, Pool
+from wherry.model.wiring import Link, LinkKind, Way
 from wherry.network import naming, options
 from wherry.network.addresses import GATEWAY, Space, parse_address, parse_subnet
 

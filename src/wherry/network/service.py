@@ -21,13 +21,13 @@ from wherry.model.networks import (
     Driver,
     Endpoint,
     EndpointSpec,
-    Link,
     Network,
     NetworkSpec,
     Pool,
     PortWish,
     PublishedPort,
 )
+from wherry.model.wiring import Link
 from wherry.network import naming, options, pools, rules
 from wherry.network.addresses import Space, parse_address, parse_subnet
 from wherry.network.endpoints import (

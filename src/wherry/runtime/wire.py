@@ -10,7 +10,7 @@ import base64
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from wherry.model import networks, oci, resources
+from wherry.model import oci, resources, wiring
 from wherry.model.errors import Internal, Invalid
 
 _TYPES: dict[str, type] = {}
@@ -32,7 +32,7 @@ for _module in (oci, resources):
     for _value in vars(_module).values():
         if isinstance(_value, type) and is_dataclass(_value):
             registered(_value)
-for _type in (networks.Wiring, networks.Link, networks.Way):
+for _type in (wiring.Wiring, wiring.Link, wiring.Way):
     # A step is called Link too.
     registered(_type, f"network.{_type.__name__}")
 

@@ -27,6 +27,7 @@ _KEEPER = (
 )
 _SUPERVISOR = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.kernel.deferred import defer; defer('inspect', 'traceback', 'ipaddress');"
     " from wherry.supervisor.main import main; main(sys.argv[2:])"
 )
 _BOOT = (

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 from wherry.model.errors import Unavailable, WherryError
-from wherry.model.networks import Way, Wiring
+from wherry.model.wiring import Way, Wiring
 from wherry.runtime import wire as codec
 from wherry.supervisor import boot, protocol
 from wherry.supervisor.detach import parse_keys

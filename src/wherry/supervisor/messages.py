@@ -13,7 +13,7 @@ from typing import Any
 
 from wherry.model import errors, oci
 from wherry.model.errors import Invalid, WherryError
-from wherry.model.networks import Way, Wiring
+from wherry.model.wiring import Way, Wiring
 from wherry.runtime import wire as codec
 from wherry.runtime.plan import Plan
 

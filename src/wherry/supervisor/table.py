@@ -21,7 +21,7 @@ from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import runs_program, wait_readable
 from wherry.kernel.reactor import READ, Reactor
 from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
-from wherry.model.networks import Way, Wiring
+from wherry.model.wiring import Way, Wiring
 from wherry.runtime.slots import Slot
 from wherry.supervisor.announcer import Announcer
 from wherry.supervisor.attach import Client

@@ -20,7 +20,7 @@ from wherry.kernel.calls import Kernel
 from wherry.kernel.netlink import NETFILTER, Netlink, NetlinkError, Request
 from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Conflict, NotFound, StartFailed
-from wherry.model.networks import Link, LinkKind, Way, Wiring
+from wherry.model.wiring import Link, LinkKind, Way, Wiring
 from wherry.runtime import child
 
 NAME_SERVER = "127.0.0.11"

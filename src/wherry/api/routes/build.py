@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from wherry.api.building import Asks, ClientBuild
 from wherry.api.contexts import BuildContexts
@@ -27,7 +27,6 @@ from wherry.api.wire.build_events import parse_build_body, render_build_event
 from wherry.api.wire.classic import Classic, render_build_failure
 from wherry.api.wire.codec import encode
 from wherry.api.wire.filters import BUILD_PRUNE, parse_filters
-from wherry.build.service import Builds, Pruning
 from wherry.model.build import (
     MAIN_CONTEXT,
     BuildRequest,
@@ -39,6 +38,9 @@ from wherry.model.build import (
 from wherry.model.errors import Internal, Invalid, NotFound, WherryError
 from wherry.model.ignore import Matcher
 from wherry.model.urls import is_web
+
+if TYPE_CHECKING:
+    from wherry.build.service import Builds
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -124,6 +126,8 @@ class BuildRoutes:
     async def prune(self, request: Request) -> Response:
         """POST /build/prune."""
         keep = request.number("reserved-space") or request.number("keep-storage")
+        from wherry.build.service import Pruning
+
         wanted = Pruning(
             filters=parse_filters(request.text("filters"), BUILD_PRUNE),
             everything=request.flag("all"),

@@ -8,18 +8,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
 from wherry.api.messages import Request
 from wherry.api.wire.codec import encode, pairs_of, render_time
-from wherry.build.dockerfile.parser import parse
-from wherry.build.service import CacheRecord
 from wherry.model.build import BuildRequest, CacheRef, OutputRef
 from wherry.model.containers import Ulimit
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.resources import Limits
+
+if TYPE_CHECKING:
+    from wherry.build.service import CacheRecord
 
 T = TypeVar("T")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -173,6 +174,8 @@ def with_dockerfile(request: BuildRequest, content: bytes) -> BuildRequest:
 
 def before_stages(request: BuildRequest) -> tuple[str, ...]:
     """Return the instructions before the first FROM, as written; none of a file that makes no sense."""
+    from wherry.build.dockerfile.parser import parse
+
     try:
         found = parse(request.dockerfile, request.dockerfile_name).instructions
     except Invalid:

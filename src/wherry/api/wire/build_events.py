@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from wherry.api.wire.codec import decode, encode, pairs_of
-from wherry.build.arguments import platform_text
 from wherry.model.build import (
     BuildRequest,
     BuildWarning,
@@ -164,6 +163,8 @@ def _step(step: StepRef) -> dict[str, object]:
         if value := getattr(step, name):
             answer[name] = value
     if step.platform is not None:
+        from wherry.build.arguments import platform_text
+
         answer["platform"] = platform_text(step.platform)
     return answer
 

@@ -22,6 +22,8 @@ _SPARE = 256
 
 @dataclass(frozen=True, slots=True)
 class _Item:
+    """An entry as it was last written, in two parts: its state is between them."""
+
     view: ContainerView
     before: bytes
     after: bytes

@@ -5,13 +5,13 @@ Times do not count, nor does who else links to a file: two checkouts of one comm
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from wherry.kernel.hashing import sha256
 from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root
 from wherry.model.errors import Invalid
 from wherry.storage.layers.xattrs import read_xattrs, to_archive
@@ -82,7 +82,7 @@ def open_file(parent: int, name: bytes) -> int:
 
 def content_digest(fd: int) -> bytes:
     """Return the SHA-256 of an open file's content."""
-    hasher = hashlib.sha256()
+    hasher = sha256()
     while data := os.read(fd, _CHUNK):
         hasher.update(data)
     return hasher.digest()
@@ -92,7 +92,7 @@ class Summary:
     """Puts files together to one digest."""
 
     def __init__(self) -> None:
-        self._hasher = hashlib.sha256()
+        self._hasher = sha256()
 
     def text(self, *parts: bytes) -> None:
         """Take in plain words."""

@@ -86,6 +86,8 @@ class KeptFolder:
 
 @dataclass(slots=True)
 class _Sync:
+    """A client's folder of which some contents are awaited."""
+
     key: str
     digest: str
     entries: list[FolderEntry]
@@ -96,6 +98,8 @@ class _Sync:
 
 @dataclass(slots=True)
 class _Kept:
+    """A client's folder that waits for its next sync."""
+
     tree: str
     digest: str
     folder: SyncedFolder

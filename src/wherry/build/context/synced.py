@@ -6,7 +6,6 @@ The manifest and the contents are anyone's: paths were checked by `model.folder`
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from wherry.build.context.manifest import FolderEntry
+from wherry.kernel.hashing import sha256
 from wherry.model import folder as codec
 from wherry.model.errors import Invalid
 from wherry.storage.layers.entries import Readable
@@ -155,7 +155,7 @@ class _Filling:
         self._digests[(status.st_dev, status.st_ino)] = self._base.contents[entry.path]
 
     def _file(self, parent: int, name: bytes, entry: FolderEntry, sent: bool) -> None:
-        hasher = hashlib.sha256()
+        hasher = sha256()
         fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             left = codec.LENGTH.unpack(self._exactly(codec.LENGTH.size))[0] if sent else 0

@@ -5,12 +5,12 @@ Owners become 0:0, as Docker has it: who packed the context is nothing the image
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from wherry.kernel.hashing import sha256
 from wherry.model.errors import Invalid
 from wherry.storage.layers.compression import ReadAhead, decompressed
 from wherry.storage.layers.directories import Parents, Unfinished, hard_link
@@ -31,7 +31,7 @@ class _Hashed:
 
     def __init__(self, reader: TarReader) -> None:
         self._reader = reader
-        self.hasher = hashlib.sha256()
+        self.hasher = sha256()
 
     def chunks(self) -> Iterator[memoryview]:
         for chunk in self._reader.chunks():
@@ -108,7 +108,7 @@ class _Receiving:
             case Kind.HARDLINK:
                 hard_link(self._parents, directory, name, entry)
             case Kind.FILE if entry.sparse is None:
-                self._content.hasher = hashlib.sha256()
+                self._content.hasher = sha256()
                 self._placer.place(parent, name, entry)
                 status = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 self._digests[(status.st_dev, status.st_ino)] = self._content.hasher.digest()

@@ -6,7 +6,6 @@ Redirects are followed, a few of them and only to http and https. The size is bo
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import http.client
 import os
 import secrets
@@ -18,6 +17,7 @@ from typing import Final
 
 from wherry.build.remote.files import Downloaded
 from wherry.images.web import Opener
+from wherry.kernel.hashing import sha256
 from wherry.model.errors import Invalid, NotFound, Unavailable
 from wherry.storage.durable import full
 from wherry.storage.leftovers import remove_leftovers
@@ -76,7 +76,7 @@ class Web:
 
     def _store(self, url: str, answer: http.client.HTTPResponse) -> Downloaded:
         temporary = self._root / f".{secrets.token_hex(8)}"
-        hasher = hashlib.sha256()
+        hasher = sha256()
         announced = answer.headers.get("Content-Length")
         size = 0
         try:

@@ -66,6 +66,8 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
+    """One file of an archive."""
+
     digest: Digest
     size: int
     mtime_ns: int = 0

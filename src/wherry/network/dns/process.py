@@ -24,6 +24,7 @@ from wherry.network.dns.service import Service
 _BACKLOG = 16
 _MAIN = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from wherry.kernel.deferred import defer; defer('inspect', 'traceback');"
     " from wherry.network.dns.process import main; main(sys.argv[2:])"
 )
 

@@ -30,6 +30,8 @@ _NOBODY: Final = b"$2b$10$......................WkIkTaLxgf7tnz/o.CpsYWzU5yiZtVm"
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
+    """What tells that the file was changed."""
+
     inode: int
     size: int
     changed: int

@@ -6,18 +6,16 @@ member, zeros, or Invalid. Encoders put no time or name into the stream: same in
 
 from __future__ import annotations
 
-import bz2
 import enum
-import lzma
 from collections.abc import Callable
-from typing import Final, Protocol, cast
-
-import zstandard
-from isal import igzip_lib, isal_zlib
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wherry.model.errors import Invalid
 from wherry.storage.layers.entries import Readable
 from wherry.storage.layers.streams import HashingReader, HashingWriter, ReadAhead
+
+if TYPE_CHECKING:
+    from wherry.storage.layers.codecs import Decoder, Encoder
 
 __all__ = [
     "Compression",
@@ -32,26 +30,6 @@ __all__ = [
 
 _CHUNK: Final = 1 << 18
 _HEAD: Final = 6
-_MEMORY: Final = (
-    1 << 27
-)  # bytes of window a decoder may take: zstd --long's default, xz -9 and more
-# A block of 4 bytes may stand for 128 KiB: 64 MiB is the most that comes of one step.
-_ZSTD_STEP: Final = 2048
-_GZIP_LEVEL: Final = 1
-_GZIP_WINDOW: Final = 31  # 15 bits, with gzip's header and trailer
-_ZSTD_LEVEL: Final = 3
-
-
-# isal's stub declares the class as an instance.
-_IsalError: Final = cast("type[Exception]", igzip_lib.IsalError)
-_PROBLEMS: Final = (
-    _IsalError,
-    zstandard.ZstdError,
-    lzma.LZMAError,
-    OSError,
-    ValueError,
-    EOFError,
-)
 
 
 class Compression(enum.StrEnum):
@@ -79,21 +57,6 @@ class Compressor(Protocol):
     def finish(self) -> None: ...
 
 
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-class _Encoder(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
 def sniff(head: bytes) -> Compression:
     """Return the compression that a stream's first six bytes show; NONE for any other."""
     for magic, kind in _MAGICS:
@@ -115,87 +78,44 @@ def decompressed(stream: Readable) -> tuple[Compression, Readable]:
         head += more
     kind = sniff(head)
     rest = _Prefixed(head, stream)
+    if kind is Compression.NONE:
+        return kind, rest
+    return kind, _Decoded(rest, kind)
+
+
+def _decoders(kind: Compression) -> Callable[[], Decoder]:
+    from wherry.storage.layers import codecs
+
     match kind:
-        case Compression.NONE:
-            return kind, rest
         case Compression.GZIP:
-            return kind, _Decoded(rest, kind, _gzip_decoder)
+            return codecs.gzip_decoder
         case Compression.ZSTD:
-            return kind, _Decoded(rest, kind, _ZstdDecoder)
+            return codecs.zstd_decoder
         case Compression.BZIP2:
-            return kind, _Decoded(rest, kind, bz2.BZ2Decompressor)
+            return codecs.bzip2_decoder
         case Compression.XZ:
-            return kind, _Decoded(rest, kind, _xz_decoder)
+            return codecs.xz_decoder
+        case Compression.NONE:
+            raise AssertionError("nothing is to be decompressed")
 
 
 def compressor(
     kind: Compression, out: Callable[[bytes], object], *, level: int | None = None
 ) -> Compressor:
     """Return a Compressor of `kind` that writes to `out`; `level` is that format's own."""
+    if kind is Compression.NONE:
+        return _Encoded(_Plain(), out)
+    from wherry.storage.layers import codecs
+
     match kind:
-        case Compression.NONE:
-            return _Encoded(_Plain(), out)
         case Compression.GZIP:
-            # isal knows levels 0 to 3; its header has neither time nor name.
-            wanted = _GZIP_LEVEL if level is None else min(level, 3)
-            return _Encoded(_gzip_encoder(wanted), out)
+            return _Encoded(codecs.gzip_encoder(level), out)
         case Compression.ZSTD:
-            wanted = _ZSTD_LEVEL if level is None else level
-            encoder = zstandard.ZstdCompressor(wanted, write_checksum=True)
-            return _Encoded(encoder.compressobj(), out)
+            return _Encoded(codecs.zstd_encoder(level), out)
         case Compression.BZIP2:
-            return _Encoded(bz2.BZ2Compressor(9 if level is None else level), out)
+            return _Encoded(codecs.bzip2_encoder(level), out)
         case Compression.XZ:
-            return _Encoded(lzma.LZMACompressor(preset=6 if level is None else level), out)
-
-
-def _gzip_encoder(level: int) -> _Encoder:
-    # isal's stub leaves the type of a dictionary open, which is not used here.
-    make = isal_zlib.compressobj  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return make(level, isal_zlib.DEFLATED, _GZIP_WINDOW)
-
-
-def _gzip_decoder() -> _Decoder:
-    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-
-def _xz_decoder() -> _Decoder:
-    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=2 * _MEMORY)
-
-
-class _ZstdDecoder:
-    """zstandard's decompressor, which bounds no output by itself, in steps that do."""
-
-    def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj()
-        self._input = memoryview(b"")
-        self._output = b""
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof and not self._output
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._input and not self._output and not self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data + bytes(self._input)
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        if data:
-            self._input = memoryview(bytes(self._input) + data if self._input else data)
-        parts = [self._output]
-        size = len(self._output)
-        while size < max_length and self._input and not self._decoder.eof:
-            part = self._decoder.decompress(self._input[:_ZSTD_STEP])
-            self._input = self._input[_ZSTD_STEP:]
-            parts.append(part)
-            size += len(part)
-        result = b"".join(parts)
-        self._output = result[max_length:]
-        return result[:max_length]
+            return _Encoded(codecs.xz_encoder(level), out)
 
 
 class _Prefixed:
@@ -213,11 +133,14 @@ class _Prefixed:
 class _Decoded:
     """What a compressed stream holds, member after member."""
 
-    def __init__(self, stream: Readable, kind: Compression, make: Callable[[], _Decoder]) -> None:
+    def __init__(self, stream: Readable, kind: Compression) -> None:
+        from wherry.storage.layers.codecs import PROBLEMS
+
         self._stream = stream
         self._kind = kind
-        self._make = make
-        self._decoder: _Decoder | None = make()
+        self._problems = PROBLEMS
+        self._make = _decoders(kind)
+        self._decoder: Decoder | None = self._make()
         self._input = b""
 
     def read(self, n: int, /) -> bytes:
@@ -233,13 +156,13 @@ class _Decoded:
             data, self._input = self._input, b""
             try:
                 result = decoder.decompress(data, n)
-            except _PROBLEMS as problem:
+            except self._problems as problem:
                 raise Invalid(f"the {self._kind} stream is corrupt: {problem}") from problem
             if result:
                 return result
         return b""
 
-    def _next_member(self, rest: bytes) -> _Decoder | None:
+    def _next_member(self, rest: bytes) -> Decoder | None:
         """Return a decoder for what follows a member; None at the stream's end."""
         while True:
             # Tapes and xz streams are filled up with zeros.
@@ -267,7 +190,7 @@ class _Plain:
 
 
 class _Encoded:
-    def __init__(self, encoder: _Encoder, out: Callable[[bytes], object]) -> None:
+    def __init__(self, encoder: Encoder, out: Callable[[bytes], object]) -> None:
         self._encoder = encoder
         self._out = out
 

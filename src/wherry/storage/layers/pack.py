@@ -60,6 +60,8 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
+    """What is asked of every entry."""
+
     whiteouts: bool
     include: Callable[[bytes], bool] | None
     owner: OwnerMap | None
@@ -111,6 +113,8 @@ def pack(
 
 @dataclass(slots=True)
 class _Packing:
+    """One archive in the making."""
+
     writer: TarWriter
     wanted: _Wanted
     prefix: bytes  # empty, or ending in a slash

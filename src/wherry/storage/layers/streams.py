@@ -6,13 +6,13 @@ and unpacking overlap; a layer then costs about what its slowest stage costs.
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from wherry.kernel.hashing import sha256
 from wherry.model.ids import Digest
 from wherry.storage.layers.entries import Readable
 
@@ -26,7 +26,7 @@ class Hasher:
     """A sha256 fed in order; once pieces are large, by a thread of its own."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self._hash = sha256()
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
 
