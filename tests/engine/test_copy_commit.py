@@ -237,6 +237,13 @@ def test_written_while_running(docker: Client, boxes: Boxes) -> None:
     assert read(docker, name, "/late") == b"late\n"
 
 
+def test_a_file_is_no_folder(docker: Client, wherry: Client, target: str, tree: Path) -> None:
+    for client in (docker, wherry):
+        done = client("cp", str(tree / "file"), f"{target}:/etc/passwd/", check=False)
+        assert done.returncode == 1
+        assert done.stderr.strip().split("\n")[-1] == "no such directory"
+
+
 def test_missing_out(docker: Client, target: str, tmp_path: Path) -> None:
     done = docker("cp", f"{target}:/no/such", str(tmp_path), check=False)
     assert done.returncode == 1

@@ -30,6 +30,7 @@ def test_security_and_namespaces(
         "--no-new-privileges",
         "--default-ipc-mode=shareable",
         "--default-cgroupns-mode=host",
+        "--userns-remap=host",
         f"--seccomp-profile={profile}",
         f"--init-path={init}",
         "--experimental",
@@ -48,6 +49,8 @@ def test_security_and_namespaces(
             "--security-opt", "seccomp=unconfined", "--security-opt", "no-new-privileges=false"
         )
         assert own == "NoNewPrivs:\t0\nmade\n"
+        show = ("--rm", "--network", "none", "busybox", "cat", "/proc/self/uid_map")
+        assert docker.line("run", *show).split() == Path("/proc/self/uid_map").read_text().split()
         name = docker.line("create", "--network", "none", "busybox")
         form = "{{.HostConfig.IpcMode}} {{.HostConfig.CgroupnsMode}}"
         assert docker.line("inspect", "-f", form, name) == "shareable host"

@@ -127,7 +127,7 @@ def test_ubuntu(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-3:] == ["noble", "-", "deb file:///nowhere noble main universe"]
     assert "--include=apt" in arguments
-    assert not any("path-exclude" in word for word in arguments)
+    assert "--dpkgopt=path-exclude=/usr/share/man/*" in arguments
 
 
 def test_keys_are_those_of_the_distribution_or_given(

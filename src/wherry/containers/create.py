@@ -247,7 +247,7 @@ class Creator:
         if self._userns_missing and not host:
             raise Unsupported(
                 f"a user namespace of its own is not possible here: {self._userns_missing}",
-                hint="--userns=host does without",
+                hint="--userns=host does without; wherryd --userns-remap=host makes that the default",
             )
         available = self._capabilities if host else capabilities.ALL
         plan_security(spec.security, available=available)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wherry.model.containers import ContainerSpec
+from wherry.model.containers import ContainerSpec, Namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Defaults:
     seccomp: str = ""
     """`unconfined`, or a profile's JSON. Privileged containers have none, as ever."""
     no_new_privileges: bool = False
+    userns: str = ""
+    """private or host. A container that joins another has the other's, whatever this says."""
 
     def applied(self, spec: ContainerSpec) -> ContainerSpec:
         """Return `spec` with these where it says nothing."""
@@ -31,11 +33,16 @@ class Defaults:
             spec,
             namespaces=replace(
                 namespaces,
+                user=namespaces.user or ("" if _joins(namespaces) else self.userns),
                 ipc=namespaces.ipc or self.ipc,
                 cgroup=namespaces.cgroup or self.cgroupns,
             ),
             security=replace(security, options=tuple(options)),
         )
+
+
+def _joins(modes: Namespaces) -> bool:
+    return any(mode.startswith("container:") for mode in (modes.network, modes.pid, modes.ipc))
 
 
 def _says(options: list[str], name: str) -> bool:

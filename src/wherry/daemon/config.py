@@ -378,10 +378,10 @@ def _check_driver(config: Config, values: Mapping[str, Value]) -> None:
 
 
 def _check_userns(config: Config, _: Mapping[str, Value]) -> None:
-    if config.userns_remap not in ("", "default"):
+    if config.userns_remap not in ("", "default", "host"):
         raise Unsupported(
             f"userns-remap {config.userns_remap}: wherry gives each container ids of its own",
-            hint="leave it out, or say default",
+            hint="leave it out, or say host: then none has",
         )
 
 

@@ -108,7 +108,12 @@ OPTIONS = (
     Option("default-shm-size", Kind.SIZE, "Containers' /dev/shm (64M)", "default-shm-size"),
     Option("default-ulimit", Kind.ULIMITS, "Containers' limits, name=soft:hard", "default-ulimits"),
     Option("label", Kind.LIST, "key=value that `info` shows", "labels", reloads=True),
-    Option("userns-remap", Kind.TEXT, "default: each container has ids of its own", "userns-remap"),
+    Option(
+        "userns-remap",
+        Kind.TEXT,
+        "default: each container has ids of its own; host: none has",
+        "userns-remap",
+    ),
     Option("cgroup-parent", Kind.TEXT, "Where containers' cgroups are made", "cgroup-parent"),
     Option("init", Kind.SWITCH, "Run an init in every container", "init"),
     Option("init-path", Kind.TEXT, "That init (tini, docker-init)", "init-path"),

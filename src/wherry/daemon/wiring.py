@@ -39,9 +39,9 @@ from wherry.images.service import ImageService
 from wherry.images.store import ImageStore
 from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
-from wherry.kernel.probe import user_namespaces
+from wherry.kernel.probe import OLDEST, missing_calls, user_namespaces
 from wherry.model.containers import LogConfig
-from wherry.model.errors import Invalid, NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound, Unsupported, WherryError
 from wherry.model.ids import Digest
 from wherry.model.views import EngineFacts
 from wherry.network.dns.client import NameService
@@ -124,6 +124,11 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
+    if not ending and (missing := missing_calls()):
+        raise Unsupported(
+            f"Linux {os.uname().release} does not have {', '.join(missing)}",
+            hint=f"wherry needs Linux {OLDEST} or newer, and 5.19 for user namespaces",
+        )
     if ending:
         # Files that are gone since are no reason not to end.
         config = replace(config, init_path="", seccomp_profile="")
@@ -313,6 +318,7 @@ async def _open_containers(
         config.default_cgroupns_mode,
         read_seccomp(config.seccomp_profile),
         config.no_new_privileges,
+        config.userns_remap if config.userns_remap == "host" else "",
     )
     ready: asyncio.Future[Assembly] = asyncio.get_running_loop().create_future()
 

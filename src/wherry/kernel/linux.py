@@ -47,12 +47,19 @@ _close_range = _system_call(c_uint, c_uint, c_uint)
 _seccomp = _system_call(c_uint, c_uint, c_void_p)
 _rt_sigaction = _system_call(c_int, c_void_p, c_void_p, c_ulong)
 _keyctl = _system_call(c_int, c_char_p)
+_any_call = _system_call(c_ulong, c_ulong, c_ulong, c_ulong, c_ulong)
 _clone3 = ctypes.PYFUNCTYPE(c_long, c_long, c_void_p, c_ulong)(("syscall", _LIBC_LOCKED))
 _after_fork_child = ctypes.pythonapi.PyOS_AfterFork_Child
 _after_fork_child.restype = None
 
 
 _SIGNALS = 64
+
+
+def errno_of(number: int) -> int:
+    """Return the errno of the system call `number`, made with arguments that no call takes; 0 if it does."""
+    refused = _any_call(number, (1 << 8 * ctypes.sizeof(c_ulong)) - 1, 0, 0, 0, 0) < 0
+    return ctypes.get_errno() if refused else 0
 
 
 class _CloneArgs(ctypes.Structure):

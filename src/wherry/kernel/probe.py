@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Callable
 
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.linux import errno_of
 
+OLDEST = "5.12"
+"""The Linux that has all calls of `missing_calls`."""
+# syscalls(2); numbers above 424 are the same on every architecture.
+_NEEDED = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
 _FIRST_ID = 0x7FFD0000
 """Held for a moment, by a process that does nothing."""
+
+
+def missing_calls(call: Callable[[int], int] = errno_of) -> tuple[str, ...]:
+    """Return the system calls that wherry cannot do without and that this kernel does not have.
+
+    `call` makes one with arguments that can do nothing, and returns its errno.
+    """
+    return tuple(name for name, number in _NEEDED.items() if call(number) == errno.ENOSYS)
 
 
 def user_namespaces(k: Kernel, data_root: str) -> str:

@@ -12,7 +12,7 @@ from wherry.cli.session import Session
 from wherry.cli.stream import write_all
 from wherry.cli.units import human_size
 from wherry.client.engine import segment
-from wherry.model.errors import NotFound
+from wherry.model.errors import Invalid, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ def _stat_path(session: Session, container: str, path: str) -> Object | None:
     route = f"/containers/{segment(container)}/archive"
     try:
         response = session.engine.open("HEAD", route, {"path": path})
-    except NotFound:
-        # A HEAD has no message: is it the path that is missing, or the container?
+    except (NotFound, Invalid):
+        # A HEAD has no message: is it the path that is missing or cannot be, or the container? What is
+        # wrong with the path is said by whoever is asked for it next, as with Docker's client.
         session.engine.get(f"/containers/{segment(container)}/json")
         return None
     return _stat(response.headers[_STAT])

@@ -54,6 +54,7 @@ _VARIANTS = ("minbase", "essential", "apt", "required", "important", "standard",
 _OPTIONS = frozenset({"variant", "mirror", "include", "components", "keyring"})
 _COMPONENTS = {"debian": ("main",), "ubuntu": ("main", "universe")}
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Ubuntu's own images leave these out too ("minimized"), under every tag.
 _SLIM = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -148,7 +149,7 @@ def plan_debian(reference: Reference, options: Mapping[str, str]) -> Wanted:
     hook = _MERGE_FIRST.get(suite)
     if hook is not None and hook.is_dir():
         argv.append(f"--hook-dir={hook}")
-    argv += [f"--dpkgopt={rule}" for rule in (_SLIM if slim else ())]
+    argv += [f"--dpkgopt={rule}" for rule in (_SLIM if slim or distribution == "ubuntu" else ())]
     # Ubuntu's apt is not among its required packages, so that the variants up from minbase lack it.
     include = [] if variant == "essential" else ["apt"]
     include += filter(None, [_checked("include", options.get("include", ""))])
