@@ -6,12 +6,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.build.building import Built, in_engine, remove_engine
+from tests.build.building import Built, in_engine
 from wherry.build.service import BuildFailed
 from wherry.kernel.failpoints import configure
 from wherry.model.errors import Full
@@ -82,13 +81,6 @@ try:
 finally:
     stop_engine(root)
 """
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
-    yield path
-    remove_engine(path)
 
 
 @pytest.mark.parametrize("point", POINTS)

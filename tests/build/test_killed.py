@@ -6,14 +6,12 @@ import asyncio
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.build.building import Built, in_engine, remove_engine
+from tests.build.building import Built, in_engine
 from wherry.model.build import StepCached
 
 POINTS = (
@@ -44,13 +42,6 @@ async def work(engine):
 
 in_engine(Path(sys.argv[1]), work)
 """
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
-    yield path
-    remove_engine(path)
 
 
 @pytest.mark.parametrize("point", POINTS)

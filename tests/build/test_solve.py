@@ -9,10 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.build.building import Built, Secrets, in_engine, remove_engine
 from wherry.build.service import BuildFailed, Pruning
@@ -27,14 +24,6 @@ from wherry.model.build import (
     StepOutput,
 )
 from wherry.model.errors import NotFound
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    """A folder for engines, whose supervisor is gone when it goes."""
-    path = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
-    yield path
-    remove_engine(path)
 
 
 def test_what_a_run_writes_is_a_layer_and_what_changes_nothing_is_none(root: Path) -> None:

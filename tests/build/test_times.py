@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.build.building import Built, in_engine, remove_engine
+from tests.build.building import Built, in_engine
 from wherry.build.times import SECOND, fold, unfold
 
 COMMIT = 1_600_000_000
@@ -29,13 +26,6 @@ RUN --mount=type=cache,target=/objects \\
     cp $f $o; echo compiled $f; fi; done; cat /objects/*.o > /program; ls -l --full-time
 RUN cat /program; ls -l --full-time /src
 """
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
-    yield path
-    remove_engine(path)
 
 
 @given(TIMES, TIMES, EPOCHS)

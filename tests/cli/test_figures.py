@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.cli import gojson, moments, units, values
+from wherry.cli import figures, gojson, moments, units, values
 from wherry.cli.failure import Failure
 from wherry.cli.table import align
 
@@ -40,12 +40,12 @@ def test_binary_size(size: int, text: str) -> None:
 
 @given(st.integers(min_value=0, max_value=2**62))
 def test_plain_bytes_are_themselves(size: int) -> None:
-    assert values.size(str(size)) == float(size)
+    assert figures.size(str(size)) == float(size)
 
 
 @given(st.integers(min_value=-(2**63) + 1, max_value=2**63 - 1))
 def test_durations_in_nanoseconds_are_themselves(nanoseconds: int) -> None:
-    assert values.duration(f"{nanoseconds}ns") == nanoseconds
+    assert figures.duration(f"{nanoseconds}ns") == nanoseconds
 
 
 @given(st.text(max_size=12))

@@ -35,6 +35,12 @@ class Disk:
         return getattr(self._rows, name)
 
 
+def limited(house: House) -> Disk:
+    """Put a disk before the rows of an engine."""
+    disk = house.store._database = Disk(house.store._database)  # type: ignore[assignment]
+    return disk
+
+
 def test_an_exit_is_told_at_once_and_written_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +49,7 @@ def test_an_exit_is_told_at_once_and_written_when_there_is_room(
 
     async def main() -> None:
         async with house.open() as service:
-            disk = house.store._database = Disk(house.store._database)  # type: ignore[assignment]
+            disk = limited(house)
             made = await service.create(spec("sleep"), "one")
             await service.start("one")
             ended = await service.wait("one", "not-running")
@@ -67,7 +73,7 @@ def test_a_container_of_rm_that_cannot_be_removed_stays_and_tells_so(tmp_path: P
 
     async def main() -> None:
         async with house.open() as service:
-            disk = house.store._database = Disk(house.store._database)  # type: ignore[assignment]
+            disk = limited(house)
             made = await service.create(spec("sleep", auto_remove=True), "one")
             await service.start("one")
             ended = await service.wait("one", "")
@@ -93,7 +99,7 @@ def test_a_network_is_left_whole_or_not_at_all(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with house.open() as service:
-            disk = house.store._database = Disk(house.store._database)  # type: ignore[assignment]
+            disk = limited(house)
             await house.networks.create(NetworkSpec("web"))
             made = await service.create(NETWORKED, "one")
             await service.start("one")
@@ -126,7 +132,7 @@ def test_a_network_is_joined_whole_or_not_at_all(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with house.open() as service:
-            disk = house.store._database = Disk(house.store._database)  # type: ignore[assignment]
+            disk = limited(house)
             await house.networks.create(NetworkSpec("web"))
             made = await service.create(NETWORKED, "one")
             await service.start("one")

@@ -23,7 +23,7 @@ import docker as docker_py
 import docker.errors
 import pytest
 
-from tests.engine.boxes import eventually
+from tests.engine.boxes import eventually, running
 from tests.engine.conftest import Either
 from tests.engine.raw import Answer, Api
 from tests.engine.tars import file, tar_of
@@ -412,20 +412,8 @@ def test_client_that_vanishes_ends_the_build(api: Api, busybox: str, tmp_path: P
             piece = client.recv(65536)
             assert piece, seen
             seen += piece
-        assert processes(marker)
-    eventually(lambda: not processes(marker), 20)
-
-
-def processes(marker: str) -> list[str]:
-    """Who has the word in its command line."""
-    found: list[str] = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if marker.encode() in entry.read_bytes():
-                found.append(entry.parent.name)
-        except OSError:
-            continue
-    return found
+        assert running(marker)
+    eventually(lambda: not running(marker), 20)
 
 
 def test_cancel_by_id(api: Api, is_wherry: bool, busybox: str) -> None:
@@ -442,11 +430,11 @@ def test_cancel_by_id(api: Api, is_wherry: bool, busybox: str) -> None:
         )
     )
     thread.start()
-    eventually(lambda: processes(marker), 20)
+    eventually(lambda: running(marker), 20)
     assert api("POST", "/build/cancel", id=marker).status == 200
     thread.join(30)
     assert "error" in json.loads(answers[0].body.splitlines()[-1])
-    assert not processes(marker)
+    assert not running(marker)
 
 
 # -- the cache's own

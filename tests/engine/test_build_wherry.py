@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.boxes import eventually
+from tests.engine.boxes import eventually, running
 from tests.engine.tars import file, tar_of
 from tests.harness.clients import Client
 
@@ -226,18 +226,6 @@ def test_secrets(
     saved = docker.raw("save", tag).stdout
     assert word.encode() not in saved
     assert word not in docker.line("history", "--no-trunc", tag)
-
-
-def running(marker: str) -> list[str]:
-    """Processes that have the word in their command line."""
-    found: list[str] = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if marker.encode() in entry.read_bytes():
-                found.append(entry.parent.name)
-        except OSError:
-            continue
-    return found
 
 
 def test_agent(wherry: Client, project: Callable[..., Path], tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ def kill_supervisor(engine: Engine) -> None:
     eventually(lambda: supervisors(engine) not in ([], [old]))
 
 
+def run(docker: Client, name: str, script: str) -> None:
+    """Start a container in the background."""
+    docker(*RUN, "--name", name, IMAGE, "sh", "-c", script)
+
+
 def numbered(docker: Client, name: str) -> list[str]:
     """The container's log lines."""
     return docker.line("logs", name).split()
@@ -72,15 +77,7 @@ def is_counting(lines: list[str]) -> bool:
 
 def test_daemon_killed(own: tuple[Engine, Client]) -> None:
     engine, docker = own
-    docker(
-        *RUN,
-        "--name",
-        "counts",
-        IMAGE,
-        "sh",
-        "-c",
-        "for n in $(seq 400); do echo $n; sleep 0.005; done; exit 7",
-    )
+    run(docker, "counts", "for n in $(seq 400); do echo $n; sleep 0.005; done; exit 7")
     docker(*RUN, "--name", "sleeps", IMAGE, *SLEEP)
     docker(*RUN, "--name", "ends", IMAGE, "sh", "-c", "sleep 0.2; echo last; exit 9")
     pid = docker.line("inspect", "-f", "{{.State.Pid}}", "sleeps")
@@ -100,13 +97,9 @@ def test_daemon_killed(own: tuple[Engine, Client]) -> None:
 def test_daemon_killed_again_and_again(own: tuple[Engine, Client]) -> None:
     engine, docker = own
     chosen = random.Random(7)
-    docker(
-        *RUN,
-        "--name",
+    run(
+        docker,
         "counts",
-        IMAGE,
-        "sh",
-        "-c",
         "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 3",
     )
     for _ in range(4):
@@ -122,13 +115,9 @@ def test_supervisor_killed(own: tuple[Engine, Client]) -> None:
     engine, docker = own
     chosen = random.Random(3)
     docker(*RUN, "--name", "fast", IMAGE, "sh", "-c", "seq 300000; exit 5")
-    docker(
-        *RUN,
-        "--name",
+    run(
+        docker,
         "slow",
-        IMAGE,
-        "sh",
-        "-c",
         "n=0; while [ $n -lt 200 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 6",
     )
     for _ in range(4):
@@ -142,15 +131,7 @@ def test_supervisor_killed(own: tuple[Engine, Client]) -> None:
 
 def test_exit_while_the_supervisor_is_dead(own: tuple[Engine, Client]) -> None:
     engine, docker = own
-    docker(
-        *RUN,
-        "--name",
-        "ends",
-        IMAGE,
-        "sh",
-        "-c",
-        "read x </dev/null; sleep 0.15; echo bye; exit 11",
-    )
+    run(docker, "ends", "read x </dev/null; sleep 0.15; echo bye; exit 11")
     for _ in range(3):
         kill_supervisor(engine)
     assert docker.line("wait", "ends", timeout=20) == "11"
@@ -179,13 +160,9 @@ def test_everything_works_after_a_supervisor_died(own: tuple[Engine, Client]) ->
 
 def test_both_killed(own: tuple[Engine, Client]) -> None:
     engine, docker = own
-    docker(
-        *RUN,
-        "--name",
+    run(
+        docker,
         "counts",
-        IMAGE,
-        "sh",
-        "-c",
         "n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 4",
     )
     os.kill(supervisors(engine)[0], signal.SIGKILL)

@@ -15,7 +15,7 @@ from wherry.model.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.cli.flags import Options
+    from wherry.cli.options import Options
 
 _TLS_FLAGS = ("tls", "tlscacert", "tlscert", "tlskey", "tlsverify")
 

@@ -1,13 +1,13 @@
 """The entries of repeatable flags: labels, devices, limits, hosts, one parser a kind.
 
-As in `values`: text in, value out, ValueError with the words of Docker's client.
+As in `figures`: text in, value out, ValueError with the words of Docker's client.
 """
 
 from __future__ import annotations
 
 import os
 
-from wherry.cli.values import integer, size, unsigned64
+from wherry.cli.figures import integer, size, unsigned64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

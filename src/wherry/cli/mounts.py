@@ -6,7 +6,7 @@ import os
 
 from wherry.cli.csv import fields
 from wherry.cli.failure import Failure
-from wherry.cli.values import boolean, size
+from wherry.cli.figures import boolean, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

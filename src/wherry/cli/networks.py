@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.flags import Options
+    from wherry.cli.options import Options
 
     Object = dict[str, Any]
 

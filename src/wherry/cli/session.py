@@ -12,7 +12,7 @@ from wherry.client.engine import Engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.cli.flags import Options
+    from wherry.cli.options import Options
 
 
 class Session:
