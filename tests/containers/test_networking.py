@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.containers.fakes import NOT_FOUND, House, make_container, until
 from wherry.containers.endpoints import connect_order, dns_names, gateway_order, port_wishes
+from wherry.containers.hostfiles import own_lines
 from wherry.containers.ways import one_way_out, ways_out
 from wherry.model.containers import ContainerSpec, Namespaces, Status
 from wherry.model.errors import Conflict, WherryError
@@ -181,15 +182,31 @@ wishes = names.flatmap(
 )
 
 
-@given(wishes)
-def test_orders_are_permutations_and_priority_rules(some: tuple[EndpointSpec, ...]) -> None:
+@given(wishes, st.sets(st.integers(0, 5)))
+def test_orders_are_permutations_and_priority_rules(
+    some: tuple[EndpointSpec, ...], both: set[int]
+) -> None:
     ordered = connect_order(some, some[0].network)
     assert sorted(w.network for w in ordered) == sorted(w.network for w in some)
     priorities = [wish.gateway_priority for wish in ordered]
     assert priorities == sorted(priorities, reverse=True)
-    first = gateway_order(some)[0]
+    made = [
+        Endpoint(
+            "",
+            w.network,
+            w.network,
+            "eth0",
+            gateway4="10.0.0.1",
+            gateway6="fd00::1" if n in both else "",
+        )
+        for n, w in enumerate(some)
+    ]
+    first = gateway_order(some, made)[0]
     highest = max(wish.gateway_priority for wish in some)
-    assert first == min(w.network for w in some if w.gateway_priority == highest)
+    foremost = [w.network for w in some if w.gateway_priority == highest]
+    # As with Docker, of equals those with both families come first.
+    whole = [one.network for one in made if one.gateway6 and one.network in foremost]
+    assert first == min(whole or foremost)
 
 
 @given(wishes, st.data())
@@ -207,7 +224,7 @@ def test_there_is_one_way_out_of_each_family(
         )
         ways = tuple(Way("default", via) for via in (gateway4, gateway6) if via)
         links.append(Link(LinkKind.VETH, "br", name, ways=(*ways, Way("10.9.9.0/24"))))
-    order = gateway_order(some)
+    order = gateway_order(some, endpoints)
     left = one_way_out(links, endpoints, order)
     defaults = [(link.name, way) for link in left for way in link.ways if way.to == "default"]
     assert len([way for _, way in defaults if ":" in way.via]) <= 1
@@ -224,6 +241,24 @@ def test_names_are_each_said_once() -> None:
     container = make_container("web", hostname="web")
     wish = EndpointSpec("net", aliases=("db", "db", "web"))
     assert dns_names(container, wish) == ("web", "db", container.id[:12])
+
+
+@pytest.mark.parametrize(
+    ("hostname", "domain", "names"),
+    [
+        ("web", "", "web"),
+        ("web", "d.e", "web.d.e web"),
+        ("a.b.c", "", "a.b.c a"),
+        ("a.b.c", "d.e", "a.b.c.d.e a"),
+    ],
+)
+def test_the_own_line_has_the_whole_name_and_its_first_label(
+    hostname: str, domain: str, names: str
+) -> None:
+    container = make_container("web", hostname=hostname)
+    container = replace(container, spec=replace(container.spec, domainname=domain))
+    endpoints = [Endpoint("", "net", "net", "eth0", ipv4="10.0.0.2")]
+    assert own_lines(container, endpoints) == [f"10.0.0.2\t{names}"]
 
 
 def test_port_wishes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -185,6 +186,24 @@ def labelled(module_webs: Webs) -> tuple[str, str]:
             400,
             "failed to parse com.docker.network.bridge.host_binding_ipv4 value: zz",
         ),
+        (
+            {
+                "Name": "x",
+                "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.9.1.0/24"}]},
+            },
+            403,
+            "bridge driver doesn't support multiple subnets",
+        ),
+        (
+            {"Name": "x", "Driver": "macvlan", "Options": {"parent": "lo"}},
+            400,
+            "loopback interface is not a valid macvlan parent link",
+        ),
+        (
+            {"Name": "x", "Driver": "ipvlan", "Options": {"ipvlan_flag": "zz"}},
+            400,
+            "requested ipvlan flag 'zz' is not valid, 'bridge' is the ipvlan driver default",
+        ),
     ],
 )
 def test_create_refuses(api: Api, body: Any, status: int, message: str) -> None:
@@ -224,10 +243,6 @@ def test_overlap_is_refused(webs: Webs, api: Api) -> None:
     webs.network("--subnet", SUBNET.format(2))
     pools = [{"Subnet": "10.213.2.128/25"}]
     answer = api("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": pools}})
-    assert answer.status == 403
-    assert "overlap" in answer.message
-    both = [{"Subnet": SUBNET.format(3)}, {"Subnet": "10.213.3.0/25"}]
-    answer = api("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": both}})
     assert answer.status == 403
     assert "overlap" in answer.message
 
@@ -420,6 +435,17 @@ def test_another_container_s_network(webs: Webs, docker: Client) -> None:
     assert "cannot be connected to any other network" in done.stderr
 
 
+def test_another_s_network_that_cannot_be(webs: Webs, docker: Client) -> None:
+    refused = docker("create", "--network", "container:", webs.image, check=False)
+    assert "invalid network mode: invalid container format container:<name|id>" in refused.stderr
+    flags = ("--network", "container:wt-nobody")
+    refused = docker("create", *flags, "--ip", "10.9.9.9", webs.image, check=False)
+    assert "invalid config for network container:wt-nobody: invalid endpoint" in refused.stderr
+    assert "IP address is supported on user defined networks only" in refused.stderr
+    done = docker("run", "--rm", *flags, webs.image, "true", check=False)
+    assert "joining network namespace of container: No such container: wt-nobody" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -475,6 +501,7 @@ def test_wishes_for_an_address(webs: Webs) -> None:
             "user specified IP address is supported only when connecting to networks with user "
             "configured subnets",
         ),
+        (["--link-local-ip", "10.213.6.9"], "invalid link-local IP address: 10.213.6.9"),
     ],
 )
 def test_addresses_that_cannot_be(webs: Webs, flags: list[str], message: str) -> None:
@@ -513,6 +540,23 @@ def test_the_way_out_follows_priority_then_name(webs: Webs) -> None:
     assert f"default via {gateways[a]} dev" in "\n".join(webs.routes(box))
     other = webs.sleeper("--network", f"name={b},gw-priority=1", "--network", a)
     assert f"default via {gateways[b]} dev eth0" in webs.routes(other)
+
+
+def test_of_equals_the_way_out_is_where_both_families_go(webs: Webs) -> None:
+    one = webs.network("--ipv6=false", prefix="a")
+    both = webs.network("--ipv6", prefix="b")
+    pools = [pool["Gateway"] for pool in webs.about(both)["IPAM"]["Config"]]
+    gateway = next(text for text in pools if "." in text)
+    box = webs.sleeper("--network", one, "--network", both)
+    assert f"default via {gateway} dev" in "\n".join(webs.routes(box))
+
+
+def test_ipv6_that_is_off_stays_off_whatever_the_subnets(webs: Webs) -> None:
+    network = webs.network("--ipv6=false", "--subnet", "fd00:213:99::/64")
+    assert webs.about(network)["EnableIPv6"] is False
+    box = webs.sleeper("--network", network)
+    assert webs.endpoint(box, network)["GlobalIPv6Address"] == ""
+    assert webs.endpoint(box, network)["IPAddress"]
 
 
 def test_connect_and_disconnect(webs: Webs, docker: Client) -> None:
@@ -645,6 +689,9 @@ def test_legacy_links(webs: Webs, docker: Client) -> None:
     assert docker.line("inspect", "-f", "{{.Name}}", f"{box}/db") == f"/{server}"
     docker("rm", "--link", f"{box}/db")
     assert docker("inspect", f"{box}/db", check=False).returncode == 1
+    elsewhere = webs.sleeper("--network", webs.network())
+    done = docker("run", "--rm", "--link", f"{elsewhere}:x", webs.image, "true", check=False)
+    assert re.search(r"container \w{64} not attached to default bridge network", done.stderr)
     docker("stop", "-t", "1", server)
     done = docker("run", "--rm", "--link", f"{server}:x", webs.image, "true", check=False)
     assert f"Cannot link to a non running container: /{server} AS" in done.stderr

@@ -145,6 +145,15 @@ def test_default_pools_that_cannot_be_cut() -> None:
             pools.check_sources([bad])
 
 
+def test_a_wish_outside_of_the_range_is_not_given_out_when_it_is_free_again() -> None:
+    space = Space.of("n", parse_subnet("10.0.0.0/24"), parse_subnet("10.0.0.64/26"))
+    space.claim("10.0.0.5", "web")
+    assert str(space.take("a")) == "10.0.0.64"
+    space.release("10.0.0.5")
+    assert str(space.take("b")) == "10.0.0.65"
+    space.claim("10.0.0.5", "again")
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 15)), max_size=60))
 def test_an_address_is_one_holders_only(steps: list[tuple[bool, int]]) -> None:
     space = Space.of("n", parse_subnet("10.0.0.0/28"))

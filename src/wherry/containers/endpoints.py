@@ -55,6 +55,11 @@ def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
     """
     mode = spec.namespaces.network
     if mode.startswith("container:") or spec.network_disabled:
+        if any(wish.ipv4 or wish.ipv6 for wish in spec.endpoints if wish.network == mode):
+            raise Invalid(
+                f"invalid config for network {mode}: invalid endpoint settings:\n"
+                "user specified IP address is supported on user defined networks only"
+            )
         return ()
     by_name: dict[str, EndpointSpec] = {}
     for wish in spec.endpoints:
@@ -100,7 +105,7 @@ def check_endpoint(wish: EndpointSpec, network: Network) -> None:
     if wish.ipv6 and not is_address(wish.ipv6, 6):
         found.append(f"invalid IPv6 address: {wish.ipv6}")
     for text in wish.link_local:
-        if not is_address(text):
+        if not is_address(text) or not ipaddress.ip_address(text).is_link_local:
             found.append(f"invalid link-local IP address: {text}")
     for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
         pools = [pool for pool in network.asked if _version(pool) == version]
@@ -177,9 +182,14 @@ def connect_order(endpoints: Iterable[EndpointSpec], mode: str) -> list[Endpoint
     )
 
 
-def gateway_order(endpoints: Iterable[EndpointSpec]) -> list[str]:
-    """Return the names of networks in the order in which they are asked for the way out."""
-    return [w.network for w in sorted(endpoints, key=lambda w: (-w.gateway_priority, w.network))]
+def gateway_order(wishes: Iterable[EndpointSpec], endpoints: Iterable[Endpoint]) -> list[str]:
+    """Return the names of networks in the order in which they are asked for the way out.
+
+    By priority; of the same one those with both families first, then by name.
+    """
+    both = {endpoint.network for endpoint in endpoints if endpoint.gateway4 and endpoint.gateway6}
+    ranked = sorted(wishes, key=lambda w: (-w.gateway_priority, w.network not in both, w.network))
+    return [wish.network for wish in ranked]
 
 
 def interface_name(wish: EndpointSpec, network: Network, taken: Iterable[str]) -> str:

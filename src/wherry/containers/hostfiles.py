@@ -131,9 +131,11 @@ def render_hosts(
 
 def own_lines(container: Container, endpoints: Iterable[Endpoint]) -> list[str]:
     """Return the lines by which a container finds its own host name, an address a line."""
-    names = container.hostname
-    if container.spec.domainname:
-        names = f"{names}.{container.spec.domainname} {names}"
+    domain = container.spec.domainname
+    names = f"{container.hostname}.{domain}" if domain else container.hostname
+    label, dot, _ = names.partition(".")
+    if dot:
+        names = f"{names} {label}"
     return [
         f"{address}\t{names}"
         for endpoint in endpoints

@@ -73,7 +73,9 @@ class Feed:
         """Return what a container sees."""
         endpoints = {e.network: e for e in container.state.attachments.endpoints}
         wishes = {wish.network: wish for wish in container.spec.endpoints}
-        order = [name for name in gateway_order(wishes.values()) if name in endpoints]
+        order = [
+            name for name in gateway_order(wishes.values(), endpoints.values()) if name in endpoints
+        ]
         order += [name for name in endpoints if name not in order]
         named = [endpoints[name] for name in order if self._named(endpoints[name])]
         links: list[tuple[str, str]] = []

@@ -98,6 +98,8 @@ def _check(mode: str, known: tuple[str, ...], noun: str) -> None:
     if not mode.startswith(_CONTAINER):
         raise Invalid(f"invalid {noun} mode: {mode}")
     if mode == _CONTAINER:
+        if noun == "network":
+            raise Invalid("invalid network mode: invalid container format container:<name|id>")
         raise Invalid(f"invalid {noun} mode: {mode}", hint="container:NAME")
 
 

@@ -50,6 +50,9 @@ def check_network(spec: NetworkSpec) -> None:
     problems = [text for pool in spec.pools for text in pool_problems(pool)]
     if problems:
         raise Invalid("invalid network config:\n" + "\n".join(problems))
+    versions = [":" in pool.subnet for pool in spec.pools]
+    if spec.driver is Driver.BRIDGE and len(versions) > len(set(versions)) and not spec.config_only:
+        raise Forbidden("bridge driver doesn't support multiple subnets")
 
 
 def pool_problems(pool: Pool) -> list[str]:

@@ -105,6 +105,12 @@ class Networking:
         """
         if not container.spec.endpoints:
             return Prepared(container, Wiring())
+        for link in self.links_of(container.spec):
+            held = link.container.state.attachments.endpoints
+            if all(endpoint.network != DEFAULT_BRIDGE for endpoint in held):
+                raise Invalid(
+                    f"container {link.container.id} not attached to default bridge network"
+                )
         try:
             async with Undo() as undo:
                 prepared = await self._attach(container, undo)
@@ -130,7 +136,7 @@ class Networking:
                 links.append(link)
             endpoints.append(endpoint)
             kept[wish.network] = replace(wish, network=network.name, network_id=network.id)
-        links = one_way_out(links, endpoints, gateway_order(kept.values()))
+        links = one_way_out(links, endpoints, gateway_order(kept.values(), endpoints))
         if spec.links:
             undo.push(self._fabric.link, container.id, None, ())
             self._open_links(spec, container.id, endpoints)
@@ -334,7 +340,10 @@ class Networking:
     async def _move_way(self, before: Container, after: Container, *, anyway: bool = False) -> None:
         """Let the way out follow the networks that there are now; `anyway` where `before` may not tell."""
         old, new = (
-            ways_out(one.state.attachments.endpoints, gateway_order(one.spec.endpoints))
+            ways_out(
+                one.state.attachments.endpoints,
+                gateway_order(one.spec.endpoints, one.state.attachments.endpoints),
+            )
             for one in (before, after)
         )
         if anyway or new != old:
@@ -363,7 +372,8 @@ class Networking:
         self, wishes: dict[str, EndpointSpec], endpoints: Iterable[Endpoint]
     ) -> list[Endpoint]:
         by_name = {e.network: e for e in endpoints if e.interface}
-        return [by_name[name] for name in gateway_order(wishes.values()) if name in by_name]
+        order = gateway_order(wishes.values(), by_name.values())
+        return [by_name[name] for name in order if name in by_name]
 
     def renamed(self, container: Container) -> Container:
         """Return `container`, which has another name now, with the names that others find it by."""

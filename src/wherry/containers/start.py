@@ -36,7 +36,14 @@ from wherry.model.containers import (
     MountSpec,
     Status,
 )
-from wherry.model.errors import Conflict, Invalid, StartFailed, Unsupported, WherryError
+from wherry.model.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    StartFailed,
+    Unsupported,
+    WherryError,
+)
 from wherry.model.ids import Digest
 from wherry.model.oci import HOST, Emulator, IdMap, Mount, RuntimeSpec
 from wherry.model.wiring import Wiring
@@ -320,7 +327,12 @@ class Starter:
         )
 
     def _join(self, ref: str, noun: str) -> Joined:
-        other = self._store.resolve(ref)
+        try:
+            other = self._store.resolve(ref)
+        except NotFound as error:
+            if noun == "network":
+                error.message = f"joining network namespace of container: {error.message}"
+            raise
         if other.state.status not in ALIVE:
             if noun == "network":
                 raise Conflict(

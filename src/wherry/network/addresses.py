@@ -88,7 +88,9 @@ class Space:
     def release(self, address: str) -> None:
         """Give an address back; again is fine."""
         number = int(parse_address(address))
-        if self._holders.pop(number, None) is not None:
+        # A wish may have lain outside of the range that is given out.
+        within = number >= int(self.ip_range.network_address)
+        if self._holders.pop(number, None) is not None and within:
             heapq.heappush(self._freed, number)
 
     def holder(self, address: str) -> str:

@@ -165,9 +165,9 @@ def check_child(spec: NetworkSpec) -> None:
         value = dict(spec.options).get(name) or default
         if value not in known:
             kind, _, noun = name.partition("_")
+            shown = f"'{default}'" if noun == "flag" else f"'{default}' {noun}"
             raise Invalid(
-                f"requested {kind} {noun} '{value}' is not valid, '{default}' {noun} is the {kind} "
-                "driver default"
+                f"requested {kind} {noun} '{value}' is not valid, {shown} is the {kind} driver default"
             )
 
 

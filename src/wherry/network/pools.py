@@ -61,6 +61,8 @@ def choose_pools(
     held = list(taken)
     for pool in spec.pools:
         fixed = _check_pool(pool, held, sources)
+        if spec.ipv6 is False and ":" in fixed.subnet:
+            continue  # switched off: nobody gets an address of it
         held.append(Use(ipaddress.ip_network(fixed.subnet), f"{spec.name} itself"))
         chosen.append(fixed)
     versions = {ipaddress.ip_network(pool.subnet).version for pool in chosen}

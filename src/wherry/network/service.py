@@ -255,6 +255,8 @@ class Networks:
         if not chosen:
             return f"dm-{network_id[:12]}"
         name = naming.check_link_name(chosen, "parent interface")
+        if name == "lo":
+            raise Invalid(f"loopback interface is not a valid {spec.driver} parent link")
         for other in self._networks.values():
             shared = other.spec.driver in (Driver.MACVLAN, Driver.IPVLAN)
             if other.link == name and shared and other.spec.driver is not spec.driver:
