@@ -94,11 +94,25 @@ def test_logout_forgets_in_the_chosen_folder_alone(engine: FakeEngine, tmp_path:
     assert _sent(engine, "x-registry-auth")["username"] == "of-home"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"auths": []}'])
-def test_a_file_that_is_no_configuration_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(text)
+def test_a_setting_of_another_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"auths": []}')
     with pytest.raises(Failure, match=r"config\.json"):
         Configuration(str(tmp_path)).table("auths")
+
+
+@pytest.mark.parametrize("text", ["{", "{bad", "[]", '"x"'])
+def test_a_file_that_is_no_configuration_is_warned_of_and_kept(
+    text: str, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    assert start.run(["--config", str(tmp_path), "-H", engine.url, *PULL]) == 0
+    assert f"WARNING: Error loading config file: {path}" in capsys.readouterr().err
+    configuration = Configuration(str(tmp_path))
+    configuration.table("auths")["a"] = {"auth": "b"}
+    with pytest.raises(Failure, match=r"config\.json"):
+        configuration.write()
+    assert path.read_text() == text
 
 
 ONE = {

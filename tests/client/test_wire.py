@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,6 +38,24 @@ def test_decode_reads_what_json_writes(value: object) -> None:
 def test_bad_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         wire.decode(text)
+
+
+def test_bad_json_is_a_value_error_where_json_is_not_imported() -> None:
+    """As in a command: CPython 3.11's scanner raises what it finds imported, and nothing at all otherwise."""
+    source = str(Path(wire.__file__).parents[2])
+    code = f"""
+import sys
+sys.path.insert(0, {source!r})
+from wherry.client import wire
+for text in ("{{bad", '{{"a" 1}}', '["a', "[1,,2]"):
+    assert "json" not in sys.modules or text != "{{bad"
+    try:
+        wire.decode(text)
+    except ValueError:
+        continue
+    raise SystemExit(text)
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, timeout=20)
 
 
 def test_order_is_kept() -> None:

@@ -196,6 +196,28 @@ def test_no_byte_of_unbroken_output_is_lost(own: tuple[Engine, Client]) -> None:
     )
 
 
+def test_keeper_killed(own: tuple[Engine, Client]) -> None:
+    """Nothing that can be killed is below the keeper: what dies with it is known, and is started again."""
+    engine, docker = own
+    docker(*RUN, "--name", "plain", IMAGE, *SLEEP)
+    docker(*RUN, "--name", "again", "--restart", "always", IMAGE, *SLEEP)
+    pids = [docker.line("inspect", "-f", "{{.State.Pid}}", name) for name in ("plain", "again")]
+    keeper = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(keeper, signal.SIGKILL)
+    assert docker.line("wait", "plain", timeout=20) == "137"
+    assert docker.line("inspect", "-f", "{{.State.Status}}", "plain") == "exited"
+
+    def runs_anew() -> bool:
+        form = "{{.State.Status}} {{.State.Pid}}"
+        status, pid = docker.line("inspect", "-f", form, "again").split()
+        return status == "running" and pid != pids[1]
+
+    eventually(runs_anew)
+    assert docker.line("exec", "again", "echo", "alive") == "alive"
+    docker("start", "plain")
+    docker("rm", "-f", "plain", "again")
+
+
 def test_restart_policies_after_the_daemon_died(own: tuple[Engine, Client]) -> None:
     engine, docker = own
     docker(

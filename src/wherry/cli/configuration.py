@@ -6,6 +6,7 @@ The folder is --config, DOCKER_CONFIG, or ~/.docker. Source: docker(1), "Configu
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry.cli.failure import Failure
 
@@ -33,18 +34,24 @@ def find_folder(chosen: str) -> str:
 class Configuration:
     """One folder and its config.json, which is read when it is first asked of."""
 
-    __slots__ = ("_document", "folder", "path")
+    __slots__ = ("_document", "_problem", "folder", "path")
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.path = os.path.join(folder, "config.json")
         self._document: Object | None = None
+        self._problem: Failure | None = None
 
     @property
     def document(self) -> Object:
-        """What config.json holds; empty where there is none. Raises Failure."""
+        """What config.json holds; empty where there is none, and, with a warning, where it is not to be read."""
         if self._document is None:
-            self._document = _read(self.path)
+            try:
+                self._document = _read(self.path)
+            except Failure as problem:
+                # As with Docker's client: only what would replace the file stops at it.
+                sys.stderr.write(f"WARNING: Error loading config file: {problem.text}\n")
+                self._document, self._problem = {}, problem
         return self._document
 
     def text(self, name: str) -> str:
@@ -93,8 +100,11 @@ class Configuration:
         return [(name, value) for name, equals, value in parts if equals]
 
     def write(self) -> None:
-        """Replace the file, whole or not at all, readable by its owner only."""
+        """Replace the file, whole or not at all, readable by its owner only. Raises Failure."""
         from json import dumps
+
+        if self._problem is not None:
+            raise self._problem
 
         os.makedirs(self.folder, 0o700, exist_ok=True)
         # A file that is a link into another folder stays one.

@@ -51,6 +51,11 @@ def _c_codec() -> tuple[Callable[[str], Any], Callable[[object], str]]:
             value, end = scan(body, 0)
         except StopIteration as stop:
             raise ValueError(f"not JSON at character {stop.value}") from None
+        except SystemError:
+            # Before CPython 3.12 the scanner looks for its exception among the imported modules only.
+            import json
+
+            return json.loads(body)
         if end != len(body):
             raise ValueError(f"more than one JSON value: character {end}")
         return value

@@ -411,6 +411,13 @@ class Assembly:
         if wanted:
             self._tasks.spawn(self._runner.start_all(wanted))
 
+    async def look_again(self) -> None:
+        """Take note of what was lost with the keeper, if it was; to be called when the supervisor is back."""
+        building = self.build_containers.begun()
+        here = await self._reconciler.look_again()
+        for key in building - here:
+            self.build_containers.take_exit(Exit(key, reconciling.LOST_CODE, time.time_ns(), False))
+
     async def close(self) -> None:
         """Finish what is under way; containers go on."""
         self._restarts.close(self._lives.all())

@@ -102,6 +102,7 @@ class BuildContainers:
         self._folder = folder
         self._kernel = kernel
         self._running: dict[str, asyncio.Future[Exit]] = {}
+        self._begun: set[str] = set()
 
     def take_exit(self, end: Exit) -> bool:
         """Note the end of a process; False where it is none of a build's."""
@@ -111,6 +112,10 @@ class BuildContainers:
         if not waiting.done():
             waiting.set_result(end)
         return True
+
+    def begun(self) -> frozenset[str]:
+        """Return the keys of processes that were started and have not ended."""
+        return frozenset(key for key in self._begun if not self._running[key].done())
 
     def discard(self, key: str) -> None:
         """Take away all that is left of `key`; missing is fine."""
@@ -148,6 +153,7 @@ class BuildContainers:
             started = True
             with naming_full_disk("of the build", self._folder(container.id)):
                 begun = await self._supervisor.start(launch, [held[name] for name in launch.held])
+            self._begun.add(container.id)
             self._networking.started(container, begun.descriptors)
             # Shielded: a task that is cancelled cancels the future that it waits for, and the kill below
             # would take that for the exit.
@@ -169,6 +175,7 @@ class BuildContainers:
                 copying.cancel()
                 await asyncio.gather(copying, return_exceptions=True)
             ours.close()
+            self._begun.discard(container.id)
             del self._running[container.id]
             if not forgotten:
                 await asyncio.shield(self._supervisor.forget(container.id))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from wherry.model.containers import Container, ContainerSpec
@@ -91,36 +91,12 @@ def check_together(networks: Iterable[Network], mode: str) -> None:
 
 def check_endpoint(wish: EndpointSpec, network: Network) -> None:
     """Raise Invalid, naming all that is wrong, where `wish` cannot be had of `network`."""
-    found: list[str] = []
-    static = [text for text in (wish.ipv4, wish.ipv6) if text]
-    if network.name in BUILT_IN:
-        if wish.aliases:
-            found.append(
-                "network-scoped alias is supported only for containers in user defined networks"
-            )
-        if static:
-            found.append("user specified IP address is supported on user defined networks only")
-    if wish.ipv4 and not is_address(wish.ipv4, 4):
-        found.append(f"invalid IPv4 address: {wish.ipv4}")
-    if wish.ipv6 and not is_address(wish.ipv6, 6):
-        found.append(f"invalid IPv6 address: {wish.ipv6}")
-    for text in wish.link_local:
-        if not is_address(text) or not ipaddress.ip_address(text).is_link_local:
-            found.append(f"invalid link-local IP address: {text}")
-    for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
-        pools = [pool for pool in network.asked if _version(pool) == version]
-        if not text or network.name == DEFAULT_BRIDGE:
-            continue
-        if not pools:
-            found.append(
-                "user specified IP address is supported only when connecting to networks with user "
-                "configured subnets"
-            )
-        elif not any(_within(text, pool) for pool in pools):
-            found.append(f"no configured subnet or ip-range contain the IP address {text}")
-    for alias in wish.aliases:
-        if not _NAME.fullmatch(alias):
-            found.append(f"invalid alias: {alias!r}")
+    found = [
+        *_problems_of_built_in(wish, network),
+        *_problems_of_addresses(wish),
+        *_problems_of_subnets(wish, network),
+        *(f"invalid alias: {alias!r}" for alias in wish.aliases if not _NAME.fullmatch(alias)),
+    ]
     try:
         sysctls(wish.options)
     except Invalid as error:
@@ -139,6 +115,39 @@ def check_endpoint(wish: EndpointSpec, network: Network) -> None:
         raise Invalid(
             f"invalid interface name: {name!r}", hint="1 to 15 bytes without / or space, not lo"
         )
+
+
+def _problems_of_built_in(wish: EndpointSpec, network: Network) -> Iterator[str]:
+    if network.name not in BUILT_IN:
+        return
+    if wish.aliases:
+        yield "network-scoped alias is supported only for containers in user defined networks"
+    if wish.ipv4 or wish.ipv6:
+        yield "user specified IP address is supported on user defined networks only"
+
+
+def _problems_of_addresses(wish: EndpointSpec) -> Iterator[str]:
+    if wish.ipv4 and not is_address(wish.ipv4, 4):
+        yield f"invalid IPv4 address: {wish.ipv4}"
+    if wish.ipv6 and not is_address(wish.ipv6, 6):
+        yield f"invalid IPv6 address: {wish.ipv6}"
+    for text in wish.link_local:
+        if not is_address(text) or not ipaddress.ip_address(text).is_link_local:
+            yield f"invalid link-local IP address: {text}"
+
+
+def _problems_of_subnets(wish: EndpointSpec, network: Network) -> Iterator[str]:
+    if network.name == DEFAULT_BRIDGE:
+        return
+    for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
+        pools = [pool for pool in network.asked if _version(pool) == version]
+        if text and not pools:
+            yield (
+                "user specified IP address is supported only when connecting to networks with user "
+                "configured subnets"
+            )
+        elif text and not any(_within(text, pool) for pool in pools):
+            yield f"no configured subnet or ip-range contain the IP address {text}"
 
 
 def is_address(text: str, version: int = 0) -> bool:

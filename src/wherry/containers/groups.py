@@ -88,10 +88,17 @@ class Groups:
         """Kill and remove the cgroups of containers that are not among the ids `alive`. Blocks."""
         for name in self._cgroups.adopt(self._parent):
             if is_container_id(name) and name not in alive:
-                path = f"{self._parent}/{name}"
-                handle = Handle(path, path)
-                self._cgroups.kill_all(handle)
-                self._cgroups.remove(handle)
+                self._clear(name)
+
+    def clear(self, container_id: str) -> None:
+        """Kill and remove the cgroup of a container, where it is still there. Blocks."""
+        if container_id in self._cgroups.adopt(self._parent):
+            self._clear(container_id)
+
+    def _clear(self, name: str) -> None:
+        handle = Handle(f"{self._parent}/{name}", f"{self._parent}/{name}")
+        self._cgroups.kill_all(handle)
+        self._cgroups.remove(handle)
 
 
 def find_handle(text: str, parent: str, container_id: str) -> Handle:

@@ -6,10 +6,13 @@ row says running, supervisor knows not   the keeper is gone too: exited, 137
 supervisor has one without a row         killed and forgotten
 a directory without a row                into the trash
 policy asks for it                       started
+
+What the third line says is looked at again whenever the supervisor was lost: the keeper may have been too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -44,6 +47,7 @@ class Groups(Protocol):
 
     def is_frozen(self, container: Container) -> bool: ...
     def clear_dead(self, alive: frozenset[str]) -> None: ...
+    def clear(self, container_id: str) -> None: ...
 
 
 class Networks(Protocol):
@@ -60,7 +64,7 @@ class Bin(Protocol):
 
 
 class Reconciler:
-    """Runs once, before the first request is served."""
+    """`run` comes once, before the first request is served."""
 
     def __init__(
         self,
@@ -120,6 +124,31 @@ class Reconciler:
             elif wants_start_at_boot(container):
                 wanted.append(container.id)
         return wanted
+
+    async def look_again(self) -> frozenset[str]:
+        """Record the end of containers that the supervisor, which was lost meanwhile, does not have.
+
+        Returns the keys of all that it has.
+        """
+        here = frozenset(survivor.key for survivor in await self._supervisor.survivors())
+        for container in tuple(self._store):
+            if container.state.status in ALIVE and container.id not in here:
+                await self._look_at(container.id)
+        return here
+
+    async def _look_at(self, container_id: str) -> None:
+        # A start holds the lock until the row says what runs: no container is between the two here.
+        async with self._lives.get(container_id).lock:
+            container = self._store.find(container_id)
+            if container is None or container.state.status not in ALIVE:
+                return
+            if any(s.key == container_id for s in await self._supervisor.survivors()):
+                return
+            await asyncio.to_thread(self._groups.clear, container_id)
+        for entry in self._execs.of(container_id):
+            if entry.started and entry.code is None:
+                await self._exits(Exit(entry.id, LOST_CODE, time.time_ns(), False))
+        await self._lost(container)
 
     async def _take_back(self, survivor: Survivor) -> None:
         if survivor.exit is not None:

@@ -325,8 +325,11 @@ async def _open_containers(
     async def on_exit(end: Exit) -> None:
         (await ready).take_exit(end)
 
+    async def on_return() -> None:
+        await (await ready).look_again()
+
     supervisor = await SupervisorClient.connect(
-        config.exec_root, data_root=config.data_root, on_exit=on_exit
+        config.exec_root, data_root=config.data_root, on_exit=on_exit, on_return=on_return
     )
     names = NameService(config.exec_root, sockets=supervisor.name_sockets)
     fabric = Networks(facts.id, network_settings(config), Relays(names))

@@ -1,7 +1,8 @@
 """wherryd's end of the supervisor (asyncio): asks, is told of exits, and survives the other end's death.
 
 A connection that drops hurts no container. The client connects again by itself; exits that were not
-forgotten are reported again then, so `on_exit` must be idempotent.
+forgotten are reported again then, so `on_exit` must be idempotent. Where the keeper itself has died, all
+processes died with it and nobody reports them: whoever knows what should run looks at `on_return`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 OnExit = Callable[[Exit], Awaitable[None]]
+OnReturn = Callable[[], Awaitable[None]]
 
 _log = logging.getLogger("wherry.supervisor")
 _SOURCE = str(Path(boot.__file__).parents[2])
@@ -64,13 +66,19 @@ class SupervisorClient:
     """One connection to the supervisor of an exec root; made by `connect`."""
 
     def __init__(
-        self, exec_root: Path, program: Sequence[str], spawn: bool, on_exit: OnExit
+        self,
+        exec_root: Path,
+        program: Sequence[str],
+        spawn: bool,
+        on_exit: OnExit,
+        on_return: OnReturn | None,
     ) -> None:
         """Use `connect`."""
         self._exec_root = str(exec_root)
         self._program = list(program)
         self._spawn = spawn
         self._on_exit = on_exit
+        self._on_return = on_return
         self._loop = asyncio.get_running_loop()
         self._channel: socket.socket | None = None
         self._connected = asyncio.Event()
@@ -89,15 +97,17 @@ class SupervisorClient:
         *,
         data_root: Path,
         on_exit: OnExit,
+        on_return: OnReturn | None = None,
         spawn: bool = True,
         program: Sequence[str] = (),
     ) -> SupervisorClient:
         """Return a connected client; with `spawn` it starts keeper and supervisor where none run.
 
-        `program` replaces the supervisor's argument vector. Raises Unavailable.
+        `on_return` is awaited each time that the connection was lost and is there again. `program`
+        replaces the supervisor's argument vector. Raises Unavailable.
         """
         program = program or boot.plan_supervisor(_SOURCE, str(exec_root), str(data_root))
-        self = cls(exec_root, program, spawn, on_exit)
+        self = cls(exec_root, program, spawn, on_exit, on_return)
         try:
             await self._connect(_PATIENCE)
         except BaseException:
@@ -366,9 +376,11 @@ class SupervisorClient:
         while not self._closing:
             try:
                 await self._connect(_PATIENCE)
-                return
+                break
             except Unavailable as error:
                 _log.error("%s", error)
+        if self._on_return is not None and not self._closing:
+            await self._on_return()
 
     async def _connect(self, patience: float) -> None:
         """Connect, starting what has to be started; raise Unavailable after `patience` seconds."""
