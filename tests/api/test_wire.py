@@ -24,8 +24,9 @@ from wherry.api.wire.filters import CONTAINERS, parse_filters
 from wherry.api.wire.human import render_command
 from wherry.api.wire.image import render_history, render_image, render_image_item
 from wherry.api.wire.mounts import parse_bind
-from wherry.api.wire.resources import parse_limits
-from wherry.api.wire.spec import render_create
+from wherry.api.wire.network import render_wish
+from wherry.api.wire.resources import DevicePath, parse_limits
+from wherry.api.wire.spec import render_config, render_host_config
 from wherry.api.wire.system import render_info, render_version_answer
 from wherry.model.containers import (
     Container,
@@ -219,6 +220,16 @@ specs = st.builds(ContainerSpec, **FIELDS)
 
 
 @settings(max_examples=150, deadline=None)
+def render_create(spec: ContainerSpec, path_of: DevicePath) -> dict[str, object]:
+    """Return the create body that asks for `spec`."""
+    body = render_config(spec)
+    body["HostConfig"] = render_host_config(spec, path_of, shown=False)
+    if spec.endpoints:
+        wishes = {wish.network: render_wish(wish) for wish in spec.endpoints}
+        body["NetworkingConfig"] = {"EndpointsConfig": wishes}
+    return body
+
+
 @given(specs)
 def test_parse_undoes_render(spec: ContainerSpec) -> None:
     assert parse_create(encode(render_create(spec, path_of)), number_of) == spec

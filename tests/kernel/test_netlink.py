@@ -54,7 +54,6 @@ def test_garbage_is_survived(data: bytes, kind: int) -> None:
             nftables.parse_table,
             nftables.parse_chain,
             nftables.parse_rule,
-            nftables.parse_elements,
             conntrack.parse_original,
             netlink.parse_refusal,
         ):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wherry.build.dockerfile.syntax import Heredoc, Instruction
-from wherry.model.containers import Pairs
 from wherry.model.images import ImageConfig, Platform
 from wherry.model.urls import is_web
 
@@ -223,16 +222,3 @@ class Graph:
     def stage(self, index: int) -> Stage:
         """Return the stage that has this index in the file."""
         return next(stage for stage in self.stages if stage.index == index)
-
-
-def source_text(source: Source) -> Pairs:
-    """Return a source as pairs that enter keys and messages."""
-    match source:
-        case FromStage(index):
-            return (("stage", str(index)),)
-        case FromImage(reference, platform):
-            return (("image", reference), ("platform", platform))
-        case FromContext(name):
-            return (("context", name),)
-        case Scratch():
-            return (("scratch", ""),)

@@ -7,7 +7,6 @@ Imported only when such an address is used: `ssl` takes 15 ms to load.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import subprocess
@@ -101,13 +100,3 @@ def over_ssh(address: Address) -> socket.socket:
 def _reap(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         process.wait()
-
-
-def credentials_from(folder: str, *, verify: bool) -> Credentials:
-    """Return what lies in a folder as DOCKER_CERT_PATH names it: ca.pem, cert.pem, key.pem."""
-    return Credentials(
-        ca=os.path.join(folder, "ca.pem"),
-        cert=os.path.join(folder, "cert.pem"),
-        key=os.path.join(folder, "key.pem"),
-        verify=verify,
-    )

@@ -21,7 +21,7 @@ from wherry.model.networks import (
     Pool,
     PortWish,
 )
-from wherry.network.options import sysctls
+from wherry.network.options import interface_prefix, sysctls
 
 HOST, NONE = "host", "none"
 SHARED = (
@@ -35,17 +35,10 @@ ALONE = "container cannot be connected to multiple networks with one of the netw
 BUILT_IN = frozenset({DEFAULT_BRIDGE, HOST, NONE})
 DEFAULT_MODES = frozenset({"", "default"})
 IFNAME_OPTION = "com.docker.network.endpoint.ifname"
-PREFIX_OPTION = "com.docker.network.container_iface_prefix"
-PREFIX = "eth"
 _SHORT = 12
 _LONGEST_LINK = 15  # IFNAMSIZ less its NUL
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _NAME = re.compile(r"[^\s\0/]{1,253}")
-
-
-def is_user_defined(name: str) -> bool:
-    """Return whether a network mode names a network that a user made."""
-    return bool(name) and name not in BUILT_IN | {"default"} and not name.startswith("container:")
 
 
 def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
@@ -205,7 +198,7 @@ def interface_name(wish: EndpointSpec, network: Network, taken: Iterable[str]) -
     """Return the name of the new interface inside: as asked, or the first free eth0, eth1, …"""
     if name := dict(wish.options).get(IFNAME_OPTION, ""):
         return name
-    prefix = dict(network.spec.options).get(PREFIX_OPTION) or PREFIX
+    prefix = interface_prefix(network)
     used = frozenset(taken)
     number = 0
     while f"{prefix}{number}" in used:

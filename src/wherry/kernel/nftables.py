@@ -267,11 +267,6 @@ def dump_rules(family: int, table: str, chain: str) -> Request:
     return request(_GETRULE, family, text(1, table) + text(2, chain))
 
 
-def dump_elements(family: int, table: str, name: str) -> Request:
-    """Return the question about a set's elements."""
-    return request(_GETELEM, family, text(1, table) + text(2, name))
-
-
 def _body(message: Message, kind: int) -> tuple[int, dict[int, bytes]] | None:
     if message.kind != (_SUBSYSTEM | kind) or len(message.body) < 4:
         return None
@@ -352,17 +347,3 @@ def parse_comment(data: bytes) -> str:
             return get_text(data[at + 2 : at + 2 + length])
         at += 2 + length
     return ""
-
-
-def parse_elements(message: Message) -> list[tuple[bytes, bytes]]:
-    """Return (key, data) of the elements that a message tells of."""
-    found = _body(message, _NEWELEM)
-    if found is None:
-        return []
-    out: list[tuple[bytes, bytes]] = []
-    for _, element in parse_list(found[1].get(3, b"")):
-        fields = parse_attributes(element)
-        key = parse_attributes(fields.get(1, b"")).get(1, b"")
-        data = parse_attributes(fields.get(2, b"")).get(1, b"")
-        out.append((key, data))
-    return out

@@ -332,8 +332,3 @@ class Container:
     def mounts(self) -> tuple[MountSpec, ...]:
         """Everything that is mounted when it runs."""
         return self.spec.mounts if self.points is None else self.points
-
-    @property
-    def entry_count(self) -> int:
-        """How many of `argv` came from the entrypoint is not kept; Path is argv[0], Args the rest."""
-        return 1

@@ -24,7 +24,6 @@ INHIBIT = _BRIDGE + "inhibit_ipv4"
 DEFAULT = _BRIDGE + "default_bridge"
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
-PREFIX_OLD = _BRIDGE + "container_iface_prefix"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _CHILD_MODES = {
@@ -79,8 +78,7 @@ def mtu(options: Pairs, *, ipv6: bool) -> int:
 
 def interface_prefix(network: Network) -> str:
     """Return what interfaces inside are called but for their number: `eth`."""
-    options = dict(network.spec.options)
-    return options.get(PREFIX) or options.get(PREFIX_OLD) or "eth"
+    return dict(network.spec.options).get(PREFIX) or "eth"
 
 
 def host_address(options: Pairs) -> str:
@@ -154,8 +152,7 @@ def check_options(spec: NetworkSpec) -> None:
     for name in (MODE4, MODE6):
         if mode(spec.options, name) == "isolated" and not spec.internal:
             raise Invalid("gateway mode 'isolated' can only be used for an internal network")
-    prefix = dict(spec.options).get(PREFIX) or dict(spec.options).get(PREFIX_OLD) or ""
-    if prefix:
+    if prefix := dict(spec.options).get(PREFIX, ""):
         check_link_name(f"{prefix}10", "interface prefix")
 
 

@@ -95,20 +95,6 @@ class Repository:
 
         return self._try(fetch, lambda e: e.resolve if by_tag else e.pull)
 
-    def find_manifest(self, reference: Digest | str) -> Digest | None:
-        """Return the digest that the registry names for a tag, without fetching; None where it names none."""
-        accept = {"Accept": ", ".join(ACCEPTED)}
-
-        def ask(endpoint: Endpoint) -> Digest | None:
-            url = self._url(endpoint, f"manifests/{reference}")
-            request = Request("HEAD", url, accept, scopes=self._push, expected=(200, 404))
-            answer = self._session.send(endpoint, request)
-            if answer.status == 404:
-                return None
-            return named_digest(answer)
-
-        return self._try(ask, lambda e: e.push)
-
     def blob(self, digest: Digest, offset: int = 0, stop: Stop | None = None) -> BlobBody:
         """Return a blob's bytes from `offset` on, or from 0 where the registry gives no ranges.
 

@@ -36,9 +36,6 @@ INDEXES: Final = (OCI_INDEX, DOCKER_INDEX)
 """Lists of manifests."""
 ACCEPTED: Final = MANIFESTS + INDEXES
 
-EMPTY_BLOB: Final = b"{}"
-"""The content of OCI_EMPTY (image-spec, manifest.md, "Guidance for an Empty Descriptor")."""
-
 _FOREIGN: Final = (
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
     DOCKER_FOREIGN,

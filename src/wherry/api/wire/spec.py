@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from wherry.api.wire.codec import listed, mapped
 from wherry.api.wire.mounts import render_mounts
-from wherry.api.wire.network import render_wish
 from wherry.api.wire.resources import DevicePath, render_limits
 from wherry.model.containers import ContainerSpec, HealthSpec, Namespaces
 from wherry.model.oci import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
@@ -200,13 +199,3 @@ def _show_nothings(answer: dict[str, object], spec: ContainerSpec) -> None:
 def _network_mode(modes: Namespaces, *, shown: bool) -> str:
     # Docker shows the network that `default` stands for.
     return "bridge" if shown and modes.network in ("", "default") else modes.network
-
-
-def render_create(spec: ContainerSpec, path_of: DevicePath) -> dict[str, object]:
-    """Return the create body that asks for `spec`."""
-    body = render_config(spec)
-    body["HostConfig"] = render_host_config(spec, path_of, shown=False)
-    if spec.endpoints:
-        wishes = {wish.network: render_wish(wish) for wish in spec.endpoints}
-        body["NetworkingConfig"] = {"EndpointsConfig": wishes}
-    return body

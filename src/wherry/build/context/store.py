@@ -272,13 +272,6 @@ class ContextStore:
                 self.release(sync.base_tree)
         return tree.id
 
-    def abort_sync(self, sync_id: str) -> None:
-        """Forget a sync that nobody will finish; unknown is fine."""
-        with self._lock:
-            sync = self._syncs.pop(sync_id, None)
-        if sync is not None and sync.base_tree:
-            self.release(sync.base_tree)
-
     def folders(self) -> list[KeptFolder]:
         """Return the clients' folders that are kept for their next sync."""
         with self._lock:

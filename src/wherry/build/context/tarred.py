@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from wherry.kernel.hashing import sha256
-from wherry.model.errors import Invalid
 from wherry.storage.layers.compression import ReadAhead, decompressed
 from wherry.storage.layers.directories import Parents, Unfinished, hard_link
 from wherry.storage.layers.entries import DEFAULT_LIMITS, Entry, Kind, Limits, Readable, bad_entry
@@ -134,20 +133,3 @@ class _Receiving:
                         entry.name, f"{path!r} on its path is not a directory"
                     ) from None
         return self._parents.find(directory)
-
-
-def looks_like_archive(head: bytes) -> bool:
-    """Whether bytes that begin a stream are an archive's, rather than a Dockerfile's."""
-    try:
-        return TarReader(_Bytes(head), strict_end=False).next_entry() is not None
-    except Invalid:
-        return False
-
-
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read(self, n: int, /) -> bytes:
-        data, self._data = self._data[:n], self._data[n:]
-        return data

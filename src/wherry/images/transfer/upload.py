@@ -43,14 +43,6 @@ class Outgoing:
     open: Callable[[], BinaryIO]
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """How a blob got there."""
-
-    existed: bool = False
-    mounted_from: str = ""
-
-
 class Uploader:
     """Sends blobs to one repository; `name` is its canonical name."""
 

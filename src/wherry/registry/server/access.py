@@ -18,7 +18,7 @@ from typing import Final
 
 from wherry.http.messages import Request
 from wherry.registry.server.faults import Code, Fault, Headers
-from wherry.registry.server.rights import ALL, PULL, Rights
+from wherry.registry.server.rights import ALL, Rights
 from wherry.registry.server.tokens import Bearer, Scope, Tokens
 from wherry.registry.server.users import Users
 
@@ -173,8 +173,3 @@ def parse_basic(value: str) -> tuple[str, str] | None:
         return None
     user, colon, password = text.partition(":")
     return (user, password) if colon else None
-
-
-def pull_scope(repository: str) -> Scope:
-    """Return the scope of reading a repository."""
-    return Scope("repository", repository, frozenset((PULL,)))

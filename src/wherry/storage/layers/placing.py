@@ -22,7 +22,6 @@ from wherry.storage.layers.xattrs import is_optional, to_set
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_SKIPPED: Final = 100
-_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 
 
 @dataclass(frozen=True, slots=True)
