@@ -167,7 +167,7 @@ def added(root: Path, before: dict[str, str]) -> dict[str, str]:
                 "n/d": "---------- 0:0",
                 "n/sub": "d--x------ 0:0",
                 "n/sub/deep": "d--x------ 0:0",
-                "n/sub/f": "---------- 0:0",
+                "n/sub/f": "---x------ 0:0",
             },
         ),
         (
@@ -199,6 +199,36 @@ def added(root: Path, before: dict[str, str]) -> dict[str, str]:
                 "n/src/sub/f": "-rwsr-xr-x 0:0",
             },
         ),
+        # A link that is named stays one; those on the way are followed.
+        (
+            ["src/link", "./src/**/link", "./lsrc/./d"],
+            "/n/",
+            {"parents": True},
+            {
+                "n": "drwxr-xr-x 0:0",
+                "n/d": "-rw-r----- 0:0",
+                "n/src": "drwxr-xr-x 0:0",
+                "n/src/link": "lrwxrwxrwx 0:0 -> d",
+            },
+        ),
+        # --exclude is about paths below the pivot then, and may be about what is named itself.
+        (
+            ["src/./sub", "src/./d", "src/./hard", "src/./**"],
+            "/n/",
+            {"parents": True, "excludes": ("sub/f", "d", "hard", "link", "/sub")},
+            {
+                "n": "drwxr-xr-x 0:0",
+                "n/sub": "drwx------ 0:0",
+                "n/sub/deep": "drwxr-xr-x 0:0",
+            },
+        ),
+        (
+            ["a1.txt"],
+            "/n/",
+            {"chmod": "1777"},
+            {"n": "drwxr-xr-x 0:0", "n/a1.txt": "-rwxrwxrwt 0:0"},
+        ),
+        (["a1.txt"], "/n", {"chown": "joe:"}, {"n": "-rw-r--r-- 777:0"}),
     ],
 )
 def test_what_a_copy_brings(

@@ -276,6 +276,26 @@ class TestGit:
         with Git(tmp_path / "work").checkout(GitSource(repository, commit, "sub")) as (path, _):
             assert set(listing(path)) == {"deep", "deep/f", "link"}
 
+    def test_the_beginning_of_a_commit(self, tmp_path: Path, repository: str) -> None:
+        commit = git(tmp_path / "repos/a", "rev-parse", "v1^{commit}")
+        tree = git(tmp_path / "repos/a", "rev-parse", "v1^{tree}")
+        git_ = Git(tmp_path / "work")
+        assert git_.resolve(GitSource(repository, commit[:7])) == commit
+        with git_.checkout(GitSource(repository, commit[:9])) as (path, _):
+            assert (path / "sub/deep/f").read_text() == "1"
+        with pytest.raises(NotFound, match=tree[:12]):
+            git_.resolve(GitSource(repository, tree[:12]))
+        assert list((tmp_path / "work").iterdir()) == []
+
+    def test_a_checksum_is_the_commit_s(
+        self, copying: Copying, tmp_path: Path, repository: str
+    ) -> None:
+        commit = git(tmp_path / "repos/a", "rev-parse", "v1^{commit}")
+        source = f"{repository}#v1"
+        assert copying.digest(add_step(source, to="/n", checksum=commit), None)
+        with pytest.raises(Invalid, match=f"got {commit}"):
+            copying.digest(add_step(source, to="/n", checksum="0" * 40), None)
+
     @pytest.mark.parametrize(
         ("ref", "folder"), [("none", ""), ("", "none"), ("", "Dockerfile"), ("", "out")]
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.trees import CASES, RECORDED, entries, make_context
+from tests.engine.trees import CASES, RECORDED, entries, make_context, words
 from tests.harness.clients import Client
 
 # BuildKit leaves the places of its mounts in a root that has none; wherry takes them away again.
@@ -26,7 +26,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_are_buildkit_s(wherry: Client, is_wherry: bool, folder: Path, name: str) -> None:
     if not is_wherry:
         pytest.skip("what Docker made is recorded")
-    words = ("build", "-q", "-f", "-", "-o", "type=tar,dest=-", str(folder))
-    done = wherry.raw(*words, stdin=CASES[name].encode())
+    done = wherry.raw("build", *words(name, str(folder)), stdin=CASES[name].encode())
     wanted = json.loads(RECORDED.read_text())[name]
     assert entries(done.stdout) == [line for line in wanted if line not in PLACES]

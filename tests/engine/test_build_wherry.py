@@ -301,6 +301,32 @@ def test_arguments_of_many_kinds(
     assert "GOT=5" in config["Env"] and config["Labels"] == {"l": "1"}
 
 
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [("--network=host", "network.host"), ("--security=insecure", "security.insecure")],
+)
+def test_what_is_the_hosts_has_to_be_granted(
+    wherry: Client, project: Callable[..., Path], flag: str, name: str
+) -> None:
+    word = secrets.token_hex(4)
+    folder = str(project(f"RUN {flag} cat /proc/self/uid_map; echo {word}$(id -u)"))
+    for words in ((), ("--allow", "other")):
+        done = wherry("build", *words, folder, check=False)
+        assert done.returncode == 1
+        assert f"Dockerfile:2: {name} is not allowed (wherry build --allow {name}" in done.stderr
+        assert f"{word}0" not in done.stderr
+    done = wherry("build", "--progress=plain", "--allow", name, folder)
+    assert "4294967295" in done.stderr
+
+
+def test_an_agent_that_was_not_given_is_not_there(
+    wherry: Client, project: Callable[..., Path]
+) -> None:
+    folder = str(project("RUN --mount=type=ssh,required true"))
+    done = wherry("build", folder, check=False)
+    assert done.returncode == 1 and "No such ssh agent: default" in done.stderr
+
+
 def test_same_digest_from_two_places(
     wherry: Client, project: Callable[..., Path], tmp_path: Path
 ) -> None:

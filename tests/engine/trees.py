@@ -52,7 +52,82 @@ CASES = {
         "--mount=type=cache,target=/var/c echo c >/var/c/x; echo t >/tmp/t/x; cat /ctx/a.txt >/out\n"
     ),
     "run heredoc": f"{_SHELL}RUN <<E\necho 1 >/one\necho 2 >/two\nE\n",
+    "several to what is no folder": "FROM scratch\nCOPY a.txt sub/x.txt /d\n",
+    "several to a folder": "FROM scratch\nWORKDIR /d\nCOPY a.txt sub/x.txt /d\nCOPY no sub /e\n",
+    "exclude": (
+        "FROM scratch\nCOPY --exclude=*.txt --exclude=deep sub /a\nCOPY --exclude=** --exclude=!**/*.sh sub /b\n"
+        "COPY --exclude=/deep sub /c\nCOPY --exclude=sub/deep s* /d/\nADD --exclude=a.txt a.txt no /e/\n"
+    ),
+    "chmod by letters": (
+        "FROM scratch\nCOPY --chmod=u=rwX,go=rX sub /a/\nCOPY --chmod=a-x,u+X sub /b\n"
+        "COPY --chmod=u+s,g-r,+t sub /c/\nCOPY --chmod=go=u-w sub /d\nCOPY --chmod=7777 a.txt /e/f/\n"
+    ),
+    "chown by names": (
+        "FROM scratch\nCOPY <<e /etc/passwd\nbob:x:77:88::/:/x\ne\nCOPY <<e /etc/group\nst:x:99:\ne\n"
+        "COPY --chown=bob a.txt /1\nCOPY --chown=bob:st a.txt /2\nCOPY --chown=:st a.txt /3\n"
+        "COPY --chown=bob: a.txt /4\nCOPY --chown=5:st --link sub /5\n"
+    ),
+    "variables": (
+        "FROM scratch\nARG x=1 e= p=a/b/ca/a\nCOPY <<E /v\n"
+        "${x:-d} ${x:+s} ${x-d} ${x+s} ${u:-d} ${u:+s} ${u-d} ${u+s} ${e:-d} ${e-d} ${e:+s} ${e+s}\n"
+        "${p#*/} ${p##*/} ${p%/*} ${p%%/*} ${p/a/X} ${p//a/X} ${p#b} ${p%?c*} ${x:-${u:-${p}}} \\$x \"$x\" '$x'\nE\n"
+    ),
+    "arguments": (
+        "ARG v=g w=1$v\nFROM scratch AS sh\nCOPY tools /bin\nARG w\n"
+        "RUN echo $v $w >/o\nARG v\nRUN echo $v >>/o\nENV v=e\nRUN echo $v >>/o\nARG v=late u\n"
+        "RUN echo $v ${u-none} >>/o\nENV x=1\nRUN echo $v >>/o\nENV v=f\nRUN echo $v >>/o\n"
+        "FROM sh\nARG w=2\nRUN echo $v $w >>/o\n"
+    ),
+    "environment": f"{_SHELL}ENV a=1 \\\n# no\n  b='x\"y' c=\\$d\nENV a=2 e=$a\nRUN busybox env | busybox sort >/o\n",
+    "proxies": (
+        f"{_SHELL}ENV http_proxy=mine\nRUN busybox env | busybox sort >/o\n"
+        "ARG no_proxy\nRUN busybox env | busybox sort >>/o\n"
+    ),
+    "heredocs": (
+        f"{_SHELL}ARG x=1\nRUN <<A cat >/o && cat <<-'B' >>/o\na $x\nA\n\tb $x\n\tB\n"
+        "RUN <<E\n#!/bin/cat\n$x\nE\nRUN <<E cat >>/o\ncat <<F\nF\nE\nCOPY --chmod=751 <<E a.txt /d/\n\nE\n"
+    ),
+    "triggers": (
+        f"{_SHELL}WORKDIR /w\nONBUILD ARG q=5\nONBUILD RUN echo $q >o\nONBUILD WORKDIR x\nONBUILD COPY a.txt .\n"
+        "FROM sh AS one\nRUN pwd >p\nFROM one\nRUN pwd >>p\n"
+    ),
+    "shell": f'{_SHELL}SHELL ["/bin/busybox", "env", "A=b", "/bin/sh", "-xc"]\nRUN echo $A >/o 2>&1\n',
+    "secrets": (
+        f"{_SHELL}RUN --mount=type=secret,id=s cat /run/secrets/s >/o\n"
+        "RUN --mount=type=secret,id=s,target=/x/y,uid=5,gid=6,mode=0444 cat /x/y >>/o\n"
+        "RUN --mount=type=secret,id=s,env=T echo $T >>/o\nRUN --mount=type=secret,id=none echo none >>/o\n"
+        "RUN --mount=type=ssh echo $SSH_AUTH_SOCK >>/o\n"
+    ),
+    "caches": (
+        f"{_SHELL}FROM scratch AS src\nCOPY sub /s\nFROM sh\nWORKDIR /w\n"
+        "RUN --mount=type=cache,target=c,from=src,source=/s,id=trees-7 cat c/x.txt >o; echo n >c/n\n"
+        "RUN --mount=type=cache,target=/c,from=src,source=/s,id=trees-7,ro cat /c/n >>o; (echo >/c/m) 2>>o; true\n"
+        "RUN --mount=type=cache,target=/c,id=trees-7,sharing=locked echo 1 >/c/1; cat /c/* >>o\n"
+        "RUN --mount=type=cache,target=/c,id=trees-7,uid=5,mode=0700 echo 2 >/c/2; cat /c/* >>o\n"
+        "USER 5:6\nRUN --mount=type=cache,target=/c,id=trees-7,uid=5,mode=0700 echo 3 >/c/3\nUSER 0:0\n"
+        "RUN --mount=type=cache,target=/c,id=trees-7,uid=5,mode=0700 cat /c/* >>o\n"
+    ),
+    "binds": (
+        f"{_SHELL}FROM sh\nRUN --mount=target=/c,rw echo q >/c/q && cat /c/q >/o\n"
+        "RUN --mount=target=/c cat /c/q 2>>/o; true\n"
+        "RUN --mount=source=sub/x.txt,target=/f cat /f >>/o\n"
+        "RUN --mount=from=sh,source=/bin,target=/b,ro=false rm /b/sh\n"
+        "WORKDIR /w\nRUN --mount=target=.,rw,ro (echo >r) 2>>/o; true\n"
+    ),
+    "no network": f"{_SHELL}RUN --network=none cat /proc/net/dev >/n; rm /n\n",
 }  # fmt: skip
+OPTIONS = {
+    "arguments": ("--build-arg", "u=given"),
+    "proxies": ("--build-arg", "HTTP_PROXY=h", "--build-arg", "no_proxy=n"),
+    "secrets": ("--secret", "id=s,src={}/a.txt"),
+}
+"""What else is said to `build`; `{}` is the context."""
+
+
+def words(name: str, folder: str) -> list[str]:
+    """Return the words after `build` of a case, the Dockerfile coming on standard input."""
+    more = [word.format(folder) for word in OPTIONS.get(name, ())]
+    return ["-q", "-f", "-", "-o", "type=tar,dest=-", *more, folder]
 
 
 def make_context(folder: Path) -> None:
@@ -128,7 +203,7 @@ def main() -> int:
         make_context(Path(folder))
         for name, text in CASES.items():
             done = subprocess.run(
-                [buildx, "build", "-q", "-f", "-", "-o", "type=tar,dest=-", folder],
+                [buildx, "build", "--no-cache", *words(name, folder)],
                 input=text.encode(),
                 env={**os.environ, "DOCKER_HOST": host},
                 capture_output=True,

@@ -66,11 +66,12 @@ class Arguments:
         return {name: value for name, value in self.declared.items() if value is not None}
 
     def proxies(self) -> dict[str, str]:
-        """Return the predefined ones that were given and not declared: they go into RUN's environment only."""
+        """Return the predefined ones that were given, in both cases: they go into RUN's environment only."""
         return {
-            name: value
+            spelt: value
             for name, value in self._given.items()
-            if name in PREDEFINED and name not in self.declared
+            if name in PREDEFINED
+            for spelt in (name.upper(), name.lower())
         }
 
 

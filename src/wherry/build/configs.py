@@ -50,7 +50,7 @@ def configure(
         case "ENV":
             return _env(config, instruction, expansion)
         case "LABEL":
-            pairs = _pairs(instruction, expansion)
+            pairs = pairs_of(instruction, expansion)
             labels = dict(config.labels) | dict(pairs)
             text = " ".join(f"{name}={value}" for name, value in pairs)
             return replace(config, labels=tuple(sorted(labels.items()))), f"LABEL {text}"
@@ -103,7 +103,8 @@ def work_dir(config: ImageConfig, path: str) -> str:
     return "/" + joined.lstrip("/")
 
 
-def _pairs(instruction: Instruction, expansion: Expansion) -> list[tuple[str, str]]:
+def pairs_of(instruction: Instruction, expansion: Expansion) -> list[tuple[str, str]]:
+    """Return the names and values that ENV or LABEL sets, variables resolved. Raises Invalid, WordError."""
     words = instruction.arguments
     return [
         (expansion.word(name), expansion.word(value))
@@ -115,7 +116,7 @@ def _env(
     config: ImageConfig, instruction: Instruction, expansion: Expansion
 ) -> tuple[ImageConfig, str]:
     # All values are expanded with what was before the instruction.
-    pairs = _pairs(instruction, expansion)
+    pairs = pairs_of(instruction, expansion)
     for name, value in pairs:
         if not name:
             raise Invalid("ENV names can not be blank")

@@ -24,6 +24,7 @@ from wherry.build.remote.files import Downloaded, LateWeb, file_name
 from wherry.build.remote.git import Git, GitSource, parse_git
 from wherry.build.selection import Picked, below, pick
 from wherry.build.steps import AddStep, CopyStep
+from wherry.kernel.paths import follow_in_root
 from wherry.model.errors import Invalid
 from wherry.model.urls import is_web
 from wherry.storage.layers.compression import decompressed
@@ -77,7 +78,7 @@ class Copying:
         summary = Summary()
         with source.open() as root:
             for text in local:
-                for picked in pick(root, text, parents=parents):
+                for picked in pick(root, text, parents=parents, excludes=step.excludes):
                     top = picked.parents or picked.name
                     with _found(root, picked) as found:
                         if not picked.is_directory:
@@ -87,7 +88,7 @@ class Copying:
                             summary.add(top, found)
                         summary.text(b"directory", picked.parents)
                     prefix = picked.path + b"/" if picked.path else b""
-                    for found in below(root, picked.path, step.excludes):
+                    for found in below(root, picked, step.excludes):
                         summary.add(found.path, found, contents.get(prefix + found.path))
         digest = summary.hex()
         with self._lock:
@@ -101,6 +102,8 @@ class Copying:
         if isinstance(remote, GitSource):
             keep = isinstance(step, AddStep) and step.keep_git_dir
             commit = self._git.resolve(remote)
+            if checksum and not commit.startswith(checksum):
+                raise Invalid(f"expected checksum to match {checksum}, got {commit}")
             return f"git {remote.url} {commit} {remote.folder} {keep}"
         if checksum:
             return f"web {remote} {checksum}"
@@ -159,7 +162,6 @@ class _Copy:
         self.step = step
         self._placement = placement
         self._resolved = placement.resolve(step.destination)
-        self._many = len(step.sources) + len(step.files) > 1
         self._parents = isinstance(step, CopyStep) and step.parents
         self.contents_of: Mapping[bytes, bytes] = {}
 
@@ -170,11 +172,9 @@ class _Copy:
 
     def place(self, name: bytes) -> bytes:
         """Return where a file called `name` goes, its parent being there."""
-        if (
-            self._many
-            or self.step.destination.endswith(("/", "/."))
-            or self._placement.is_directory(self._resolved)
-        ):
+        # Of several files that go to what is no directory the last one stays, as with BuildKit.
+        named = self.step.destination.endswith(("/", "/."))
+        if named or self._placement.is_directory(self._resolved):
             top = self.top()
             return top + b"/" + name if top else name
         self._placement.directory(self._resolved.rpartition(b"/")[0])
@@ -182,7 +182,7 @@ class _Copy:
 
     def local(self, root: int, text: str) -> None:
         """Bring what one source names."""
-        for picked in pick(root, text, parents=self._parents):
+        for picked in pick(root, text, parents=self._parents, excludes=self.step.excludes):
             if picked.parents:
                 self._with_parents(root, picked)
             elif picked.is_directory:
@@ -210,16 +210,16 @@ class _Copy:
         """Bring what is in a directory into the directory `top`."""
         self._begin(root, picked.path)
         status = os.stat(picked.path or b".", dir_fd=root, follow_symlinks=False)
-        self._placement.tree(below(root, picked.path, self.step.excludes), top, status)
+        self._placement.tree(below(root, picked, self.step.excludes), top, status)
 
     def _with_parents(self, root: int, picked: Picked) -> None:
         """Bring a file or directory with the directories that it is named with, as they are."""
         here = self.top()
         parts = picked.parents.split(b"/")
-        source = picked.path.split(b"/")
         for depth in range(1, len(parts) + picked.is_directory):
             here = here + b"/" + parts[depth - 1] if here else parts[depth - 1]
-            path = b"/".join(source[: len(source) - len(parts) + depth])
+            named = filter(None, (picked.before, *parts[:depth]))
+            path = follow_in_root(root, b"/".join(named))
             status = os.stat(path, dir_fd=root, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 self._placement.directory(here)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from wherry.build.arguments import Arguments
-from wherry.build.configs import command_of, configure, work_dir
+from wherry.build.configs import command_of, configure, pairs_of, work_dir
 from wherry.build.dockerfile.faults import DockerfileError
 from wherry.build.dockerfile.lexer import parse_heredoc
 from wherry.build.dockerfile.parser import parse_trigger
 from wherry.build.dockerfile.syntax import Dockerfile, Form, Heredoc, Instruction
 from wherry.build.dockerfile.words import Expansion, WordError
 from wherry.build.mounts import parse_mount
+from wherry.build.remote.git import parse_git
 from wherry.build.steps import (
     AddStep,
     Common,
@@ -27,6 +28,7 @@ from wherry.build.steps import (
 )
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.images import ImageConfig
+from wherry.model.urls import is_web
 
 SCRIPTS = "/dev/pipes"
 """Where a here-document that is a script of its own (`#!`) lies while it runs, as with BuildKit."""
@@ -52,6 +54,8 @@ class Dispatcher:
         self._config = replace(config, on_build=())
         self._origin = origin
         self._architecture = architecture
+        self._over: set[str] = set()
+        """Arguments declared after an ENV of their name: each counts until the other comes."""
         self.author = ""
 
     def steps(
@@ -103,16 +107,19 @@ class Dispatcher:
                 created_by = f"MAINTAINER {self.author}"
             case _:
                 self._config, created_by = configure(self._config, instruction, expansion)
+                if instruction.keyword == "ENV":
+                    self._over -= {name for name, _ in pairs_of(instruction, expansion)}
         if instruction.keyword == "ONBUILD":
             created_by = ""  # Docker's histories do not tell of it.
         return ConfigStep(self._common(instruction, instruction.original, created_by, from_base))
 
     def _environment(self) -> dict[str, str]:
-        """Return what expands: arguments, and ENV over them."""
+        """Return what expands: arguments and ENV, of one name the later one."""
         found = self._arguments.values()
         for entry in self._config.env:
             name, _, value = entry.partition("=")
-            found[name] = value
+            if name not in self._over:
+                found[name] = value
         return found
 
     def _common(
@@ -133,6 +140,8 @@ class Dispatcher:
             expansion = Expansion(self._environment(), self._dockerfile.escape)
             name = expansion.word(name)
             got = self._arguments.declare(name, expansion.word(value) if equals else None)
+            if got is not None:
+                self._over.add(name)
             texts.append(name if got is None else f"{name}={got}")
         text = "ARG " + " ".join(texts)
         return ConfigStep(self._common(instruction, instruction.original, text, from_base))
@@ -157,7 +166,7 @@ class Dispatcher:
         environment = self._environment()
         key_env = tuple(f"{name}={value}" for name, value in environment.items())
         proxies = self._arguments.proxies()
-        env = (*key_env, *(f"{n}={v}" for n, v in proxies.items() if n not in environment))
+        env = tuple(f"{name}={value}" for name, value in (environment | proxies).items())
         prefix = ""
         if declared:
             pairs = " ".join(f"{name}={value}" for name, value in declared.items())
@@ -229,15 +238,6 @@ class Dispatcher:
                 paths.append(source)
         if any(not path for path in paths) or not destination:
             raise Invalid(f"{instruction.keyword} has an empty path once variables are expanded")
-        if (
-            len(paths) + len(files) > 1
-            and not destination.endswith("/")
-            and destination not in (".", "..")
-        ):
-            raise Invalid(
-                f"When using {instruction.keyword} with more than one source file, "
-                "the destination must be a directory and end with a /"
-            )
         origin: Source = FromContext()
         if instruction.flag("from") is not None:
             if files:
@@ -268,6 +268,11 @@ class Dispatcher:
                 excludes=excludes,
             )
         unpack = instruction.flag("unpack")
+        checksum = expansion.word(instruction.flag("checksum") or "")
+        if checksum and len(paths) + len(files) != 1:
+            raise Invalid("checksum can't be specified for multiple sources")
+        if checksum and not (paths and (is_web(paths[0]) or parse_git(paths[0]) is not None)):
+            raise Invalid("checksum requires HTTP(S) or Git sources")
         return AddStep(
             common=common,
             sources=tuple(paths),
@@ -277,7 +282,7 @@ class Dispatcher:
             chmod=chmod,
             link=link,
             excludes=excludes,
-            checksum=expansion.word(instruction.flag("checksum") or ""),
+            checksum=checksum,
             keep_git_dir=_switch(instruction, "keep-git-dir"),
             unpack=None if unpack is None else unpack != "false",
         )

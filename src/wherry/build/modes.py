@@ -47,7 +47,7 @@ class Chmod:
     @property
     def made(self) -> int:
         """The mode of a directory that is made only because the destination needs it."""
-        return _MADE if self.octal is None else self.octal & 0o777
+        return _MADE if self.octal is None else self.octal & _MADE
 
     def __bool__(self) -> bool:
         return self.octal is not None or bool(self.actions)
@@ -56,8 +56,11 @@ class Chmod:
         """Return the new permission bits, set-id and sticky ones with them, of what has `mode`."""
         if self.octal is not None:
             return self.octal
+        # X asks what was executable before anything was changed, unlike chmod(1): Docker's rule.
+        searched = is_directory or bool(mode & 0o111)
         for who, operator, what in self.actions:
-            mode = _changed(mode, who, operator, what, is_directory)
+            words = what.replace("X", "x") if searched else what
+            mode = _changed(mode, who, operator, words, is_directory)
         return mode
 
 
@@ -67,8 +70,6 @@ def _changed(mode: int, who: str, operator: str, what: str, is_directory: bool) 
         bits = mode >> _SHIFTS[what] & 7
     else:
         bits = sum(_BITS[char] for char in set(what) & _BITS.keys())
-        if "X" in what and (is_directory or mode & 0o111):
-            bits |= 1
     mask = value = 0
     for name in set(classes):
         mask |= 7 << _SHIFTS[name]

@@ -88,9 +88,10 @@ def _made(
         sharing = Sharing(values.get("sharing", "shared").lower())
     except ValueError:
         raise Invalid(f"unsupported sharing value {values['sharing']!r}") from None
-    read_only = _truth(values, "readonly")
-    if kind is MountKind.BIND:
-        read_only = not _truth(values, "readwrite") or read_only
+    read_only = kind is MountKind.BIND
+    for key in values:  # The last one counts.
+        if key in ("readonly", "readwrite"):
+            read_only = _truth(values, key) is (key == "readonly")
     name = values.get("id", "")
     source = values.get("source", "")
     match kind:

@@ -1,6 +1,7 @@
 """`--chown user[:group]`: numbers as they are, names looked up in the stage's own /etc/passwd and /etc/group.
 
-A number without a group is its own group; a name without one has the group of its entry: Docker's rules.
+A number without a group is its own group; a name without one has the group of its entry;
+`user:` has root's: Docker's rules.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ def look_up(text: str, root: int) -> tuple[int, int] | None:
     """Return (uid, gid) of `text` in the tree `root`; None for "". Raises NotFound for a name without an entry."""
     if not text:
         return None
-    user, _, group = text.partition(":")
+    user, colon, group = text.partition(":")
     uid, gid = (0, 0) if not user else _user(user, root)
-    return uid, _group(group, root) if group else gid
+    if group:
+        return uid, _group(group, root)
+    return uid, 0 if colon else gid
 
 
 def _user(name: str, root: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wherry.build.dispatch import SCRIPTS
@@ -320,8 +320,9 @@ class Performer:
             )
             code = await self._tools.runner.run(spec, listen)
         if code:
+            shown = " ".join(step.argv).replace("\n", "\\n")
             raise BuildFailed(
-                f"The command '{' '.join(step.argv)}' returned a non-zero code: {code}",
+                f"The command '{shown}' returned a non-zero code: {code}",
                 exit_code=code,
                 tail=tail,
             )
@@ -335,8 +336,8 @@ class Performer:
             case MountKind.TMPFS:
                 return [MemoryMount(mount.target, mount.size)]
             case MountKind.CACHE:
-                fill = await self._filling(mount)
-                path = await stack.enter_async_context(self._tools.mounts.use(mount, fill))
+                named, fill = await self._cache_mount(mount)
+                path = await stack.enter_async_context(self._tools.mounts.use(named, fill))
                 return [DirectoryMount(mount.target, str(path), mount.read_only)]
             case MountKind.SECRET:
                 value = await self._secrets.secret(mount.id)
@@ -352,14 +353,16 @@ class Performer:
                 mode = _SECRET_MODE if mount.mode is None else mount.mode
                 return [FileMount(mount.target, value, mode, mount.uid, mount.gid)]
             case MountKind.SSH:
-                path = await self._secrets.agent(mount.id)
-                if path is None:
-                    if mount.required:
-                        raise NotFound("ssh agent", mount.id, hint="give it with --ssh default")
-                    return []
+                given = mount.id in self._request.ssh
+                path = await self._secrets.agent(mount.id) if given else None
+                if path is None and mount.required:
+                    raise NotFound("ssh agent", mount.id, hint=f"give it with --ssh {mount.id}")
                 target = mount.target or _AGENT.format(number)
+                # Also where there is none: as with BuildKit.
                 if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in env):
                     env.append(f"SSH_AUTH_SOCK={target}")
+                if path is None:
+                    return []
                 return [DirectoryMount(target, path)]
             case MountKind.BIND:
                 return [await self._bind(mount, number, key, stack)]
@@ -387,11 +390,24 @@ class Performer:
         # A context's tree is a plain directory: the supervisor binds it by its name.
         return DirectoryMount(mount.target, os.readlink(f"/proc/self/fd/{fd}"), True)
 
-    async def _filling(self, mount: RunMount) -> Callable[[Path], None] | None:
+    async def _cache_mount(self, mount: RunMount) -> tuple[RunMount, Callable[[Path], None] | None]:
+        """Return a cache mount by the name of its directory, and what fills it at first.
+
+        What it is made from, whose it is and its mode are part of the name, as with BuildKit: under one id
+        there is one directory for each.
+        """
+        name = mount.id
+        if mount.uid or mount.gid or mount.mode is not None:
+            mode = "" if mount.mode is None else f" {mount.mode:o}"
+            name += f" ({mount.uid}:{mount.gid}{mode})"
         if mount.origin is None:
-            return None
+            return replace(mount, id=name), None
         tree = await self._find(mount.origin)
-        return lambda path: _copy_out(tree, mount.source.strip("/"), path)
+        source = mount.source.strip("/")
+        base = Digest.of(f"{tree.digest} {source}".encode())
+        return replace(mount, id=f"{name} @{base.short}"), lambda path: _copy_out(
+            tree, source, path
+        )
 
 
 def _open_source(root: int, path: str) -> int:

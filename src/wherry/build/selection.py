@@ -2,6 +2,8 @@
 
 Rules of Docker 28.5: a pattern that matches nothing brings nothing, a plain path must be there; a named
 link is followed; `--exclude` is about what lies below a named directory, never about what is named itself.
+With --parents it is about paths below the pivot, and a link that is named stays one, as BuildKit picks
+by patterns then.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wherry.build.context.listing import Found, Wanted, walk
+from wherry.build.context.listing import Found, walk
 from wherry.build.context.views import ignoring
 from wherry.build.wildcards import compiled, has_wildcards
 from wherry.kernel.paths import (
@@ -34,7 +36,7 @@ class MissingSource(NotFound):
 
     def __init__(self, source: str) -> None:
         super().__init__("file in the build context", source)
-        self.message = f'"/{source.strip("/")}": not found'
+        self.message = f'"/{_inside(source)}": not found'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,27 @@ class Picked:
     parents: bytes
     """With `--parents`: what of its path the destination gets, the name included; else b""."""
     is_directory: bool
+    before: bytes = b""
+    """With `--parents`: what of its path the destination does not get, as it was named."""
 
 
-def pick(root: int, source: str, *, parents: bool = False) -> list[Picked]:
+def pick(
+    root: int, source: str, *, parents: bool = False, excludes: tuple[str, ...] = ()
+) -> list[Picked]:
     """Return what `source` names below `root`, in order. Raises MissingSource, Invalid."""
+    picked = _named(root, source, parents=parents)
+    matcher = excluding(excludes) if parents else None
+    if not matcher:
+        return picked
+    return [one for one in picked if not one.parents or _stays(matcher, one)]
+
+
+def _stays(matcher: Matcher, picked: Picked) -> bool:
+    name = os.fsdecode(picked.parents)
+    return not matcher.ignored(name) or (picked.is_directory and matcher.descend(name))
+
+
+def _named(root: int, source: str, *, parents: bool) -> list[Picked]:
     plain = _inside(source)
     pivot = _pivot(source) if parents else 0
     if not has_wildcards(source):
@@ -65,11 +84,23 @@ def pick(root: int, source: str, *, parents: bool = False) -> list[Picked]:
     return [_one(root, os.fsdecode(path), source, pivot, parents) for path in found]
 
 
-def below(root: int, path: bytes, excludes: tuple[str, ...]) -> Iterator[Found]:
+def below(root: int, picked: Picked, excludes: tuple[str, ...]) -> Iterator[Found]:
     """Yield what a named directory brings, without what `--exclude` leaves out."""
-    matcher = Matcher(excludes)
-    wanted: Wanted | None = ignoring(matcher) if matcher else None
-    return walk(root, path, wanted)
+    matcher = excluding(excludes)
+    if not matcher:
+        return walk(root, picked.path)
+    ignored = ignoring(matcher)
+    above = picked.parents + b"/" if picked.parents else b""
+
+    def wanted(path: bytes, is_directory: bool) -> tuple[bool, bool]:
+        return ignored(above + path, is_directory)
+
+    return walk(root, picked.path, wanted)
+
+
+def excluding(excludes: tuple[str, ...]) -> Matcher:
+    """Return what `--exclude` leaves out. One that begins with a slash leaves out nothing, as with Docker."""
+    return Matcher(text for text in excludes if not text.lstrip("! ").startswith("/"))
 
 
 def _inside(source: str) -> str:
@@ -94,15 +125,22 @@ def _pivot(source: str) -> int:
 def _one(root: int, path: str, source: str, pivot: int, parents: bool) -> Picked:
     named = os.fsencode(path)
     real = follow_in_root(root, named)
+    if parents and named:
+        above, _, last = named.rpartition(b"/")
+        real = b"/".join(filter(None, (follow_in_root(root, above), last)))
     try:
         status = os.stat(real or b".", dir_fd=root, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingSource(source) from None
-    if stat.S_ISLNK(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+    if (stat.S_ISLNK(status.st_mode) and not parents) or stat.S_ISSOCK(status.st_mode):
         raise MissingSource(source)  # links in a circle; nobody listens at a socket
-    kept = b"/".join(split(named)[pivot:]) if parents else b""
     name = named.rpartition(b"/")[2]
-    return Picked(real, name, kept, stat.S_ISDIR(status.st_mode))
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if not parents:
+        return Picked(real, name, b"", is_directory)
+    parts = split(named)
+    kept, before = b"/".join(parts[pivot:]), b"/".join(parts[:pivot])
+    return Picked(real, name, kept, is_directory, before)
 
 
 def _exists(root: int, path: str) -> bool:

@@ -18,6 +18,7 @@ from wherry.build.arguments import unused_arguments
 from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
 from wherry.build.destinations import check_outputs, enters_store, platforms_of
+from wherry.build.dockerfile.faults import DockerfileError
 from wherry.build.dockerfile.parser import parse
 from wherry.build.dockerfile.syntax import Dockerfile
 from wherry.build.exchanging import Exchanging
@@ -193,7 +194,7 @@ class Solver:
         for stage in graph.stages:
             for step in stage.steps:
                 if isinstance(step, RunStep):
-                    check_runnable(step, request)
+                    check_run(step, request, dockerfile)
             for source in sources_of(stage.steps):
                 if isinstance(source, FromImage) and source not in images:
                     images[source] = await self._image(source, request, intake, emit)
@@ -274,11 +275,35 @@ class Solver:
             self._cache.touch(used - made)
 
 
-def check_runnable(step: RunStep, request: BuildRequest) -> None:
-    """Raise Unsupported unless the programs of a RUN can be executed here."""
+def check_run(step: RunStep, request: BuildRequest, dockerfile: Dockerfile) -> None:
+    """Check that a RUN asks for nothing that was not granted, and that its programs can be executed here.
+
+    Raises DockerfileError.
+    """
     network = step.network if step.network != "default" else request.network
-    # Either means the host's user namespace: decision 0002.
-    choose_emulator(step.architecture, own=not step.insecure and network != "host")
+    # A Dockerfile may be anybody's: what it takes of the host is the caller's to give.
+    granted = {*request.entitlements, *(("network.host",) if request.network == "host" else ())}
+    wanted = (("network.host", step.network == "host"), ("security.insecure", step.insecure))
+    detail = hint = ""
+    for name, asked in wanted:
+        if asked and name not in granted:
+            detail, hint = f"{name} is not allowed", f"wherry build --allow {name} grants it"
+    if not detail:
+        try:
+            # Either means the host's user namespace: decision 0002.
+            choose_emulator(step.architecture, own=not step.insecure and network != "host")
+            return
+        except Unsupported as error:
+            detail, hint = error.message, error.hint
+    instruction = step.common.instruction
+    raise DockerfileError(
+        detail,
+        span=None if step.common.from_base else instruction.span,
+        name=dockerfile.name,
+        lines=dockerfile.lines,
+        at=instruction.written,
+        hint=hint,
+    )
 
 
 def _references(request: BuildRequest) -> tuple[Reference, ...]:

@@ -177,7 +177,9 @@ def build_process(
 
 def base_env(container: Container, *, tty: bool, extra: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the environment of a process in `container`; `extra` is an exec's own."""
-    defaults = [DEFAULT_PATH, f"HOSTNAME={container.hostname}"]
+    defaults = [DEFAULT_PATH]
+    if container.image_name:  # A build's steps are of no image, and are not told: as with BuildKit.
+        defaults.append(f"HOSTNAME={container.hostname}")
     if tty:
         defaults.append("TERM=xterm")
     return process_env(defaults, container.env, extra)

@@ -1,6 +1,7 @@
 """Repositories by git: contexts, and ADD's sources. The machine's own `git` fetches one commit and no more.
 
-`URL#ref:folder`: the ref is a branch, a tag, a commit or empty, the folder a path in the repository.
+`URL#ref:folder`: the ref is a branch, a tag, a commit (or its unambiguous beginning) or empty, the folder a
+path in the repository.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wherry.model.urls import is_web
 from wherry.storage.leftovers import remove_leftovers
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SHORT: Final = re.compile(r"[0-9a-f]{4,39}")
 _SCP: Final = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:(?!//)[^#]+")
 _TIMEOUT: Final = 600.0
 # Nothing of the machine's or a repository's settings runs a program (gitattributes filters, hooks, fsmonitor).
@@ -101,7 +103,27 @@ class Git:
         ):
             if name in refs and not (name == ref and f"{ref}^{{}}" in refs):
                 return refs[name]
+        if _SHORT.fullmatch(ref) and (commit := self._abbreviated(source)):
+            return commit
         raise NotFound("git ref", source.ref or "HEAD", hint=source.url)
+
+    def _abbreviated(self, source: GitSource) -> str:
+        """Return the commit whose name begins as the ref, "" for none: no server tells, so all are fetched."""
+        work = self._root / secrets.token_hex(8)
+        work.mkdir(mode=0o700)
+        try:
+            self._git(("init", "--quiet", "--bare", "--template="), work)
+            # Servers that know filters leave the files out.
+            words = ("fetch", "--quiet", "--filter=tree:0", "--", source.url, "+refs/*:refs/*")
+            self._git(words, work)
+            found = self._git(("rev-parse", f"--disambiguate={source.ref}"), work).decode().split()
+            kinds = [self._git(("cat-file", "-t", name), work).strip() for name in found]
+        finally:
+            remove_path(work)
+        commits = [name for name, kind in zip(found, kinds, strict=True) if kind == b"commit"]
+        if len(commits) > 1:
+            raise Invalid(f"{source.ref} is the beginning of {len(commits)} commits")
+        return commits[0] if commits else ""
 
     @contextmanager
     def checkout(
