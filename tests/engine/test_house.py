@@ -131,6 +131,22 @@ def test_stop_removes_the_cgroups_of_a_start_that_failed(tmp_path: Path) -> None
     assert [path for path in groups if path.exists()] == []
 
 
+def test_a_start_that_fails_leaves_no_cgroups(tmp_path: Path) -> None:
+    data, run = tmp_path / "d", tmp_path / "r"
+    data.mkdir()
+    parent = cgroup_parent(str(data))
+    # A profile that is not there is found out after the cgroups are made.
+    with Host("failing") as host:
+        daemon = host.command(
+            script("wherryd"),
+            *("--data-root", str(data), "--exec-root", str(run), "-H", f"unix://{tmp_path}/s"),
+            *("--seccomp-profile", str(data / "missing.json")),
+        )
+        failed = subprocess.run(daemon, timeout=60, check=False, capture_output=True)
+    assert failed.returncode == 1 and b"missing.json" in failed.stderr, failed.stderr
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{parent}")) == []
+
+
 def test_the_supervisor_runs_from_a_read_only_view(engine: Engine, busybox: str) -> None:
     """CVE-2019-5736: what a container reaches as /proc/PID/exe cannot be changed by that way."""
     found = processes_naming(str(engine.exec_root))

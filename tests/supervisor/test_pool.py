@@ -127,6 +127,23 @@ def test_another_parent_s_cgroup_that_is_there_already_fails_and_leaves_it(here:
         here.driver.remove(Handle(parent, parent))
 
 
+def test_a_new_supervisor_sweeps_what_containers_left_and_no_more(here: House) -> None:
+    parent = here.driver.parent
+    left = ["slot-1-1", "ab" * 32]
+    for name in left:
+        here.driver.create(f"{parent}/{name}")
+    users = here.driver.create(f"{parent}/mine")
+    below = here.driver.create(f"{parent}/mine/{'cd' * 32}")
+    try:
+        here.pool().refill()
+        found = here.driver.adopt(parent)
+        assert not set(found) & set(left) and "mine" in found
+        assert here.driver.adopt(f"{parent}/mine") == ["cd" * 32]
+    finally:
+        here.driver.remove(below)
+        here.driver.remove(users)
+
+
 def test_a_dead_warm_slot_is_passed_over(here: House) -> None:
     pool = here.pool()
     pool.refill()

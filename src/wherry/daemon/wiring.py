@@ -139,6 +139,8 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
         storage = _open_storage(data, alone=ending)
         undo.push(storage.database.close)
         cgroups = open_cgroups(cgroup_parent(str(data)))
+        # As far as they are empty: a daemon that fails to start leaves none.
+        undo.push(cgroups.close)
         userns_missing = user_namespaces(LINUX, str(data))
         facts = read_facts(
             config,

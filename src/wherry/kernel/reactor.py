@@ -51,6 +51,7 @@ class Reactor:
         self._on_idle = on_idle
         self._name = name
         self._idle_wanted = True
+        self._idle_after = _IDLE_AFTER
         self._running = True
 
     def watch(self, fd: int, mask: int, callback: Callback) -> None:
@@ -75,9 +76,11 @@ class Reactor:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer
 
-    def want_idle(self) -> None:
-        """Call `on_idle` at the next quiet moment."""
+    def want_idle(self, *, soon: bool = False) -> None:
+        """Call `on_idle` at the next quiet moment; with `soon` as soon as nothing else is ready."""
         self._idle_wanted = True
+        if soon:
+            self._idle_after = 0.0
 
     def stop(self) -> None:
         """Leave `run` when the present callbacks are done."""
@@ -100,7 +103,7 @@ class Reactor:
     def _timeout(self) -> float:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        wait = _IDLE_AFTER if self._idle_wanted else -1
+        wait = self._idle_after if self._idle_wanted else -1
         if self._timers:
             due = max(0.0, self._timers[0][0] - time.monotonic())
             wait = min(wait, due) if wait >= 0 else due
@@ -117,6 +120,7 @@ class Reactor:
                     self._report("a timer failed")
 
     def _idle(self) -> None:
+        self._idle_after = _IDLE_AFTER
         try:
             self._idle_wanted = self._on_idle()
         except Exception:

@@ -25,6 +25,7 @@ from wherry.supervisor.server import Server
 from wherry.supervisor.table import Table
 from wherry.supervisor.wiring import Wirer
 
+_COLLECT_AFTER = 1.0
 MakeLauncher = Callable[[int], Launcher]
 """Makes the launcher; the argument is the descriptor of the id locks."""
 
@@ -44,6 +45,7 @@ class Supervisor:
             self._reactor, self._keeping, self._announcer, launcher, self._report, self._wirer
         )
         self._leaving: list[Callable[[bool], None]] = []
+        self._collecting = False
 
     def run(self) -> None:
         """Take over, serve, leave."""
@@ -68,11 +70,18 @@ class Supervisor:
             self._wirer.close()
 
     def _idle(self) -> bool:
-        """A quiet moment: another warm slot, or the garbage of those that ended."""
+        """A quiet moment: another warm slot, and before long the garbage of those that ended."""
         if self._launcher.refill():
             return True
-        gc.collect()
+        if not self._collecting:
+            self._collecting = True
+            self._reactor.later(_COLLECT_AFTER, self._collect)
         return False
+
+    def _collect(self) -> None:
+        # Half a millisecond and more, so not between the end of one container and the next one's start.
+        self._collecting = False
+        gc.collect()
 
     def _report(self, outcome: Exit) -> None:
         self._server.report(outcome)

@@ -36,6 +36,8 @@ _WARM = SlotProfile()
 _EXIT_PATIENCE = 2.0
 _BRIEF = 0.05
 _OWN = "slot-"
+_ID_DIGITS = 64
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +301,7 @@ class Pool:
         self._swept = True
         self._ranges.drop_others()
         for name in self._cgroups.adopt(self._cgroups.parent):
-            if name not in self._adopted:
+            if name not in self._adopted and _is_own(name):
                 path = f"{self._cgroups.parent}/{name}"
                 self._give_back(facts_of(Handle(path, path)))
 
@@ -352,6 +354,11 @@ class Pool:
     ) -> None:
         """Send the process to run. Raises StartFailed."""
         self._host.send_process(slot, process, (stdin, stdout, stderr), console)
+
+
+def _is_own(name: str) -> bool:
+    """Whether a cgroup is a slot's or a container's: a user's --cgroup-parent may lie beside them."""
+    return name.startswith(_OWN) or (len(name) == _ID_DIGITS and set(name) <= _HEX_DIGITS)
 
 
 def open_pool(exec_root: str, data_root: str, lock_fd: int) -> Pool:

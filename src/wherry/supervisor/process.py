@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kernel.reactor import Reactor, Timer
@@ -51,7 +51,8 @@ class Meta:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON object that is stored."""
-        return asdict(self)
+        # Not asdict, which copies all that is in them: this is on the way of every start.
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,8 @@ class Table:
         del self._processes[key]
         self._keeping.drop(key)
         process.release_clients()
+        # Who ends one container often starts the next: a slot is made while the daemon prepares that.
+        self._reactor.want_idle(soon=True)
 
     def exits(self) -> list[Exit]:
         """Return the exits that were not forgotten."""
