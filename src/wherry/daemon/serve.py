@@ -33,6 +33,7 @@ from wherry.daemon.log import set_level, set_up_log
 from wherry.daemon.metrics import Meters, bind_metrics
 from wherry.daemon.notify import notify
 from wherry.daemon.options import OPTIONS
+from wherry.daemon.settling import Settling, settle
 from wherry.model.errors import WherryError
 
 log = logging.getLogger(__name__)
@@ -124,13 +125,15 @@ class Daemon:
                 handler = meters.counting(handler)
                 await meters.open()
                 stack.push_async_callback(meters.close)
-            server = Server(handler)
+            settling = Settling()
+            stack.callback(settling.close)
+            server = Server(settling.noting(handler))
             for listener in listeners:
                 if not self._is_secured(listener):
                     await server.listen(listener.socket)
             gate.serve(server.adopt)
+            settle()
             # What start-up made stays; the collector need not look at it again.
-            gc.collect()
             gc.freeze()
             for listener in listeners:
                 log.info("API listen on %s", listener.host)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 
 from wherry.kernel.linux import LINUX
+from wherry.kernel.memory import release_program_pages
 from wherry.kernel.reactor import READ, Reactor
 from wherry.kernel.saying import never_fail
 from wherry.model.errors import WherryError
@@ -63,6 +64,7 @@ class Supervisor:
         # A fork copies what is touched: the collector must not write into every object's header.
         gc.collect()
         gc.freeze()
+        release_program_pages()
         try:
             self._reactor.run()
         finally:
@@ -82,6 +84,7 @@ class Supervisor:
         # Half a millisecond and more, so not between the end of one container and the next one's start.
         self._collecting = False
         gc.collect()
+        release_program_pages()
 
     def _report(self, outcome: Exit) -> None:
         self._server.report(outcome)

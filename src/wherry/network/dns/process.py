@@ -16,6 +16,7 @@ import socket
 import sys
 
 from wherry.kernel import rendezvous
+from wherry.kernel.memory import release_program_pages
 from wherry.kernel.reactor import Reactor
 from wherry.kernel.saying import never_fail
 from wherry.network.dns import channel
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> None:
     service = Service(reactor, listener)
     gc.collect()
     gc.freeze()
+    release_program_pages()
     reactor.run()
     # Nobody may find the socket between the last look and the end: who comes now starts another one.
     for name in (channel.SOCKET, channel.LOCK):
