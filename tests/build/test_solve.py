@@ -279,7 +279,9 @@ def test_prune_and_disk_usage(root: Path) -> None:
         records = {record.description: record for record in await engine.builds.disk_usage()}
         assert records["cached mount pruned"].size == 102_400
         assert records["RUN dd if=/dev/zero of=/big bs=1k count=50"].size == 51_200
-        nothing = await engine.builds.prune(Pruning({"until": ["24h"]}))
+        nothing = await engine.builds.prune(Pruning({"label": ["a=b"]}, everything=True))
+        assert nothing.ids == ()
+        nothing = await engine.builds.prune(Pruning({"until": ["24h"], "label!": ["a=b"]}))
         assert nothing.ids == ()
         await engine.images.remove(outcome.finished.image_id, force=True, prune=True)
         mounts = await engine.builds.prune(Pruning({"type": ["exec.cachemount"], "id": ["pruned"]}))

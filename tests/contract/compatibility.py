@@ -48,6 +48,42 @@ shapes: `tests/engine/test_versions.py` holds them against a recording of Docker
 | route | state |
 |---|---|
 """
+_CLIENTS = """
+## Clients
+
+Unmodified, told of the engine by `DOCKER_HOST` alone.
+
+| client | what it does in the tests | where |
+|---|---|---|
+"""
+_DRIVEN = (
+    (
+        "docker 20.10, 26.1, 28.2",
+        "a life, terminals, streams, copies, builds, networks, volumes",
+        "clients_docker",
+    ),
+    (
+        "Docker Compose 2.26",
+        "a project comes up, is worked in, changed, built, and goes",
+        "clients_compose",
+    ),
+    ("docker-py 7", "every call of its reference but swarm's and plugins'", "docker_py"),
+    (
+        "testcontainers-python 4",
+        "with its reaper: containers, networks, compose projects",
+        "clients_testcontainers",
+    ),
+    (
+        "aiodocker",
+        "a life, streams, archives, volumes, networks, images, events",
+        "clients_aiodocker",
+    ),
+    (
+        "a CI runner's way",
+        "a job's network, services, helper, steps and what is cleared away",
+        "clients_runner",
+    ),
+)
 _MIDDLE = """
 ## Commands
 
@@ -80,6 +116,13 @@ def _routes() -> Iterator[str]:
         yield f"| `{name}` | {state} |"
 
 
+def _clients() -> Iterator[str]:
+    for name, what, module in _DRIVEN:
+        files = sorted(path.name for path in TESTS.glob(f"engine/test_*{module}*.py"))
+        assert files, f"no test of {name}"
+        yield f"| {name} | {what} | {', '.join(f'`{file}`' for file in files)} |"
+
+
 def _commands() -> Iterator[str]:
     here = set(completion.paths())
     modules = [
@@ -105,7 +148,8 @@ def _is_called(words: Sequence[str], modules: list[str]) -> bool:
 
 def render() -> str:
     """Return the page."""
-    return _HEAD + "\n".join(_routes()) + "\n" + _MIDDLE + "\n".join(_commands()) + "\n"
+    clients = _CLIENTS + "\n".join(_clients()) + "\n"
+    return _HEAD + "\n".join(_routes()) + "\n" + clients + _MIDDLE + "\n".join(_commands()) + "\n"
 
 
 if __name__ == "__main__":

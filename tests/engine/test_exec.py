@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -213,6 +214,18 @@ def test_inspect_of_an_exec(api: Api, box: str) -> None:
     again = api("POST", f"/exec/{exec_id}/start", {"Detach": True})
     assert again.status == 409
     assert "already" in again.message
+
+
+def test_a_resize_waits_for_the_start(api: Api, box: str) -> None:
+    body = {"Cmd": ["sh", "-c", "until stty size | grep -q '30 90'; do sleep 0.02; done"]}
+    exec_id = api("POST", f"/containers/{box}/exec", body | {"Tty": True}).json()["Id"]
+    with ThreadPoolExecutor(1) as pool:
+        resized = pool.submit(api, "POST", f"/exec/{exec_id}/resize", h=30, w=90)
+        # Long enough for the engine to have it in hand, were it to answer at once.
+        assert not wait([resized], 0.2).done
+        assert api("POST", f"/exec/{exec_id}/start", {"Detach": True, "Tty": True}).status == 200
+        assert resized.result(10).status == 200
+    eventually(lambda: api("GET", f"/exec/{exec_id}/json").json()["ExitCode"] == 0)
 
 
 def test_no_such_exec(api: Api) -> None:

@@ -876,6 +876,24 @@ def test_ports_that_are_none(api: Api, busybox: str, bindings: Any, message: str
     assert (answer.status, answer.message) == (400, message)
 
 
+@pytest.mark.parametrize("mode", ["", "bridge", "none"])
+def test_who_names_networks_gets_these_alone(webs: Webs, api: Api, mode: str) -> None:
+    one, two = webs.network(), webs.network()
+    whole = webs.about(two)["Id"]
+    body = {
+        "Image": webs.image,
+        "Cmd": ["sleep", "60"],
+        "HostConfig": {"NetworkMode": mode},
+        "NetworkingConfig": {"EndpointsConfig": {one: {}, whole: {"Aliases": ["me"]}}},
+    }
+    name = webs.name()
+    assert api("POST", "/containers/create", body, name=name).status == 201
+    assert api("POST", f"/containers/{name}/start").status == 204
+    shown = api("GET", f"/containers/{name}/json").json()
+    assert set(shown["NetworkSettings"]["Networks"]) == {one, two}
+    assert shown["HostConfig"]["NetworkMode"] == (mode or "bridge")
+
+
 def test_stats_count_what_goes_through_each_interface(webs: Webs, api: Api) -> None:
     box = webs.sleeper("--network", webs.network("--subnet", "10.213.9.0/28"))
     friend = webs.sleeper("--network", f"container:{box}")

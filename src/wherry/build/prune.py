@@ -26,7 +26,7 @@ from wherry.storage.leases import Leases
 from wherry.storage.trees import read_usage
 
 _FILTERS = frozenset(
-    "id parent type description inuse shared private mutable immutable until unused-for".split()
+    "id parent type description inuse shared private mutable immutable until unused-for label".split()
 )
 _REGULAR = "regular"
 _MOUNT = "exec.cachemount"
@@ -220,6 +220,11 @@ class _Matcher:
                 return _truth(values, name) is record.shared
             case "private":
                 return _truth(values, name) is not record.shared
+            case "label":
+                # `docker system prune --filter label=…` asks here too; no record has labels.
+                return False
+            case "label!":
+                return True
             case "mutable":
                 return _truth(values, name) is record.mutable
             case _:

@@ -42,7 +42,7 @@ _NAME = re.compile(r"[^\s\0/]{1,253}")
 
 
 def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
-    """Return an endpoint for each network that `spec` names, its network mode's first.
+    """Return an endpoint for each network that `spec` names, its network mode's first, or for that alone.
 
     Raises Invalid where one network is named twice.
     """
@@ -60,6 +60,9 @@ def wanted_endpoints(spec: ContainerSpec) -> tuple[EndpointSpec, ...]:
         if name in by_name:
             raise Invalid(f"network {name} is named twice")
         by_name[name] = replace(wish, network=name)
+    if by_name and mode not in by_name and not spec.mac_address:
+        # Whoever names networks gets these alone: the network mode's is not added.
+        return tuple(by_name.values())
     first = by_name.pop(mode, EndpointSpec(mode))
     if spec.mac_address and not first.mac:
         first = replace(first, mac=spec.mac_address)

@@ -25,12 +25,18 @@ from wherry.runtime import capabilities
 from wherry.supervisor.detach import parse_keys
 from wherry.supervisor.messages import DETACH_DEFAULT, ExecLaunch, Exit, Started
 
+_START_SECONDS = 10.0
+
 
 class Supervisor(Protocol):
     """What is used of the supervisor's client."""
 
     async def execute(self, launch: ExecLaunch, fd: int = -1, initial: bytes = b"") -> Started: ...
     async def resize(self, key: str, rows: int, columns: int) -> None: ...
+
+
+def _settled(entry: Exec) -> bool:
+    return entry.pid != 0 or entry.code is not None
 
 
 class Executor:
@@ -54,6 +60,8 @@ class Executor:
         self._events = events
         self._facts = facts
         self._platform = platform
+        self._settling: dict[str, list[asyncio.Event]] = {}
+        """Who waits for an exec to run, or to have failed to."""
 
     async def create(self, ref: str, spec: ExecSpec) -> str:
         """Note what is to be run, and return its id. Raises NotFound, Conflict or Invalid."""
@@ -132,10 +140,12 @@ class Executor:
             code = error.exit_code if isinstance(error, StartFailed) else 126
             if self._execs.knows(entry.id):
                 self._execs.update(replace(entry, started=True, code=code))
+            self._settle(entry.id)
             raise
         # The end may have been told already, or the container removed.
         if self._execs.knows(entry.id):
             self._execs.update(replace(self._execs.get(entry.id), pid=started.pid))
+        self._settle(entry.id)
 
     def knows(self, exec_id: str) -> bool:
         """Return whether there is such an exec."""
@@ -151,6 +161,7 @@ class Executor:
         if entry.code is not None:
             return
         self._execs.update(replace(entry, started=True, code=end.code))
+        self._settle(entry.id)
         container = self._store.find(entry.container_id)
         if container is not None:
             self._events.record(
@@ -165,11 +176,34 @@ class Executor:
         )
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Set the size of its terminal. Raises NotFound where it does not run."""
-        entry = self._execs.get(exec_id)
-        if not entry.running:
+        """Set the size of its terminal, once it runs. Raises NotFound where it does not run any more.
+
+        Conflict where it is not started in ten seconds, as in Docker. A client knows that its start was
+        answered, which is before the process is there.
+        """
+        if not _settled(self._execs.get(exec_id)):
+            await self._wait_settled(exec_id)
+        if not self._execs.get(exec_id).running:
             raise NotFound("exec process", exec_id)
         await self._supervisor.resize(exec_id, rows, columns)
+
+    async def _wait_settled(self, exec_id: str) -> None:
+        event = asyncio.Event()
+        others = self._settling.setdefault(exec_id, [])
+        others.append(event)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await event.wait()
+        except TimeoutError:
+            raise Conflict("timeout waiting for exec session ready") from None
+        finally:
+            others.remove(event)
+            if not others:
+                self._settling.pop(exec_id, None)
+
+    def _settle(self, exec_id: str) -> None:
+        for event in self._settling.get(exec_id, ()):
+            event.set()
 
     def _launch(
         self, container: Container, entry: Exec, detach: bool, console_size: tuple[int, int]

@@ -18,7 +18,7 @@ IMAGES = frozenset("dangling label label! before since reference until".split())
 SEARCH = frozenset(("is-official", "is-automated", "stars"))
 IMAGES_PRUNE = frozenset(("dangling", "label", "label!", "until"))
 BUILD_PRUNE = frozenset(
-    "until id parent type description inuse shared private label unused-for".split()
+    "until id parent type description inuse shared private label label! unused-for".split()
 )
 NETWORKS = frozenset("dangling driver id label name scope type".split())
 NETWORKS_PRUNE = frozenset(("until", "label", "label!"))

@@ -15,6 +15,12 @@ _WAY_OUT = (
     "without a registry: `wherry image bootstrap busybox` or `wherry image bootstrap"
     " debian:bookworm-slim` makes a base image from the distribution's packages"
 )
+# buildx, which Docker Compose has within it, fetches BuildKit where an engine does not speak its API.
+_BUILDKIT = "moby/buildkit"
+_WITHOUT_BUILDKIT = (
+    "this engine builds without BuildKit: set DOCKER_BUILDKIT=0 for docker build and docker compose, or"
+    " use `wherry build`"
+)
 
 
 @contextmanager
@@ -46,7 +52,9 @@ def said(
     except Unreachable as error:
         if reference.domain != DEFAULT_DOMAIN:
             raise
-        raise Unavailable(error.message, hint=_WAY_OUT) from error
+        wanted = reference.familiar_repository
+        hint = _WITHOUT_BUILDKIT if wanted == _BUILDKIT else _WAY_OUT
+        raise Unavailable(error.message, hint=hint) from error
     except NoCredentials as error:
         # Not a 401: Docker's client would ask for a password then, whoever runs it.
         raise Unavailable(
