@@ -119,6 +119,20 @@ def test_misspelt_instruction(wherry: Client, project: Callable[..., Path]) -> N
     )
 
 
+def test_what_is_no_stage(wherry: Client, project: Callable[..., Path]) -> None:
+    folder = str(
+        project("FROM scratch AS fetched\nCOPY Dockerfile /\nFROM scratch\nCOPY --from=fetchde / /")
+    )
+    done = wherry("build", folder, check=False)
+    assert done.returncode == 1
+    assert "Dockerfile:4: fetchde (did you mean the stage fetched?): " in done.stderr
+    assert "4 | >>> COPY --from=fetchde / /\n                    ^^^^^^^\n" in done.stderr
+    done = wherry("build", "--target=fetchde", folder, check=False)
+    assert 'target stage "fetchde" could not be found (did you mean fetched?)' in done.stderr
+    done = wherry("build", str(project("FROM scratch\nSTOPSIGNAL nope")), check=False)
+    assert "Dockerfile:2: invalid signal: nope" in done.stderr
+
+
 def test_only_what_changed_is_sent(wherry: Client, project: Callable[..., Path]) -> None:
     folder = project("COPY . /c\nRUN cat /c/a.txt /c/sub/b.txt", a_txt="1", sub__b_txt="2")
     wherry("build", str(folder))

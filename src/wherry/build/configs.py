@@ -17,10 +17,10 @@ from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
 from wherry.model.literals import render_duration
+from wherry.model.signals import parse_signal
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/([a-zA-Z]+))?")
-_SIGNAL = re.compile(r"(SIG)?[A-Z0-9+\-]+|\d+", re.IGNORECASE)
 
 
 def words_of(instruction: Instruction, expansion: Expansion) -> list[str]:
@@ -73,8 +73,7 @@ def configure(
             return replace(config, user=user), f"USER {user}"
         case "STOPSIGNAL":
             signal = expansion.word(instruction.arguments[0])
-            if not _SIGNAL.fullmatch(signal):
-                raise Invalid(f"invalid signal: {signal}")
+            parse_signal(signal)
             return replace(config, stop_signal=signal), f"STOPSIGNAL {signal}"
         case "SHELL":
             shell = instruction.arguments

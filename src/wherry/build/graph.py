@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 
 from wherry.build.arguments import Arguments, platform_arguments, platform_text
 from wherry.build.dispatch import Dispatcher
@@ -195,7 +196,11 @@ class _Planner:
                 return draft.index
         if wanted.isdecimal() and int(wanted) < len(drafts):
             return int(wanted)
-        raise Invalid(f'target stage "{self._request.target}" could not be found')
+        near = get_close_matches(wanted, [draft.name for draft in drafts], 1)
+        raise Invalid(
+            f'target stage "{self._request.target}" could not be found',
+            hint=f"did you mean {near[0]}?" if near else "",
+        )
 
     # -- stages ------------------------------------------------------------------------------
 

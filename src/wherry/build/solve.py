@@ -18,7 +18,7 @@ from wherry.build.arguments import unused_arguments
 from wherry.build.bases import Bases
 from wherry.build.cache import BuildCache
 from wherry.build.destinations import check_outputs, enters_store, platforms_of
-from wherry.build.dockerfile.faults import DockerfileError
+from wherry.build.dockerfile.faults import DockerfileError, locating
 from wherry.build.dockerfile.parser import parse
 from wherry.build.dockerfile.syntax import Dockerfile
 from wherry.build.exchanging import Exchanging
@@ -189,7 +189,8 @@ class Solver:
                 break
             except ImagesNeeded as needed:
                 for source in sorted(needed.images, key=lambda one: one.reference):
-                    images[source] = await self._image(source, request, intake, emit)
+                    with locating(dockerfile, source.reference):
+                        images[source] = await self._image(source, request, intake, emit)
                     configs[source] = images[source].config
         for stage in graph.stages:
             for step in stage.steps:
@@ -197,7 +198,8 @@ class Solver:
                     check_run(step, request, dockerfile)
             for source in sources_of(stage.steps):
                 if isinstance(source, FromImage) and source not in images:
-                    images[source] = await self._image(source, request, intake, emit)
+                    with locating(dockerfile, source.reference):
+                        images[source] = await self._image(source, request, intake, emit)
         layers = {source: self._store.layers(image.id) for source, image in images.items()}
         return graph, Found(images, layers)
 

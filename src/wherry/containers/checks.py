@@ -10,11 +10,11 @@ import os
 from typing import Protocol
 
 from wherry.containers import hostfiles, namespaces
-from wherry.containers.signals import parse_signal
 from wherry.model.containers import ContainerSpec, HealthSpec, RestartPolicy
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.oci import HOST
 from wherry.model.resources import DeviceRule, Limits
+from wherry.model.signals import parse_signal
 
 RESTART_POLICIES = ("no", "always", "on-failure", "unless-stopped")
 ULIMITS = (

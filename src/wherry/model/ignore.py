@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from wherry.model.errors import Invalid
 
 _MARK = "\ufeff"
+_ENDING = re.compile(r"\*\*[^*?\[\]\\/][^*?\[\]\\]*", re.DOTALL)
+"""`**.md`: whatever ends so, at any depth. Elsewhere `**` stands for whole components."""
 
 
 def parse(data: bytes) -> tuple[str, ...]:
@@ -95,6 +97,8 @@ def _may_lie_below(parts: list[str], pattern: tuple[str, ...]) -> bool:
 
 def translated(pattern: str, *, across: bool = True) -> str:
     """Return the regular expression of a pattern; with `across`, `**` passes slashes. Raises Invalid."""
+    if across and _ENDING.fullmatch(pattern):
+        return ".*" + re.escape(pattern[2:])
     out: list[str] = []
     at = 0
     while at < len(pattern):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 
-from wherry.build.dockerfile.syntax import Span
-from wherry.model.errors import Invalid
+from wherry.build.dockerfile.syntax import Dockerfile, Span
+from wherry.model.errors import Invalid, WherryError
 
 _AROUND = 2
 """Lines shown before and after the culprit."""
@@ -63,3 +65,31 @@ def show_place(span: Span, name: str, lines: Sequence[str]) -> str:
     """Return `NAME:LINE` and the lines around it, those of `span` marked."""
     head, _, rest = render_fault("", span, name, lines).partition("\n")
     return f"{head.removesuffix(': ')}\n{rest}" if rest else ""
+
+
+@contextmanager
+def locating(dockerfile: Dockerfile, reference: str) -> Generator[None]:
+    """Let an error about the image `reference` tell which line asks for it, and the stage that may be meant."""
+    try:
+        yield
+    except WherryError as error:
+        lowered = reference.lower()
+        asking = [one for one in dockerfile.instructions if lowered in one.original.lower()]
+        if not asking:
+            raise
+        names = [
+            one.arguments[2]
+            for one in dockerfile.instructions
+            if len(one.arguments) == 3 and one.keyword == "FROM"
+        ]
+        near = get_close_matches(lowered, names, 1)
+        meant = f" (did you mean the stage {near[0]}?)" if near else ""
+        error.message = render_fault(
+            f"{reference}{meant}: {error}" if meant or reference not in str(error) else str(error),
+            asking[0].span,
+            dockerfile.name,
+            dockerfile.lines,
+            reference,
+        )
+        error.hint = ""
+        raise
