@@ -21,13 +21,13 @@ from wherry.build.outputs import Outputs, Packing, names
 from wherry.build.statements import Attestation
 from wherry.images.archive.save import Chosen
 from wherry.images.config import Configuration, encode_config
-from wherry.images.manifests import OCI_LAYER
 from wherry.images.places import Places
 from wherry.images.store import StoredLayer
 from wherry.model.build import BuildRequest, OutputRef
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.ids import Digest
 from wherry.model.images import Image, ImageConfig, Layer, Platform
+from wherry.registry.media import OCI_LAYER
 
 OCI = OutputRef("oci", (("dest", "x"),))
 ARM = Platform("linux", "arm64")

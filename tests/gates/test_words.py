@@ -10,7 +10,7 @@ from tests.gates.sources import ROOT, files
 
 FORBIDDEN = {
     "a home folder": re.compile(r"(?<![\w}])/(?:home/[a-z]\w*|work|root/\.\w+|Users/\w+)/"),
-    "a folder of one machine": re.compile(r"/(?:tmp|opt|var/tmp)/(?:reference|wheels|brief)"),
+    "a folder of one machine": re.compile(r"/(?:tmp|opt|var/tmp)/(?:reference|wheels|brief|w/)"),
     "a package index": re.compile(
         r"\b(?:pypi\.\w+|pythonhosted\.\w+|registry\.npmjs\.\w+|artifactory|[\w-]+\.jfrog\.io)\b"
     ),
@@ -52,6 +52,7 @@ def test_no_file_is_a_build_product() -> None:
         "x = '/work/main'",
         "/root/.cache/thing",
         "/opt/reference",
+        "/tmp/w/name",
         "# TODO later",
         "pypi.org",
         "a\n<<<<<<< ours",

@@ -25,28 +25,32 @@ from wherry.build.annotations import (
 from wherry.build.arguments import platform_text
 from wherry.build.files import BuiltImage
 from wherry.build.statements import statement
-from wherry.images.manifests import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    PlatformWire,
-    encode_index,
-    encode_manifest,
-)
+from wherry.images.manifests import Descriptor, PlatformWire, encode_index, encode_manifest
 from wherry.images.store import StoredLayer
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Platform
+from wherry.registry.media import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+)
 
 IN_TOTO = "application/vnd.in-toto+json"
 _DOCKER_TYPES = {
-    OCI_MANIFEST: "application/vnd.docker.distribution.manifest.v2+json",
-    OCI_INDEX: "application/vnd.docker.distribution.manifest.list.v2+json",
-    OCI_CONFIG: "application/vnd.docker.container.image.v1+json",
-    OCI_LAYER: "application/vnd.docker.image.rootfs.diff.tar",
-    f"{OCI_LAYER}+gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    f"{OCI_LAYER}+zstd": "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    OCI_MANIFEST: DOCKER_MANIFEST,
+    OCI_INDEX: DOCKER_INDEX,
+    OCI_CONFIG: DOCKER_CONFIG,
+    OCI_LAYER: DOCKER_LAYER,
+    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+    OCI_LAYER_ZSTD: f"{DOCKER_LAYER}.zstd",
 }
 _OCI_TYPES = {docker: oci for oci, docker in _DOCKER_TYPES.items()}
 

@@ -25,9 +25,6 @@ from wherry.images.config import Configuration, decode_config, encode_config, ho
 from wherry.images.intake import Intake
 from wherry.images.manifests import (
     LARGEST_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_MANIFEST,
     Descriptor,
     decode_index,
     decode_manifest,
@@ -38,6 +35,7 @@ from wherry.images.store import StoredLayer
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.model.images import ImageConfig, Layer
+from wherry.registry.media import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from wherry.storage.layers import pack
 
 RECORDS = "wherry.build.cache.v0"

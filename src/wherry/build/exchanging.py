@@ -25,21 +25,14 @@ from wherry.build.mountcache import MountCache
 from wherry.images.bridge import in_thread
 from wherry.images.config import LARGEST_CONFIG
 from wherry.images.intake import Intake
-from wherry.images.manifests import (
-    INDEXES,
-    OCI_CONFIG,
-    OCI_MANIFEST,
-    Descriptor,
-    decode_index,
-    decode_manifest,
-    encode_manifest,
-)
+from wherry.images.manifests import Descriptor, decode_index, decode_manifest, encode_manifest
 from wherry.images.store import ImageStore, StoredLayer
 from wherry.images.transfer.documents import Documents, Fetching
 from wherry.model.build import BuildRequest, BuildWarning, CacheRef, Progress
 from wherry.model.errors import Invalid, NotFound, Unavailable, Unsupported, WherryError
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Layer
+from wherry.registry.media import INDEXES, OCI_CONFIG, OCI_MANIFEST
 
 T = TypeVar("T")
 _MOST_MANIFESTS = 16

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wherry.images.intake import Intake
-from wherry.images.manifests import OCI_LAYER, Descriptor
+from wherry.images.manifests import Descriptor
 from wherry.images.places import LayerForm
 from wherry.images.store import StoredLayer
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest
+from wherry.registry.media import DOCKER_LAYER, OCI_LAYER
 from wherry.storage.layers.compression import Compression, compressor, decompressed
 
 _PIECE = 1 << 20
-_PLAIN = (OCI_LAYER, "application/vnd.docker.image.rootfs.diff.tar")
+_PLAIN = (OCI_LAYER, DOCKER_LAYER)
 _KINDS = {
     "": Compression.GZIP,
     "gzip": Compression.GZIP,

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from wherry.build.times import fold
 from wherry.images.intake import Intake
-from wherry.images.manifests import OCI_LAYER
 from wherry.images.store import StoredLayer
 from wherry.kernel import mount
 from wherry.kernel.linux import LINUX
 from wherry.model.ids import Digest
 from wherry.model.images import Layer, chain_ids
+from wherry.registry.media import OCI_LAYER
 from wherry.storage.layers import pack
 from wherry.storage.layers.lower import LowerTree
 from wherry.storage.snapshots import OverlayView, Snapshotter

@@ -1,6 +1,7 @@
 """The rooms of this package put together from what they need of the outside.
 
-`daemon.wiring` hands in the real things, tests hand in fakes.
+`daemon.wiring` hands in the real things, tests hand in fakes. Long, because one who reads how all hangs together
+reads it in one place: the ground, what lies around containers, who acts on them, and who is told.
 """
 
 from __future__ import annotations
@@ -153,20 +154,24 @@ class Needs:
     """Removes what only a container kept of its image (the id, the chain) once the image is gone too."""
 
 
-class Assembly:
-    """The service, and what has to be told to its rooms from outside."""
+class _Ground:
+    """What all else stands on."""
 
     def __init__(self, needs: Needs, settings: Settings) -> None:
-        self._tasks = Tasks()
-        self._lives = Lives()
-        self._trash = Trash(settings.root / "trash", needs.remove_tree)
-        self._release_layers = needs.let_go
-        store, events, supervisor = needs.store, needs.events, needs.supervisor
-        lives, host = self._lives, settings.host
-        folders = settings.root / "containers"
-        folder = folders.joinpath
-        groups = Groups(needs.cgroups, host.cgroup_parent)
-        signals = Signals(store, supervisor, groups, events)
+        self.tasks = Tasks()
+        self.lives = Lives()
+        self.trash = Trash(settings.root / "trash", needs.remove_tree)
+        self.folders = settings.root / "containers"
+        self.groups = Groups(needs.cgroups, settings.host.cgroup_parent)
+        self.signals = Signals(needs.store, needs.supervisor, self.groups, needs.events)
+
+
+class _Surroundings:
+    """What containers have around them: networks, volumes, places for their logs."""
+
+    def __init__(self, needs: Needs, settings: Settings, ground: _Ground) -> None:
+        store, events = needs.store, needs.events
+        lives, folder = ground.lives, ground.folders.joinpath
         feed = Feed(
             names=needs.names,
             networks=needs.networks,
@@ -174,12 +179,12 @@ class Assembly:
             resolv_conf=hostfiles.read_host_resolv_conf,
             dns=settings.dns,
         )
-        cabling = Networking(
+        self.cabling = Networking(
             store=store,
             networks=needs.networks,
             fabric=needs.fabric,
             feed=feed,
-            supervisor=supervisor,
+            supervisor=needs.supervisor,
             events=events,
             folder=folder,
             dns=settings.dns,
@@ -187,11 +192,11 @@ class Assembly:
         self.networks = NetworkService(
             networks=needs.networks,
             containers=store,
-            networking=cabling,
+            networking=self.cabling,
             fabric=needs.fabric,
             feed=feed,
             lives=lives,
-            tasks=self._tasks,
+            tasks=ground.tasks,
             events=events,
             default_bridge=settings.default_bridge,
             ending=settings.ending,
@@ -200,39 +205,55 @@ class Assembly:
             store=needs.volumes,
             containers=store,
             events=events,
-            tasks=self._tasks,
+            tasks=ground.tasks,
             remove_tree=needs.remove_tree,
             clock=time.time_ns,
         )
-        furnisher = Furnisher(
+        self.furnisher = Furnisher(
             volumes=self.volumes,
             store=needs.volumes,
             layers=needs.snapshots,
             kernel=needs.kernel,
         )
-        self._shipping = Shipping(
+        self.shipping = Shipping(
             store=store,
             lives=lives,
-            tasks=self._tasks,
+            tasks=ground.tasks,
             folder=folder,
             log_default=settings.log_default,
             watch=needs.watch,
         )
-        events.on_event(self._shipping.heard)
-        remover = removing.Remover(
+        events.on_event(self.shipping.heard)
+
+
+class _Doers:
+    """Who acts on containers, whoever asks for it."""
+
+    def __init__(
+        self,
+        needs: Needs,
+        settings: Settings,
+        ground: _Ground,
+        around: _Surroundings,
+        let_go: Callable[[Container], None],
+    ) -> None:
+        store, events, supervisor = needs.store, needs.events, needs.supervisor
+        lives, folder, host = ground.lives, ground.folders.joinpath, settings.host
+        cabling = around.cabling
+        self.remover = removing.Remover(
             store=store,
             lives=lives,
-            signals=signals,
+            signals=ground.signals,
             supervisor=supervisor,
-            trash=self._trash,
+            trash=ground.trash,
             execs=needs.execs,
             events=events,
             folder=folder,
-            volumes=self.volumes,
-            let_go=self._let_go_soon,
+            volumes=around.volumes,
+            let_go=let_go,
             relink=cabling.relink,
         )
-        starter = starting.Starter(
+        self.starter = starting.Starter(
             store=store,
             snapshots=needs.snapshots,
             supervisor=supervisor,
@@ -242,14 +263,14 @@ class Assembly:
             facts=host,
             platform=settings.platform,
             log_default=settings.log_default,
-            check_logs=self._shipping.check,
+            check_logs=around.shipping.check,
             networking=cabling,
             host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
             dns=settings.dns,
-            furnisher=furnisher,
-            volumes=self.volumes,
+            furnisher=around.furnisher,
+            volumes=around.volumes,
         )
-        executor = execute.Executor(
+        self.executor = execute.Executor(
             store=store,
             execs=needs.execs,
             lives=lives,
@@ -258,35 +279,51 @@ class Assembly:
             facts=host,
             platform=settings.platform,
         )
-        self.build_containers = BuildContainers(
-            starter=starter,
+        self.builders = BuildContainers(
+            starter=self.starter,
             supervisor=supervisor,
-            trash=self._trash,
+            trash=ground.trash,
             folder=folder,
             kernel=needs.kernel,
             networking=cabling,
             default_network=default_network(settings.default_bridge()),
         )
-        self._monitors = Monitors(
+        self.monitors = Monitors(
             store=store,
-            executor=executor,
+            executor=self.executor,
             supervisor=supervisor,
             events=events,
-            tasks=self._tasks,
+            tasks=ground.tasks,
         )
-        events.on_event(self._monitors.heard)
-        self._runner = Runner(store=store, lives=lives, starter=starter, remover=remover)
+        events.on_event(self.monitors.heard)
+        self.runner = Runner(store=store, lives=lives, starter=self.starter, remover=self.remover)
+
+
+class Assembly:
+    """The service, and what has to be told to its rooms from outside."""
+
+    def __init__(self, needs: Needs, settings: Settings) -> None:
+        ground = _Ground(needs, settings)
+        around = _Surroundings(needs, settings, ground)
+        doers = _Doers(needs, settings, ground, around, self._let_go_soon)
+        store, lives, supervisor = needs.store, ground.lives, needs.supervisor
+        self._tasks, self._lives, self._trash = ground.tasks, ground.lives, ground.trash
+        self._release_layers = needs.let_go
+        self._shipping, self._monitors = around.shipping, doers.monitors
+        self.networks, self.volumes = around.networks, around.volumes
+        self.build_containers = doers.builders
+        self._runner = doers.runner
         self._restarts = Restarts(self._tasks, self._runner.restart)
         self._exits = Exits(
             store=store,
             lives=lives,
-            execs=executor,
+            execs=doers.executor,
             supervisor=supervisor,
-            remover=remover,
+            remover=doers.remover,
             restarts=self._restarts,
-            networking=cabling,
+            networking=around.cabling,
             volumes=self.volumes,
-            events=events,
+            events=needs.events,
             drain=self._shipping.drain,
         )
         self._reconciler = reconciling.Reconciler(
@@ -296,14 +333,24 @@ class Assembly:
             exits=self._exits,
             restarts=self._restarts,
             supervisor=supervisor,
-            groups=groups,
+            groups=ground.groups,
             trash=self._trash,
             networks=self.networks,
-            root=folders,
+            root=ground.folders,
             recorded_exit=needs.recorded_exit,
         )
+        rooms = self._rooms(needs, settings, ground, around, doers)
+        self.service = ContainerService(rooms, self._tasks)
+
+    @staticmethod
+    def _rooms(
+        needs: Needs, settings: Settings, ground: _Ground, around: _Surroundings, doers: _Doers
+    ) -> Rooms:
+        store, events, supervisor = needs.store, needs.events, needs.supervisor
+        lives, folder, host = ground.lives, ground.folders.joinpath, settings.host
+        groups, signals = ground.groups, ground.signals
         pauser = Pauser(store=store, lives=lives, signals=signals, freezer=groups, events=events)
-        rooms = Rooms(
+        return Rooms(
             store=store,
             creator=create.Creator(
                 store=store,
@@ -318,24 +365,24 @@ class Assembly:
                 default_init=settings.default_init,
                 defaults=settings.defaults,
                 userns_missing=settings.userns_missing,
-                networking=cabling,
+                networking=around.cabling,
                 default_network=default_network(settings.default_bridge()),
-                furnisher=furnisher,
-                finish=self._tasks.finish,
+                furnisher=around.furnisher,
+                finish=ground.tasks.finish,
             ),
-            starter=starter,
-            runner=self._runner,
+            starter=doers.starter,
+            runner=doers.runner,
             stopper=Stopper(
-                store=store, lives=lives, signals=signals, events=events, start=self._runner.start
+                store=store, lives=lives, signals=signals, events=events, start=doers.runner.start
             ),
             pauser=pauser,
-            renamer=Renamer(store=store, lives=lives, events=events, networking=cabling),
-            remover=remover,
+            renamer=Renamer(store=store, lives=lives, events=events, networking=around.cabling),
+            remover=doers.remover,
             waiter=Waiter(store=store, lives=lives),
             attacher=attach.Attacher(
                 store=store, lives=lives, supervisor=supervisor, events=events
             ),
-            executor=executor,
+            executor=doers.executor,
             logs=logs.Logs(
                 store=store,
                 lives=lives,
@@ -375,9 +422,10 @@ class Assembly:
                 pauser=pauser,
                 events=events,
             ),
-            pruner=Pruner(store=store, lives=lives, remover=remover, snapshots=needs.snapshots),
+            pruner=Pruner(
+                store=store, lives=lives, remover=doers.remover, snapshots=needs.snapshots
+            ),
         )
-        self.service = ContainerService(rooms, self._tasks)
 
     def take_exit(self, end: Exit) -> None:
         """A process has ended. Exits of one container are seen to in order, others do not wait for it."""

@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 from wherry.build.files import Export, Exported
 from wherry.build.outputs import Packing, exported, names
 from wherry.images.bridge import in_thread
-from wherry.images.manifests import OCI_MANIFEST
 from wherry.images.store import ImageStore
 from wherry.images.transfer.documents import Documents, Fetching
 from wherry.model.build import BuildRequest, Progress, Transfer
@@ -18,6 +17,7 @@ from wherry.model.errors import Invalid, Unavailable
 from wherry.model.ids import Digest, Reference
 from wherry.model.views import Progress as Line
 from wherry.registry.credentials import ANONYMOUS, Credentials, decode_header
+from wherry.registry.media import OCI_MANIFEST
 
 T = TypeVar("T")
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from wherry.images.config import Configuration, encode_config, host_platform
 from wherry.images.intake import Intake, Intakes
-from wherry.images.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, encode_manifest
+from wherry.images.manifests import Descriptor, encode_manifest
 from wherry.images.store import ImageStore, StoredLayer
 from wherry.images.unpack import LayerBlob, LayerProgress, Unpacker
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer, Platform
 from wherry.model.moments import render_rfc3339
+from wherry.registry.media import OCI_CONFIG, OCI_LAYER
 
 WriteLayer = Callable[[Callable[[bytes], object]], object]
 """Writes an uncompressed layer archive to the function that it is given."""

@@ -13,16 +13,16 @@ import msgspec
 
 from wherry.model.errors import Invalid
 from wherry.model.images import Platform
+from wherry.registry.media import (
+    DOCKER_CONFIG,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
 
 LARGEST_MANIFEST = 4 << 20
 """Bytes, as registries limit it."""
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-INDEXES = (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
-MANIFESTS = (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
-_CONFIGS = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
+_CONFIGS = (OCI_CONFIG, DOCKER_CONFIG)
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 

@@ -11,7 +11,6 @@ from wherry.build.files import Tree
 from wherry.images.archive.oci import CONTAINERD_NAME, INDEX, REF_NAME
 from wherry.images.config import parse_platform
 from wherry.images.manifests import (
-    INDEXES,
     LARGEST_MANIFEST,
     Descriptor,
     choose,
@@ -22,6 +21,7 @@ from wherry.kernel.paths import open_in_root
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.model.images import Platform
+from wherry.registry.media import INDEXES
 from wherry.storage.layers import Readable, TarWriter, pack
 
 _DEEPEST: Final = 8

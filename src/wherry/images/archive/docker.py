@@ -13,10 +13,11 @@ from wherry.images.archive.found import Found
 from wherry.images.archive.spool import Spool
 from wherry.images.config import LARGEST_CONFIG, decode_config
 from wherry.images.intake import Intake
-from wherry.images.manifests import LARGEST_MANIFEST, OCI_LAYER
+from wherry.images.manifests import LARGEST_MANIFEST
 from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest, Reference
+from wherry.registry.media import OCI_LAYER
 from wherry.storage.layers.compression import Compression, decompressed, sniff
 
 MANIFEST = "manifest.json"

@@ -13,10 +13,7 @@ from wherry.images.archive.spool import Spool
 from wherry.images.config import LARGEST_CONFIG, decode_config, host_platform
 from wherry.images.intake import Intake
 from wherry.images.manifests import (
-    INDEXES,
     LARGEST_MANIFEST,
-    MANIFESTS,
-    OCI_MANIFEST,
     Descriptor,
     choose,
     decode_index,
@@ -25,6 +22,7 @@ from wherry.images.manifests import (
 from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest, Reference
+from wherry.registry.media import INDEXES, MANIFESTS, OCI_MANIFEST
 
 INDEX = "index.json"
 CONTAINERD_NAME = "io.containerd.image.name"

@@ -14,20 +14,13 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from wherry.images.archive.oci import CONTAINERD_NAME, REF_NAME
-from wherry.images.manifests import (
-    LARGEST_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    encode_index,
-    encode_manifest,
-)
+from wherry.images.manifests import LARGEST_MANIFEST, Descriptor, encode_index, encode_manifest
 from wherry.images.store import ImageStore, StoredLayer
 from wherry.model.errors import Internal, Invalid, NotFound
 from wherry.model.ids import Digest, Reference
 from wherry.model.images import Image
 from wherry.model.moments import parse_or_zero
+from wherry.registry.media import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from wherry.storage.content import ContentStore
 from wherry.storage.layers import Entry, Kind, TarWriter
 from wherry.storage.layers.compression import Compression, HashingReader, compressor, decompressed

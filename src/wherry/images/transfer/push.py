@@ -15,9 +15,6 @@ from typing import Final
 from wherry.images.intake import Intake, Intakes
 from wherry.images.manifests import (
     LARGEST_MANIFEST,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_MANIFEST,
     Descriptor,
     decode_manifest,
     encode_manifest,
@@ -32,7 +29,14 @@ from wherry.model.images import Image, Layer, Platform
 from wherry.model.views import Progress
 from wherry.registry.client import Repository
 from wherry.registry.faults import Missing
-from wherry.registry.media import DOCKER_LAYER, OCI_LAYER_GZIP, is_foreign
+from wherry.registry.media import (
+    DOCKER_LAYER,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    is_foreign,
+)
 from wherry.registry.stopping import Stop
 from wherry.storage.content import ContentStore
 from wherry.storage.layers.compression import Compression, compressor, decompressed
