@@ -196,6 +196,25 @@ def test_no_byte_of_unbroken_output_is_lost(own: tuple[Engine, Client]) -> None:
     )
 
 
+def test_an_exec_attached_to_tells_its_code_though_the_supervisor_died(
+    own: tuple[Engine, Client],
+) -> None:
+    engine, docker = own
+    docker(*RUN, "--name", "box", IMAGE, *SLEEP)
+    script = "echo up; until [ -e /go ]; do sleep 0.05; done; exit 7"
+    with docker.popen("exec", "box", "sh", "-c", script) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        kill_supervisor(engine)
+        docker("exec", "box", "touch", "/go")
+        assert process.wait(20) == 7
+    count = len(os.listdir(f"/proc/{engine.pid}/fd"))
+    with docker.popen("exec", "box", "sh", "-c", "echo up; sleep 60") as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        docker("rm", "-f", "box")
+        process.wait(20)
+    eventually(lambda: len(os.listdir(f"/proc/{engine.pid}/fd")) <= count)
+
+
 def test_keeper_killed(own: tuple[Engine, Client]) -> None:
     """Nothing that can be killed is below the keeper: what dies with it is known, and is started again."""
     engine, docker = own

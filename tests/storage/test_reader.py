@@ -246,6 +246,20 @@ def test_lying_sparse_maps_are_refused(entries: str) -> None:
         read_everything(data)
 
 
+def test_a_sparse_map_that_never_ends_is_refused() -> None:
+    """Blocks that say there are more and hold no piece: a megabyte of them is read, not all there are."""
+    header = bytearray(raw_header(b"sparse", 512, b"S"))
+    header[482] = 1
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    more = bytearray(512)
+    more[504] = 1
+    data = BytesIO(bytes(header[:512]) + bytes(more) * 16384)
+    with pytest.raises(Invalid, match="'sparse'.*truncated or too large"):
+        list(TarReader(data))
+    assert data.tell() < 4 << 20
+
+
 def test_unknown_types_and_broken_checksums_are_refused() -> None:
     with pytest.raises(Invalid, match="'volume'.*unknown type"):
         read_everything(raw_header(b"volume", 0, b"M") + bytes(1024))

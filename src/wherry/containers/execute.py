@@ -62,6 +62,9 @@ class Executor:
         self._platform = platform
         self._settling: dict[str, list[asyncio.Event]] = {}
         """Who waits for an exec to run, or to have failed to."""
+        # A client asks for the exit code when its stream has ended. Where the supervisor dies, the stream
+        # ends with the process all the same, since its socket is held here as well.
+        self._held: dict[str, int] = {}
 
     async def create(self, ref: str, spec: ExecSpec) -> str:
         """Note what is to be run, and return its id. Raises NotFound, Conflict or Invalid."""
@@ -134,9 +137,12 @@ class Executor:
         entry = self._execs.get(launch.exec_id)
         self._execs.update(replace(entry, started=True))
         self._tell(container, entry, "exec_start")
+        if fd >= 0:
+            self._held[entry.id] = os.dup(fd)
         try:
             started = await self._supervisor.execute(launch, fd, initial)
         except BaseException as error:
+            self._let_go(entry.id)
             code = error.exit_code if isinstance(error, StartFailed) else 126
             if self._execs.knows(entry.id):
                 self._execs.update(replace(entry, started=True, code=code))
@@ -146,10 +152,17 @@ class Executor:
         if self._execs.knows(entry.id):
             self._execs.update(replace(self._execs.get(entry.id), pid=started.pid))
         self._settle(entry.id)
+        if not self._execs.knows(entry.id) or self._execs.get(entry.id).code is not None:
+            self._let_go(entry.id)
+
+    def _let_go(self, exec_id: str) -> None:
+        held = self._held.pop(exec_id, -1)
+        if held >= 0:
+            os.close(held)
 
     def knows(self, exec_id: str) -> bool:
         """Return whether there is such an exec."""
-        return self._execs.knows(exec_id)
+        return self._execs.knows(exec_id) or exec_id in self._held
 
     def forget(self, exec_id: str) -> None:
         """Drop an exec that nobody will ask for; its end is then no news."""
@@ -157,10 +170,14 @@ class Executor:
 
     def ended(self, end: Exit) -> None:
         """Note how it ended; hearing it twice is fine."""
+        if not self._execs.knows(end.key):
+            self._let_go(end.key)  # its container is gone already
+            return
         entry = self._execs.get(end.key)
         if entry.code is not None:
             return
         self._execs.update(replace(entry, started=True, code=end.code))
+        self._let_go(end.key)
         self._settle(entry.id)
         container = self._store.find(entry.container_id)
         if container is not None:

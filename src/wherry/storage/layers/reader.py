@@ -373,6 +373,7 @@ class TarReader:
         """Read the map in and behind a GNU header of type S."""
         pieces: list[tuple[int, int]] = []
         table, more, real = raw[386:482], raw[482], raw[483:495]
+        extended = 0
         try:
             while True:
                 for at in range(0, len(table) - 23, 24):
@@ -383,7 +384,8 @@ class TarReader:
                 if not more:
                     break
                 extension = self._take(BLOCK)
-                if len(extension) < BLOCK or len(pieces) * 24 > self._limits.header:
+                extended += BLOCK  # by what is read: blocks without a piece could go on for ever
+                if len(extension) < BLOCK or extended > self._limits.header:
                     raise ValueError("the sparse map is truncated or too large")
                 table, more = extension[:504], extension[504]
             self._real_size = parse_number(real)
