@@ -20,7 +20,6 @@ from wherry.containers.merge import merge_env, process_env
 from wherry.containers.mount_checks import check_propagation
 from wherry.containers.roots import find_mount, hidden_mounts
 from wherry.containers.runtime_spec import plan_mount
-from wherry.containers.signals import check_known, parse_signal
 from wherry.containers.stats import parse_net_dev, parse_proc_stat
 from wherry.containers.top import parse_ps, read_processes
 from wherry.model.containers import (
@@ -36,6 +35,7 @@ from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import check_container_name
 from wherry.model.networks import EndpointSpec
 from wherry.model.oci import Mount
+from wherry.model.signals import check_known, parse_signal
 from wherry.model.stats import LinkStats
 
 

@@ -375,7 +375,13 @@ class Assembly:
                 pauser=pauser,
                 events=events,
             ),
-            pruner=Pruner(store=store, lives=lives, remover=remover, snapshots=needs.snapshots),
+            pruner=Pruner(
+                store=store,
+                lives=lives,
+                remover=remover,
+                snapshots=needs.snapshots,
+                events=events,
+            ),
         )
         self.service = ContainerService(rooms, self._tasks)
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.live import Live, Lives, exited
 from wherry.containers.signalling import Signals
-from wherry.containers.signals import check_known, parse_signal
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, Invalid, NotFound, Unavailable
+from wherry.model.signals import check_known, parse_signal
 from wherry.model.views import Exited
 
 KILL = 9
@@ -126,7 +126,7 @@ class Stopper:
             finished_at=container.state.finished_at or time.time_ns(),
         )
         container = self._store.observe(container.id, state)
-        live.tell_exit(exited(container), restarting=False)
+        live.tell_exit(exited(container))
         self._events.record(container_event(container, "stop"))
 
 
