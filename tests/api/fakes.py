@@ -473,8 +473,8 @@ class FakeImages:
             raise NotFound("image", ref if ":" in ref else f"{ref}:latest")
         return IMAGE
 
-    async def history(self, ref: str) -> Image:
-        return await self.inspect(ref)
+    async def history(self, ref: str) -> tuple[Image, ...]:
+        return (await self.inspect(ref),)
 
     async def tag(self, ref: str, repository: str, tag: str) -> None:
         self.calls.append(("tag", (await self.inspect(ref)).id, repository, tag))

@@ -361,6 +361,9 @@ class FakeSnapshots:
     def parent_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
         return (self.root,)
 
+    def container_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+        return self.parent_paths(chain)
+
     def usage(self, path: Path) -> int:
         return 7
 
@@ -390,6 +393,9 @@ class FakeImages:
 
     def size(self, image_id: Digest) -> int:
         return 100
+
+    def named(self, ref: str) -> Digest | None:
+        return self.image.id if ref in ("bb", "bb:latest") else None
 
     def descendants(self, ref: str) -> frozenset[Digest]:
         return frozenset({IMAGE}) if ref == "bb" else frozenset()

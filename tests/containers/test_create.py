@@ -70,7 +70,7 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
     (
         {"sysctls": (("net.core.somaxconn", "1"),), "namespaces": Namespaces(network="host")},
         Invalid,
-        "not allowed with host networking",
+        "not allowed in host network namespace",
     ),
     ({"ulimits": (Ulimit("foo", 1, 1),)}, Invalid, "invalid ulimit type: foo"),
     ({"ulimits": (Ulimit("nofile", 10, 1),)}, Invalid, "soft limit must be less than or equal"),
@@ -208,7 +208,11 @@ REFUSED: list[tuple[dict[str, Any], type[WherryError], str]] = [
     ({"extra_hosts": ("foo",)}, Invalid, 'bad format for add-host: "foo"'),
     ({"extra_hosts": ("foo:notip",)}, Invalid, 'invalid IP address in add-host: "notip"'),
     ({"runtime": "foo"}, Invalid, "unknown or invalid runtime name: foo"),
-    ({"storage_options": (("size", "1g"),)}, Unsupported, "--storage-opt size is not in this"),
+    (
+        {"storage_options": (("size", "1g"),)},
+        Unsupported,
+        "--storage-opt is supported only for overlay over xfs",
+    ),
     (
         {"health": HealthSpec(("CMD", "x"), interval=5)},
         Invalid,

@@ -103,6 +103,46 @@ def test_propagation_needs_a_mount_that_propagates(
     assert f"path {private_mount} is mounted on {private_mount} but it is not a {needed}" in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "comes_in", "goes_out"),
+    [
+        ("private", False, False),
+        ("rprivate", False, False),
+        ("slave", True, False),
+        ("rslave", True, False),
+        ("shared", True, True),
+        ("rshared", True, True),
+    ],
+)
+def test_what_is_mounted_later_goes_where_the_propagation_lets_it(
+    boxes: Boxes,
+    is_wherry: bool,
+    private_mount: Path,
+    kind: str,
+    comes_in: bool,
+    goes_out: bool,
+) -> None:
+    """On the source and on a mount below it, both shared: as Docker 28.5 does it."""
+    if not is_wherry:
+        pytest.skip("the other engine may live in a mount namespace of its own")
+    below = private_mount / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "below", below], check=True)
+    for point in (private_mount, below):
+        subprocess.run(["mount", "--make-shared", point], check=True)
+        (point / "in").mkdir()
+        (point / "out").mkdir()
+    name = boxes.sleeper("--privileged", "-v", f"{private_mount}:/x:{kind}")
+    for point in (private_mount, below):
+        subprocess.run(["mount", "-t", "tmpfs", "later", point / "in"], check=True)
+    boxes.exec(name, "mount -t tmpfs o /x/out; mount -t tmpfs o /x/below/out")
+    inside = boxes.exec(name, "cat /proc/self/mountinfo")
+    outside = Path("/proc/self/mountinfo").read_text()
+    assert [f" {point} " in inside for point in ("/x/in", "/x/below/in")] == [comes_in] * 2
+    for point in (private_mount, below):
+        assert (f" {point}/out " in outside) is goes_out
+
+
 def test_propagation_of_a_shared_mount(boxes: Boxes, is_wherry: bool, private_mount: Path) -> None:
     if not is_wherry:
         pytest.skip("the other engine may live in a mount namespace of its own")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from wherry.images.changes import apply_changes
@@ -39,7 +41,6 @@ BASE = ImageConfig(env=("A=1", "B=2"), labels=(("x", "y"),), working_dir="/srv")
         ("USER nobody:users", {"user": "nobody:users"}),
         ("STOPSIGNAL SIGUSR1", {"stop_signal": "SIGUSR1"}),
         ("ONBUILD RUN make", {"on_build": ("RUN make",)}),
-        ('SHELL ["/bin/bash", "-c"]', {"shell": ("/bin/bash", "-c")}),
         ("HEALTHCHECK NONE", {"health": HealthSpec(test=("NONE",))}),
         (
             "HEALTHCHECK --interval=1m30s --timeout=500ms --retries=3 CMD curl -f localhost",
@@ -64,7 +65,7 @@ def test_instructions(change: str, expected: dict[str, object]) -> None:
 
 def test_several_lines_and_continuations() -> None:
     changed = apply_changes(
-        BASE, ["USER me\n# a remark\nENV X=1 \\\n  Y=2", 'SHELL ["s"]', "CMD run"]
+        replace(BASE, shell=("s",)), ["USER me\n# a remark\nENV X=1 \\\n  Y=2", "", "CMD run"]
     )
     assert changed.user == "me"
     assert changed.env == ("A=1", "B=2", "X=1", "Y=2")
@@ -80,13 +81,16 @@ def test_several_lines_and_continuations() -> None:
         ("ENV A", "must have two arguments"),
         ("ENV A=1 B", "can't find ="),
         ("ENV =1", "can not be blank"),
-        ("EXPOSE 0", "invalid containerPort"),
-        ("EXPOSE 90-80", "invalid containerPort"),
-        ("EXPOSE 70000", "invalid containerPort"),
-        ("EXPOSE 80/xyz", "invalid containerPort"),
+        ("EXPOSE 0", "Invalid containerPort"),
+        ("EXPOSE 90-80", "Invalid containerPort"),
+        ("EXPOSE 70000", "Invalid containerPort"),
+        ("EXPOSE 80/xyz", "Invalid containerPort"),
         ("ONBUILD FROM x", "isn't allowed"),
         ("ONBUILD ONBUILD RUN x", "isn't allowed"),
-        ("SHELL bash", "JSON form"),
+        ('SHELL ["s"]', "SHELL is not a valid change command"),
+        ("USER", "USER requires exactly one argument"),
+        ("STOPSIGNAL nonsense", "invalid signal: nonsense"),
+        (" \n# a remark", "file with no instructions"),
         ("HEALTHCHECK RUN x", "Unknown type"),
         ("HEALTHCHECK --wrong=1 CMD x", "Unknown flag"),
         ("HEALTHCHECK --interval=soon CMD x", "invalid duration"),

@@ -27,7 +27,7 @@ def test_keys_are_parsed(text: str, keys: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["ctrl-1", "ab", "ctrl-", "é", "a,,b", "ctrl-p;ctrl-q"])
 def test_bad_keys_are_refused(text: str) -> None:
-    with pytest.raises(Invalid, match="Invalid detach keys"):
+    with pytest.raises(Invalid, match="Invalid escape keys"):
         parse_keys(text)
 
 

@@ -14,7 +14,7 @@ def number_of(path: str) -> tuple[int, int]:
         found = os.stat(path)
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-        raise Invalid(f"cannot look at block device {path!r}: {reason}") from None
+        raise Invalid(f"stat {path}: {reason.lower()}") from None
     if not stat.S_ISBLK(found.st_mode):
         raise Invalid(f"{path} is no block device")
     return os.major(found.st_rdev), os.minor(found.st_rdev)

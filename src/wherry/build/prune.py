@@ -134,7 +134,12 @@ class Keeper:
         """Remove what matches and nobody uses. Blocks. Raises Invalid for a filter."""
         filters, everything, keep_bytes = wanted.filters, wanted.everything, wanted.keep_bytes
         max_used, min_free = wanted.max_used, wanted.min_free
-        matches = _Matcher(filters)
+        try:
+            matches = _Matcher(filters)
+        except Invalid as error:
+            raise Invalid(
+                f"failed to prune build cache: {error.message}", hint=error.hint
+            ) from None
         records = self.records()
         candidates = [
             record
@@ -190,10 +195,18 @@ class _Matcher:
         self._filters = filters
         self._now = time.time_ns()
         self._ages = [
-            parse_when(value, self._now)
+            self._age(name, value)
             for name in ("until", "unused-for")
             for value in filters.get(name, ())
         ]
+
+    def _age(self, name: str, value: str) -> int:
+        try:
+            return parse_when(value, self._now)
+        except Invalid as error:
+            raise Invalid(
+                f"\"{name}\" filter expects a duration (e.g., '24h') or a timestamp: {error.message}"
+            ) from None
 
     def __call__(self, record: CacheRecord) -> bool:
         if any(record.last_used > age for age in self._ages):

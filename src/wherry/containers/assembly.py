@@ -423,7 +423,11 @@ class Assembly:
                 events=events,
             ),
             pruner=Pruner(
-                store=store, lives=lives, remover=doers.remover, snapshots=needs.snapshots
+                store=store,
+                lives=lives,
+                remover=doers.remover,
+                snapshots=needs.snapshots,
+                events=events,
             ),
         )
 

@@ -26,6 +26,10 @@ _SYSCTLS = frozenset(
 )
 _IPC_PREFIX, _NET_PREFIX = "fs.mqueue.", "net."
 _UTS = frozenset({"kernel.domainname"})
+_OOM_UNBOUND = (
+    "OOM killer is disabled for the container, but no memory limit is set, this can result in the "
+    "system running out of resources."
+)
 _LEAST_HEALTH = 1_000_000  # nanoseconds
 _RUNTIMES = frozenset({"", "runc", "wherry", "io.containerd.runc.v2"})
 
@@ -48,6 +52,8 @@ def check_spec(spec: ContainerSpec) -> tuple[str, ...]:
         raise Invalid(
             f"Invalid value {spec.oom_score_adj}, range for oom score adj is [-1000, 1000]"
         )
+    if spec.limits.oom_kill_disable and not spec.limits.memory:
+        warnings.append(_OOM_UNBOUND)
     if spec.shm_size < 0:
         raise Invalid("SHM size can not be less than 0")
     _check_devices(spec)
@@ -55,10 +61,12 @@ def check_spec(spec: ContainerSpec) -> tuple[str, ...]:
     _check_ulimits(spec)
     if spec.runtime not in _RUNTIMES:
         raise Invalid(f"unknown or invalid runtime name: {spec.runtime}")
-    if spec.storage_options:
+    for name, _ in spec.storage_options:
+        if name != "size":
+            raise Invalid(f"Unknown option {name}")
         raise Unsupported(
-            f"--storage-opt {spec.storage_options[0][0]} is not in this version",
-            hint="a container's layer has no size limit of its own",
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            hint="wherry gives no container's layer a limit of its own",
         )
     if any(not key for key, _ in spec.annotations):
         raise Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
@@ -139,10 +147,10 @@ def _check_sysctls(spec: ContainerSpec) -> None:
             raise Invalid(f"invalid sysctl: {key}")
         if name.startswith(_NET_PREFIX):
             if modes.network == HOST:
-                raise Invalid(f"sysctl {key} is not allowed with host networking")
+                raise Invalid(f'sysctl "{key}" not allowed in host network namespace')
         elif name in _SYSCTLS or name.startswith(_IPC_PREFIX):
             if modes.ipc == HOST:
-                raise Invalid(f"sysctl {key} is not allowed with the host's IPC namespace")
+                raise Invalid(f'sysctl "{key}" is not allowed in the hosts ipc namespace')
         elif name in _UTS:
             if modes.uts == HOST:
                 raise Invalid(f"sysctl {key} is not allowed with the host's UTS namespace")

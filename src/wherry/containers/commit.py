@@ -26,7 +26,7 @@ WriteLayer = Callable[[Callable[[bytes], object]], object]
 # What the runtime makes in a container's layer as mount points; Docker keeps them in a layer of their own.
 MADE_BY_RUNTIME = frozenset(
     "/.dockerenv /dev /dev/console /dev/pts /dev/shm /dev/mqueue /etc/hostname /etc/hosts /etc/resolv.conf "
-    "/proc /sys /sbin/docker-init".split()
+    "/proc /sys".split()
 )
 
 
@@ -95,13 +95,13 @@ class Committer:
             await self._pauser.pause(container.id)
         try:
             image = await self._maker.make(base, self._layer(container), new)
+            attributes = {"comment": options.comment, "imageID": str(image.id)}
+            if reference is not None:
+                attributes["imageRef"] = reference.familiar
+            self._events.record(container_event(container, "commit", **attributes))
         finally:
             if paused:
                 await self._thaw(container)
-        attributes = {"comment": options.comment, "imageID": str(image.id)}
-        if reference is not None:
-            attributes["imageRef"] = reference.familiar
-        self._events.record(container_event(container, "commit", **attributes))
         return image.id
 
     async def _thaw(self, container: Container) -> None:

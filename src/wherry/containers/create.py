@@ -15,7 +15,7 @@ from wherry.containers.checks import check_spec
 from wherry.containers.defaults import Defaults
 from wherry.containers.endpoints import DEFAULT_MODES, check_published, wanted_endpoints
 from wherry.containers.events import Recorder, container_event
-from wherry.containers.log_settings import parse_log_config, shown
+from wherry.containers.log_settings import check_place, parse_log_config, shown
 from wherry.containers.merge import merge
 from wherry.containers.mount_checks import check_mounts
 from wherry.containers.namespaces import referenced
@@ -148,6 +148,7 @@ class Creator:
         self._check_security(spec)
         self._check_limits(spec.limits)
         parse_log_config(spec.log, self._log_default)
+        check_place(spec.log, self._log_default)
         if spec.init and not self._init_path:
             raise Unsupported(
                 "--init needs an init binary, and there is none here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,6 +27,8 @@ from wherry.supervisor.detach import parse_keys
 from wherry.supervisor.messages import DETACH_DEFAULT, ExecLaunch, Exit, Started
 
 _START_SECONDS = 10.0
+_SMALL = re.compile("[0-9]{1,9}")
+"""An id that needs no look-up to be known to be one."""
 
 
 class Supervisor(Protocol):
@@ -91,7 +94,7 @@ class Executor:
         entry = self._execs.get(exec_id)
         container = self._container_of(entry)
         user = entry.spec.user or container.user
-        if not all(part.isdecimal() for part in user.split(":") if part):
+        if not all(_SMALL.fullmatch(part) for part in user.split(":") if part):
             await asyncio.to_thread(_check_user, container, user)
 
     def _container_of(self, entry: Exec) -> Container:

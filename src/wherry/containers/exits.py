@@ -165,7 +165,7 @@ class Exits:
             return
         container = self._store.observe(container.id, state)
         self._tell(container, ran)
-        live.tell_exit(exited(container), restarting=again)
+        live.tell_exit(exited(container))
         if again:
             self._restarts.schedule(container.id, live, next_delay(live.delay, ran))
         else:

@@ -205,7 +205,11 @@ def _ports(name: str, values: tuple[str, ...]) -> Test:
         numbers, _, protocol = value.partition("/")
         first, _, last = numbers.partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()):
-            raise Invalid(f"invalid filter '{name}={value}': invalid port")
+            wrong = numbers if not first.isdecimal() else last
+            raise Invalid(
+                f"error while looking up for {name} {value}: strconv.ParseUint: parsing "
+                f'"{wrong}": invalid syntax'
+            )
         for port in range(int(first), min(int(last or first), 65535) + 1):
             wanted.add(f"{port}/{protocol or 'tcp'}")
     if name == "publish":

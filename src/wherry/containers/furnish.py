@@ -44,6 +44,7 @@ class Layers(Protocol):
     """What is used of the snapshotter."""
 
     def parent_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]: ...
+    def container_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]: ...
 
 
 class Furnisher:
@@ -93,7 +94,7 @@ class Furnisher:
         async with lock:
             if not mounted and not self._store.is_empty(name):
                 return
-            layers = self._layers.parent_paths(container.chain)
+            layers = self._layers.container_paths(container.chain)
             with LowerTree(layers) as lower:
                 base = lower.resolve(os.fsencode(target))
                 status = lower.status(base) if base is not None else None

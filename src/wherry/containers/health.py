@@ -258,8 +258,9 @@ class Monitors:
                     await self._supervisor.signal(exec_id, signal.SIGKILL)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(output.read(reader), _END_SECONDS)
-                seconds = render_duration(timeout_ns)
-                return _Outcome(_TIMED_OUT, f"Health check exceeded timeout ({seconds})".encode())
+                text = f"Health check exceeded timeout ({render_duration(timeout_ns)})".encode()
+                said = b": " + output.kept if output.kept else b""
+                return _Outcome(_TIMED_OUT, text + said)
             except asyncio.CancelledError:
                 # Not left running beside a container that is being stopped or was paused.
                 self._owner.spawn(_suppressed(self._supervisor.signal(exec_id, signal.SIGKILL)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,7 @@ class ImageFacts(Ancestry, Protocol):
     """What is asked of the images."""
 
     def size(self, image_id: Digest) -> int: ...
+    def named(self, ref: str) -> Digest | None: ...
 
 
 class Lister:
@@ -91,11 +93,17 @@ class Lister:
         if limit > 0:
             del found[limit:]
         linked = linked_names(self._store)
+        names = {name: self._images.named(name) for name in {c.image_name for c in found}}
+        stale = {c.id for c in found if names[c.image_name] != c.image_id}
         if size:
-            return [
+            views = [
                 await self._view(container, linked, size=True, layers=True) for container in found
             ]
-        return [await self._listed(container, linked) for container in found]
+        else:
+            views = [await self._listed(container, linked) for container in found]
+        return [
+            replace(view, image_name="") if view.container.id in stale else view for view in views
+        ]
 
     async def _listed(
         self, container: Container, linked: Mapping[str, tuple[str, ...]]
@@ -151,11 +159,14 @@ class Lister:
         return ContainerView(
             container=container,
             image_id=container.image_id,
+            image_name=container.image_name,
             mounts=tuple(mount_points(container, self._volume_path)),
             exec_ids=tuple(
                 entry.id for entry in self._execs.of(container.id) if entry.code is None
             ),
-            log_path=str(self._folder(container.id) / "logs"),
+            log_path=str(self._folder(container.id) / "logs")
+            if container.spec.log.driver == "json-file"
+            else "",
             hostname_path=files.hostname,
             hosts_path=files.hosts,
             resolv_conf_path=files.resolv_conf,
@@ -250,7 +261,15 @@ def mount_points(container: Container, place: Callable[[str], object]) -> Iterab
 
 def visible_changes(found: Iterable[Change]) -> list[Change]:
     """Return the changes without the mount points that the runtime makes, and the folders changed by that."""
-    wanted = [c for c in found if c.kind == DELETED or c.path not in MADE_BY_RUNTIME]
+    found = list(found)
+    own = [change.path for change in found if change.path not in MADE_BY_RUNTIME]
+    wanted = [
+        change
+        for change in found
+        if change.kind == DELETED
+        or change.path not in MADE_BY_RUNTIME
+        or any(path.startswith(change.path + "/") for path in own)
+    ]
     parents = {path.rpartition("/")[0] for path in MADE_BY_RUNTIME}
     return [
         change

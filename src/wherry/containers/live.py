@@ -29,7 +29,6 @@ class Live:
         "restart",
         "delay",
         "_exits",
-        "_stops",
         "_removals",
     )
 
@@ -49,36 +48,29 @@ class Live:
         self.delay = 0.0
         """Seconds that the last back-off lasted; 0 when the next one is the first."""
         self._exits: set[asyncio.Future[Exited]] = set()
-        self._stops: set[asyncio.Future[Exited]] = set()
         self._removals: set[asyncio.Future[Exited]] = set()
 
     def next_exit(self) -> asyncio.Future[Exited]:
         """Return what is done at the next exit."""
         return _wait_in(self._exits)
 
-    def next_stop(self) -> asyncio.Future[Exited]:
-        """Return what is done at the next exit that no restart follows."""
-        return _wait_in(self._stops)
-
     def removal(self) -> asyncio.Future[Exited]:
         """Return what is done when the container is removed."""
         return _wait_in(self._removals)
 
-    def tell_exit(self, exited: Exited, *, restarting: bool) -> None:
+    def tell_exit(self, exited: Exited) -> None:
         """A process has ended."""
         _tell(self._exits, exited)
-        if not restarting:
-            _tell(self._stops, exited)
 
     def tell_removed(self, exited: Exited) -> None:
         """The container is no more: everybody is told."""
-        for waiting in (self._exits, self._stops, self._removals):
+        for waiting in (self._exits, self._removals):
             _tell(waiting, exited)
 
     def tell_not_removed(self, exited: Exited, error: WherryError) -> None:
         """The process has ended, and its container could not be removed because of `error`."""
         self.removing = self.removing_volumes = False
-        self.tell_exit(exited, restarting=False)
+        self.tell_exit(exited)
         for future in tuple(self._removals):
             if not future.done():
                 future.set_exception(error)

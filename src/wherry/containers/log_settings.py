@@ -1,14 +1,18 @@
-"""`--log-driver` and `--log-opt` read. Pure. docker-run(1), "Logging drivers"; messages of Docker Engine 28.5."""
+"""`--log-driver` and `--log-opt` read. Pure but for `check_place`, which looks for a socket.
+
+docker-run(1), "Logging drivers"; messages of Docker Engine 28.5.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
 from wherry.containers.shipping import options as shipping
 from wherry.containers.shipping.entries import check_tag
 from wherry.model.containers import LogConfig, Pairs
-from wherry.model.errors import Invalid
+from wherry.model.errors import Invalid, StartFailed
 from wherry.model.literals import parse_bool, parse_size
 
 KEPT_HERE = ("json-file", "local", "none")
@@ -66,6 +70,45 @@ def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
         # Docker's: a size without a number is one file, started anew when full.
         files = 1 if driver == "json-file" else 5
     return LogPolicy(driver, size, files)
+
+
+def check_ready(config: LogConfig, default: LogConfig) -> None:
+    """Raise StartFailed for options that no container starts with, though it may be made with them."""
+    driver = config.driver or default.driver or DRIVERS[0]
+    options = dict(config.options)
+    if not config.driver or config.driver == default.driver:
+        options = dict(default.options) | options
+    if driver not in ("local", "json-file"):
+        return
+    policy = parse_log_config(config, default)
+    given = options.get("compress", "")
+    if driver == "local":
+        if policy.max_files == 1 and (not given or parse_bool(given)):
+            raise unready("compression cannot be enabled when max file count is 1")
+    elif given and parse_bool(given):
+        one = int(options.get("max-file") or 1) < 2
+        if one or not options.get("max-size") or options["max-size"] == "-1":
+            raise unready(
+                "compress cannot be true when max-file is less than 2 or max-size is not set"
+            )
+
+
+def check_place(config: LogConfig, default: LogConfig) -> None:
+    """Raise Invalid where the socket that logs are to go to is not on this machine."""
+    given = config.driver == default.driver or not config.driver
+    options = (dict(default.options) if given else {}) | dict(config.options)
+    if (config.driver or default.driver) != "syslog" or not options.get("syslog-address"):
+        return
+    place = shipping.destination("syslog", options)
+    if place.path and not os.path.exists(place.path):
+        raise Invalid(f"stat {place.path}: no such file or directory")
+
+
+def unready(text: str) -> StartFailed:
+    """Return the failure of a start whose logs have nowhere to go."""
+    return StartFailed(
+        f"failed to create task for container: failed to initialize logging driver: {text}"
+    )
 
 
 def _size_of(options: dict[str, str], name: str, default: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wherry.model.containers import ContainerSpec, Pairs
+from wherry.model.containers import ContainerSpec, HealthSpec, Pairs
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
 
@@ -45,8 +45,8 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
         raise Invalid("no command specified")
     ports = dict.fromkeys((*spec.exposed_ports, *image.exposed_ports))
     health = spec.health or image.health
-    if spec.health and not spec.health.test and image.health:
-        health = replace(spec.health, test=image.health.test)
+    if spec.health and image.health:
+        health = _merge_health(spec.health, image.health)
     labels = tuple((dict(image.labels) | dict(spec.labels)).items())
     env = merge_env(image.env, spec.env)
     return Merged(
@@ -64,6 +64,18 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
         user=spec.user or image.user,
         stop_signal=spec.stop_signal or image.stop_signal or DEFAULT_STOP_SIGNAL,
         labels=labels,
+    )
+
+
+def _merge_health(own: HealthSpec, image: HealthSpec) -> HealthSpec:
+    """Return `own` with the image's word wherever it says nothing."""
+    return HealthSpec(
+        test=own.test or image.test,
+        interval=own.interval or image.interval,
+        timeout=own.timeout or image.timeout,
+        start_period=own.start_period or image.start_period,
+        start_interval=own.start_interval or image.start_interval,
+        retries=own.retries or image.retries,
     )
 
 

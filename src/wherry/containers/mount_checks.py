@@ -22,6 +22,9 @@ _NUMBER = re.compile(r"[0-9]+[kmg%]?", re.IGNORECASE)
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how mountinfo writes blanks
 
 
+_OVER_ROOT = "invalid specification: destination can't be '/'"
+
+
 def check_mounts(spec: ContainerSpec) -> tuple[MountSpec, ...]:
     """Return the mounts with clean targets; raise Invalid or Unsupported, in Docker's words."""
     checked = tuple(_check(mount) for mount in spec.mounts)
@@ -35,6 +38,8 @@ def _check(mount: MountSpec) -> MountSpec:
         # --tmpfs bears its options as text and is refused without naming the kind.
         if not mount.target.startswith("/"):
             raise Invalid(f"invalid mount path: '{mount.target}' mount path must be absolute")
+        if _clean(mount) == "/":
+            raise Invalid(_OVER_ROOT)
         check_tmpfs_options(mount.tmpfs_options)
         return replace(mount, target=_clean(mount))
     reason = _reason(mount)
@@ -66,7 +71,7 @@ def _reason(mount: MountSpec) -> str:
         if path and not path.startswith("/"):
             return f"invalid mount path: '{path}' mount path must be absolute"
     if posixpath.normpath(mount.target).lstrip("/") in ("", "."):
-        return "invalid specification: destination can't be '/'"
+        return _OVER_ROOT
     if mount.propagation not in _PROPAGATIONS:
         return f"invalid propagation mode: {mount.propagation}"
     if mount.read_only_force_recursive and not mount.read_only:
@@ -164,5 +169,6 @@ def create_missing_sources(mounts: Iterable[MountSpec]) -> None:
             os.makedirs(mount.source, 0o755, exist_ok=True)
         except OSError as error:
             raise Invalid(
-                f"error while creating mount source path '{mount.source}': {error.strerror}"
+                f"error while creating mount source path '{mount.source}': mkdir "
+                f"{error.filename or mount.source}: {(error.strerror or '').lower()}"
             ) from error

@@ -29,6 +29,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.model.containers import Container
 from wherry.model.errors import Forbidden, Invalid, NotFound, WherryError
+from wherry.model.events import prune_event
 from wherry.model.ids import new_id
 from wherry.model.networks import (
     DEFAULT_BRIDGE,
@@ -273,6 +274,7 @@ class NetworkService:
                 _log.warning("prune: %s", error)
                 continue
             removed.append(network.name)
+        self._events.record(prune_event("network", 0))
         return removed
 
     async def repair(self) -> Repaired:

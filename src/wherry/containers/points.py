@@ -55,7 +55,7 @@ def parse_volumes_from(text: str) -> tuple[str, bool]:
     """Return the container that a `--volumes-from` names, and whether it is read-only. Raises Invalid."""
     ref, colon, mode = text.partition(":")
     if not ref:
-        raise Invalid('invalid name or ID supplied: ""')
+        raise Invalid("volumes-from specification cannot be an empty string")
     words = mode.split(",") if colon else []
     access = [word for word in words if word in ("ro", "rw")]
     labels = [word for word in words if word in ("z", "Z")]

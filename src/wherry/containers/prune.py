@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.events import Recorder
 from wherry.containers.filters import compile_prune_filters
 from wherry.containers.listing import read_size
 from wherry.containers.live import Lives
@@ -15,6 +16,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ACTIVE
 from wherry.model.containers import Container, Status
 from wherry.model.errors import NotFound
+from wherry.model.events import prune_event
 from wherry.model.ids import Digest
 from wherry.model.views import Filters, Pruned
 
@@ -36,11 +38,13 @@ class Pruner:
         lives: Lives,
         remover: Remover,
         snapshots: Snapshots,
+        events: Recorder,
     ) -> None:
         self._store = store
         self._lives = lives
         self._remover = remover
         self._snapshots = snapshots
+        self._events = events
 
     async def prune(self, filters: Filters) -> Pruned:
         """Remove all containers that do not run and pass `filters`; return their ids and bytes. Raises Invalid."""
@@ -59,6 +63,7 @@ class Pruner:
                 await self._remover.delete(now, live)
             deleted.append(container.id)
             space += size
+        self._events.record(prune_event("container", space))
         return Pruned(tuple(deleted), space)
 
     def _size(self, container: Container) -> int:

@@ -55,7 +55,7 @@ class Runner:
         if container.spec.auto_remove:
             await self._remover.delete(failed, live, outcome)
         else:
-            live.tell_exit(outcome, restarting=False)
+            live.tell_exit(outcome)
 
     async def restart(self, container_id: str) -> None:
         """Start a container whose policy has been waiting for it, if that is still wanted."""
@@ -68,7 +68,7 @@ class Runner:
                 await self._starter.start(container, live, restarts=container.state.restart_count)
             except WherryError as error:
                 _log.warning("restart of %s failed: %s", container.name, error)
-                live.tell_exit(exited(self._store.get(container_id)), restarting=False)
+                live.tell_exit(exited(self._store.get(container_id)))
 
     async def start_all(self, container_ids: list[str]) -> None:
         """Start containers one after the other, as policies want at the daemon's start."""

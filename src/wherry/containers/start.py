@@ -15,7 +15,7 @@ from wherry.containers import hostfiles
 from wherry.containers.events import Recorder, container_event
 from wherry.containers.legacy_links import host_lines, variables
 from wherry.containers.live import Live
-from wherry.containers.log_settings import parse_log_config
+from wherry.containers.log_settings import check_ready, parse_log_config
 from wherry.containers.merge import merge_env
 from wherry.containers.mount_checks import check_propagation, create_missing_sources
 from wherry.containers.namespaces import Joined, Resolved, resolve_namespaces
@@ -144,6 +144,7 @@ class Starter:
         """
         before = container
         try:
+            check_ready(container.spec.log, self._log_default)
             await self._check_logs(container)
             async with Undo() as undo:
                 prepared = await self._networking.attach(container)

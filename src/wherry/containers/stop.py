@@ -126,7 +126,7 @@ class Stopper:
             finished_at=container.state.finished_at or time.time_ns(),
         )
         container = self._store.observe(container.id, state)
-        live.tell_exit(exited(container), restarting=False)
+        live.tell_exit(exited(container))
         self._events.record(container_event(container, "stop"))
 
 

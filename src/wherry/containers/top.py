@@ -107,9 +107,9 @@ async def _run_ps(words: list[str]) -> str:
         raise Unavailable(f"ps did not answer within {_SECONDS:.0f} seconds") from None
     if process.returncode:
         line = err.decode(errors="replace").strip().partition("\n")[0]
-        # Some versions of ps say "error: " and no more.
-        reason = line.removeprefix("error:").strip() or f"exit status {process.returncode}"
-        raise Invalid(f"ps: {reason}")
+        # Some versions of ps say "error: " first, some no more than that.
+        reason = line.removeprefix("error:").strip()
+        raise Invalid(f"ps: error: {reason}" if reason else f"ps: exit status {process.returncode}")
     return out.decode(errors="replace")
 
 

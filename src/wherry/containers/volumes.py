@@ -18,7 +18,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.volume_filters import compile_list_filters, compile_prune_filters
 from wherry.model.containers import Container, MountKind
 from wherry.model.errors import Conflict, Invalid, NotFound
-from wherry.model.events import Event
+from wherry.model.events import Event, prune_event
 from wherry.model.ids import new_id
 from wherry.model.views import Filters, Pruned
 from wherry.model.volumes import ANONYMOUS, LOCAL, Volume, VolumeRequest, VolumeView
@@ -111,7 +111,7 @@ class VolumeService:
                 self._take_away(volume)
                 deleted.append(volume.name)
                 space += size
-        self._events.record(Event("volume", "prune", "", (("reclaimed", str(space)),)))
+        self._events.record(prune_event("volume", space))
         return Pruned(tuple(deleted), space)
 
     async def usage(self) -> list[VolumeView]:

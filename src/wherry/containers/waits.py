@@ -24,7 +24,8 @@ class Waiter:
     def wait(self, ref: str, condition: str) -> Awaitable[Exited]:
         """Return what completes when `condition` holds; empty means not-running.
 
-        A container that restarts counts as running. Whoever waits for an exit of a container that is
+        A container that restarts counts as running, and the exit before a restart as an end: Docker
+        Engine 28.5 answers not-running with it. Whoever waits for an exit of a container that is
         removed is told of the last one. Raises NotFound, Invalid.
         """
         container = self._store.resolve(ref)
@@ -35,7 +36,7 @@ class Waiter:
                     done: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
                     done.set_result(exited(container))
                     return done
-                return live.next_stop()
+                return live.next_exit()
             case "next-exit":
                 return live.next_exit()
             case "removed":

@@ -100,6 +100,7 @@ def read_facts(
         id=engine_id,
         name=system.nodename,
         version=__version__,
+        built=int(os.stat(__file__).st_mtime),
         data_root=str(config.data_root),
         exec_root=str(config.exec_root),
         kernel=system.release,

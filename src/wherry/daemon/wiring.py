@@ -106,6 +106,13 @@ class _ImageFacts:
         """Return the bytes of all layers. Raises NotFound."""
         return self._store.get(image_id).size
 
+    def named(self, ref: str) -> Digest | None:
+        """Return the id of the image that `ref` names now, None where there is none."""
+        try:
+            return self._store.resolve(ref).id
+        except (NotFound, Invalid):
+            return None
+
     def descendants(self, ref: str) -> frozenset[Digest]:
         """Return the image that `ref` names and those that have all its layers below their own."""
         try:

@@ -1,7 +1,8 @@
 """`--change` of import and commit: a Dockerfile's instructions that only change the configuration.
 
 Source: Dockerfile reference (CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL,
-USER, VOLUME, WORKDIR, SHELL) and Engine API v1.51, `changes` of /images/create and /commit.
+USER, VOLUME, WORKDIR) and Engine API v1.51, `changes` of /images/create and /commit. SHELL is refused:
+Docker Engine 28.5 does.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
 from wherry.model.literals import parse_duration
+from wherry.model.signals import parse_signal
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _DEFAULT_SHELL = ("/bin/sh", "-c")
+_ONE_ARGUMENT = frozenset({"STOPSIGNAL", "USER", "WORKDIR"})
 _LEGACY_ENV_REST = re.compile(r"\s+")
 
 
 def apply_changes(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
     """Return `config` after the instructions in `changes`, each one or several lines. Raises Invalid."""
-    for text in changes:
-        for line in _lines(text):
-            config = _apply(config, line)
+    lines = [line for text in changes for line in _lines(text)]
+    if changes and not lines:
+        raise Invalid("file with no instructions")
+    for line in lines:
+        config = _apply(config, line)
     return config
 
 
@@ -52,7 +57,8 @@ def _apply(config: ImageConfig, line: str) -> ImageConfig:
         raise Invalid(f"{keyword.upper()} is not a valid change command")
     rest = rest.strip()
     if not rest:
-        raise Invalid(f"{keyword.upper()} requires at least one argument")
+        count = "exactly" if keyword.upper() in _ONE_ARGUMENT else "at least"
+        raise Invalid(f"{keyword.upper()} requires {count} one argument")
     return instruction(config, rest)
 
 
@@ -160,10 +166,10 @@ def _expose(config: ImageConfig, text: str) -> ImageConfig:
     for word in text.split():
         match = _PORT.fullmatch(word.lower())
         if match is None:
-            raise Invalid(f"invalid containerPort: {word}")
+            raise Invalid(f"Invalid containerPort: {word}")
         first, last = int(match[1]), int(match[2] or match[1])
         if not 0 < first <= last <= 65535:
-            raise Invalid(f"invalid containerPort: {word}")
+            raise Invalid(f"Invalid containerPort: {word}")
         ports.update(f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1))
     return replace(config, exposed_ports=tuple(sorted(ports)))
 
@@ -185,6 +191,7 @@ def _user(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
+    parse_signal(text)
     return replace(config, stop_signal=text)
 
 
@@ -195,13 +202,6 @@ def _on_build(config: ImageConfig, text: str) -> ImageConfig:
     if trigger in ("MAINTAINER", "FROM"):
         raise Invalid(f"{trigger} isn't allowed as an ONBUILD trigger")
     return replace(config, on_build=(*config.on_build, text))
-
-
-def _shell(config: ImageConfig, text: str) -> ImageConfig:
-    words = _json_words(text)
-    if not words:
-        raise Invalid("SHELL requires the arguments to be in JSON form")
-    return replace(config, shell=words)
 
 
 def _health(config: ImageConfig, text: str) -> ImageConfig:
@@ -215,7 +215,7 @@ def _health(config: ImageConfig, text: str) -> ImageConfig:
     if kind.upper() == "NONE":
         return replace(config, health=HealthSpec(test=("NONE",)))
     if kind.upper() != "CMD" or not rest.strip():
-        raise Invalid(f"Unknown type {kind.upper()!r} in HEALTHCHECK (try CMD)")
+        raise Invalid(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
     words = _json_words(rest.strip())
     unknown = set(options) - {"interval", "timeout", "start-period", "start-interval", "retries"}
     if unknown:
@@ -244,7 +244,6 @@ _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
     "HEALTHCHECK": _health,
     "LABEL": _label,
     "ONBUILD": _on_build,
-    "SHELL": _shell,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,
     "VOLUME": _volume,

@@ -124,7 +124,7 @@ def parse_platform(text: str) -> Platform:
     if len(parts) == 1:
         parts.insert(0, "linux")
     if parts[0] != "linux":
-        raise Unsupported(f"operating system is not supported: {parts[0]}")
+        raise Unsupported("operating system is not supported")
     architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
     return Platform("linux", architecture, parts[2] if len(parts) == 3 else variant)
 

@@ -7,6 +7,7 @@ server may be silent for a minute; the length is bounded, and is what the server
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.error
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -92,7 +93,9 @@ def fetched(
             raise NotFound("file", url, hint=f"the server answers {problem.code}") from None
         raise Unavailable(f'Get "{url}": the server answers {problem.code}') from None
     except (OSError, http.client.HTTPException, ValueError) as problem:
-        reason = getattr(problem, "reason", problem)
+        reason: object = getattr(problem, "reason", problem)
+        if isinstance(reason, OSError) and reason.errno:
+            reason = os.strerror(reason.errno).lower()
         raise Unavailable(f'Get "{url}": {reason}') from None
     with answer:
         report(Progress(f"Downloading from {url}"))

@@ -48,8 +48,13 @@ def perform_import(
     """Read `stream` (plain or compressed) to its end and return the image. Raises Invalid, Full."""
 
     def copy(out: Callable[[bytes], object]) -> None:
+        empty = True
         with ReadAhead(decompressed(stream)[1]) as plain:
             while data := plain.read(_CHUNK):
+                empty = False
                 out(data)
+        if empty:
+            # Docker takes it for an archive of nothing.
+            out(bytes(1024))
 
     return maker.make(None, copy, new, layer_progress("Importing", report))

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from wherry.images.store import ImageStore, check_taggable
 from wherry.images.unpack import Unpacker
 from wherry.images.users import Users
 from wherry.model.containers import Pairs
-from wherry.model.events import Event
+from wherry.model.events import Event, prune_event
 from wherry.model.ids import Digest
 from wherry.model.images import Image
 from wherry.model.moments import parse_when
@@ -86,9 +87,15 @@ class ImageService:
         """Return one image. Raises NotFound, Invalid."""
         return self._store.resolve(ref)
 
-    async def history(self, ref: str) -> Image:
-        """Return one image, whose `history` and `layers` tell it. Raises NotFound, Invalid."""
-        return self._store.resolve(ref)
+    async def history(self, ref: str) -> tuple[Image, ...]:
+        """Return one image, whose `history` and `layers` tell it, and its parents that are here.
+
+        Raises NotFound, Invalid.
+        """
+        found = [self._store.resolve(ref)]
+        while (parent := found[-1].parent) is not None and self._store.has(parent):
+            found.append(self._store.get(parent))
+        return tuple(found)
 
     async def tag(self, ref: str, repository: str, tag: str) -> None:
         """Give an image another name. Raises NotFound, Invalid."""
@@ -118,7 +125,9 @@ class ImageService:
             freed = self.partials.prune(min(until, default=None)) if partly else 0
             return list(removed.deletions), removed.space + freed
 
-        return await in_thread(prune)
+        gone, space = await in_thread(prune)
+        self._emit(replace(prune_event("image", space), time=time.time_ns()))
+        return gone, space
 
     async def load(self, body: ByteSource, *, quiet: bool) -> AsyncGenerator[Progress]:
         """Load an archive of images; yield Docker's lines. Raises Invalid, Full."""

@@ -18,3 +18,8 @@ class Event:
     """The id, or the name where Docker uses it."""
     attributes: Pairs = ()
     time: int = 0
+
+
+def prune_event(kind: str, reclaimed: int) -> Event:
+    """Return the event that tells of a prune of one kind, which gave `reclaimed` bytes back."""
+    return Event(kind, "prune", "", (("reclaimed", str(reclaimed)),))

@@ -40,6 +40,8 @@ class ContainerView:
     container: Container
     image_id: Digest
     mounts: tuple[MountPoint, ...] = ()
+    image_name: str = ""
+    """What the image was called at create; empty in a list where that is another one's name by now."""
     exec_ids: tuple[str, ...] = ()
     log_path: str = ""
     hostname_path: str = ""
@@ -260,6 +262,8 @@ class EngineFacts:
     labels: tuple[str, ...]
     warnings: tuple[str, ...]
     init_path: str
+    built: int = 0
+    """Seconds since the epoch: when the program's files were written; 0 is not known."""
     features: tuple[tuple[str, bool], ...] = ()
     """MemoryLimit, SwapLimit, CpuCfsPeriod, … as info names them."""
     experimental: bool = False

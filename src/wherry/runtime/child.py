@@ -332,6 +332,8 @@ def _environment(process: Process, who: Identity) -> dict[bytes, bytes]:
 
 def _enter(cwd: str, *, create: bool) -> bool:
     """Change into `cwd`; False where only the user itself may (it is tried again as that user)."""
+    if not cwd.startswith("/"):
+        raise StartFailed("Cwd must be an absolute path")
     try:
         os.chdir(cwd)
     except FileNotFoundError as error:
@@ -348,6 +350,14 @@ def _enter(cwd: str, *, create: bool) -> bool:
             os.close(root)
         os.fchdir(made)
         os.close(made)
+    except NotADirectoryError as error:
+        if create:
+            raise StartFailed(f"Cannot mkdir: {cwd} is not a directory") from error
+        raise StartFailed(
+            f'chdir to cwd ("{cwd}") set in config.json failed: not a directory',
+            exit_code=127,
+            errno=errno.ENOTDIR,
+        ) from error
     except PermissionError:
         return False
     return True
@@ -432,7 +442,7 @@ def _finish_capabilities(k: Kernel, process: Process) -> None:
 def find_command(name: str, environment: dict[bytes, bytes]) -> bytes:
     """Return the path that `name` stands for, by the container's own PATH. Raises StartFailed (126, 127)."""
     if not name:
-        raise StartFailed("no command specified", exit_code=127)
+        raise StartFailed('exec: "": executable file not found in $PATH', exit_code=127)
     wanted = os.fsencode(name)
     if b"/" in wanted:
         _check_executable(wanted, name)
@@ -460,6 +470,6 @@ def _check_executable(path: bytes, name: str) -> None:
         text = (error.strerror or "").lower()
         raise StartFailed(f'exec: "{name}": stat {name}: {text}', exit_code=code) from error
     if os.path.isdir(path):
-        raise StartFailed(f'exec: "{name}": is a directory', exit_code=126)
+        raise StartFailed(f'exec: "{name}": is a directory: permission denied', exit_code=126)
     if not found.st_mode & 0o111 or not os.access(path, os.X_OK):
         raise StartFailed(f'exec: "{name}": permission denied', exit_code=126)

@@ -105,6 +105,7 @@ def describe_failure(error: BaseException, step: str) -> bytes:
     number, code, hint = 0, 128, ""
     if isinstance(error, StartFailed):
         message, code, hint = error.message, error.exit_code, error.hint
+        number = error.errno
     elif isinstance(error, OSError):
         number = error.errno or 0
         where = f" {os.fsdecode(error.filename)}" if error.filename else ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from wherry.kernel import abi, mount, paths
 from wherry.kernel.calls import Kernel
+from wherry.model.errors import StartFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class Stage:
     """/proc/sys as it was before it became read-only."""
     hierarchies: tuple[CgroupMount, ...] = ()
     """The host's cgroup hierarchies."""
+
+
+_MISMATCH = (
+    "Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path "
+    "exists and is the expected type"
+)
 
 
 class Step(Protocol):
@@ -81,6 +90,20 @@ def is_directory(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
+@contextmanager
+def telling_mount(source: str, target: str) -> Generator[None]:
+    """Tell what could not be mounted in the words of Docker's runtime, which its users search for."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.ENOTDIR:
+            reason = f"{reason}: {_MISMATCH}"
+        raise StartFailed(
+            f'error mounting "{source}" to rootfs at "{target}": {reason}', errno=error.errno or 0
+        ) from error
+
+
 def settle(k: Kernel, tree: int, wanted: mount.MountOptions) -> None:
     """Give a cloned tree the attributes and the propagation wanted."""
     if wanted.set_ or wanted.clear:
@@ -91,4 +114,7 @@ def settle(k: Kernel, tree: int, wanted: mount.MountOptions) -> None:
         )
     if wanted.propagation:
         recursive = bool(wanted.propagation & abi.MS_REC)
+        if wanted.propagation == abi.MS_SLAVE:
+            # What is mounted below would stay the host's peer, and give it what the container mounts.
+            mount.change(k, tree, propagation=abi.MS_SLAVE, recursive=True)
         mount.change(k, tree, propagation=wanted.propagation & ~abi.MS_REC, recursive=recursive)

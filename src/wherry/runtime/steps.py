@@ -5,7 +5,8 @@ first the slot's tmpfs (`home`), where /proc, /sys and /dev are furnished while 
 sight, then the container's root, onto which the furnished trees are moved. Paths are resolved with
 openat2(RESOLVE_IN_ROOT) from the stage's root, whatever links an image holds.
 
-All steps but `emulation.Emulate` are here, to be read beside the others that they rely on.
+All steps but `emulation.Emulate` are here, in one long module because each is read beside the others that
+it relies on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from dataclasses import dataclass
 
 from wherry.kernel import abi, mount, paths
 from wherry.runtime.emulation import Emulate
-from wherry.runtime.stage import CgroupMount, Stage, is_directory, place, settle
+from wherry.runtime.stage import (
+    CgroupMount,
+    Stage,
+    is_directory,
+    place,
+    settle,
+    telling_mount,
+)
 from wherry.runtime.wire import registered
 
 _PLAIN_PATH = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
@@ -45,6 +53,8 @@ _PROC_FILES = frozenset(
 def _attach(stage: Stage, tree: int, target: str, resolve: int = paths.CONTAINED) -> None:
     spot = place(stage, target, directory=is_directory(tree), resolve=resolve)
     try:
+        if is_directory(spot) != is_directory(tree):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", target)
         # CVE-2019-16884: a volume over /proc has the start write to files of its own choice. By what
         # the path leads to, since it may be a link.
         if (
@@ -92,9 +102,12 @@ class Filesystem:
         copy_up = ("tmpcopyup", None)
         options = tuple(option for option in wanted.data if option != copy_up)
         tree = mount.new_filesystem(stage.k, self.kind, options, wanted.set_, self.source)
-        resolve = _PLAIN_PATH if self.kind in _TRUSTED else paths.CONTAINED
         try:
-            _attach(stage, tree, self.target, resolve)
+            if self.kind in _TRUSTED:
+                _attach(stage, tree, self.target, _PLAIN_PATH)
+                return
+            with telling_mount(self.source or self.kind, self.target):
+                _attach(stage, tree, self.target)
         finally:
             os.close(tree)
 
@@ -121,7 +134,8 @@ class BindHost:
             if not wanted.propagation:
                 mount.change(stage.k, tree, propagation=abi.MS_PRIVATE, recursive=wanted.recursive)
             settle(stage.k, tree, wanted)
-            _attach(stage, tree, self.target)
+            with telling_mount(self.source, self.target):
+                _attach(stage, tree, self.target)
         finally:
             os.close(tree)
 
@@ -139,7 +153,8 @@ class AttachTree:
         return f"attach {self.what} on {self.target}"
 
     def perform(self, stage: Stage) -> None:
-        _attach(stage, stage.trees[self.index], self.target)
+        with telling_mount(self.what, self.target):
+            _attach(stage, stage.trees[self.index], self.target)
 
 
 @registered

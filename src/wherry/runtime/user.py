@@ -7,6 +7,7 @@ more than `LARGEST` bytes are read. Rules and words are Docker's (docker run --u
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from wherry.model.oci import User
 
 LARGEST = 16 << 20
 _HIGHEST = (1 << 31) - 1
+_OUT_OF_RANGE = f"uids and gids must be in range 0-{_HIGHEST}"
+_NEGATIVE = re.compile("-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def identify(user: User, passwd: str | None = None, group: str | None = None) ->
     who = _identify(user, passwd, group)
     # (uid_t) -1 means "leave it" to setresuid(2): an entry with 4294967295 would stay root.
     if not all(0 <= number <= _HIGHEST for number in (who.uid, who.gid, *who.groups)):
-        raise StartFailed("uids and gids must be in range 0-2147483647", exit_code=125)
+        raise StartFailed(_OUT_OF_RANGE, exit_code=125)
     return who
 
 
@@ -103,6 +106,8 @@ def _home_of(uid: int, passwd: str) -> str:
 
 def _look_up_user(wanted: str, user: User, passwd: str) -> tuple[int, int, str, str]:
     number = _number(wanted)
+    if _NEGATIVE.fullmatch(wanted):
+        raise StartFailed(_OUT_OF_RANGE, exit_code=125)
     for row in _rows(passwd, 6):
         uid, gid = _number(row[2]), _number(row[3])
         if uid is None or gid is None:
@@ -118,6 +123,8 @@ def _look_up_user(wanted: str, user: User, passwd: str) -> tuple[int, int, str, 
 
 def _look_up_group(wanted: str, group: str) -> int:
     number = _number(wanted)
+    if _NEGATIVE.fullmatch(wanted):
+        raise StartFailed(_OUT_OF_RANGE, exit_code=125)
     for row in _rows(group, 3):
         gid = _number(row[2])
         if gid is not None and (row[0] == wanted or gid == number):

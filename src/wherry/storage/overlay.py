@@ -51,7 +51,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
         Not synced: after a crash of the machine a container that was just made may have none,
         and is prepared again. Raises NotFound for a missing layer, Full.
         """
-        lowers = self._below(chain)
+        lowers = self.container_paths(chain)
         folder = self._folder(key)
         view = OverlayView(lowers, folder / "upper", folder / "work")
         with full(f"container {key}", folder):
@@ -67,16 +67,17 @@ class OverlaySnapshotter(DirectorySnapshotter):
     def view_of(self, key: str, chain: Sequence[Digest]) -> OverlayView:
         """Return the view of an existing key. Raises NotFound."""
         upper = self._upper(key)
-        return OverlayView(self._below(chain), upper, upper.with_name("work"))
+        return OverlayView(self.container_paths(chain), upper, upper.with_name("work"))
 
     def changes(self, key: str, chain: Sequence[Digest]) -> Iterator[Change]:
         """Yield what the upper of `key` changed of `chain`, by path. Raises NotFound."""
-        yield from read_changes(self._upper(key), self._below(chain))
+        yield from read_changes(self._upper(key), self.container_paths(chain))
 
     def _lowers(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
         return self.parent_paths(chain) or (self._empty,)
 
-    def _below(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+    def container_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
+        """Return what lies below a container of `chain`, top first. Raises NotFound."""
         return (*self.parent_paths(chain), *self._base) or (self._empty,)
 
     def _make_upper(self, upper: Path, lowers: tuple[Path, ...]) -> None:

@@ -27,7 +27,7 @@ def parse_keys(text: str) -> bytes:
         elif word in _NAMED:
             keys.append(_NAMED[word])
         else:
-            raise Invalid(f"Invalid detach keys ({text}) provided", hint=f"unknown key: {word!r}")
+            raise Invalid(f"Invalid escape keys ({text}) provided", hint=f"unknown key: {word!r}")
     return bytes(keys)
 
 

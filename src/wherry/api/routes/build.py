@@ -38,6 +38,7 @@ from wherry.model.build import (
 from wherry.model.errors import Internal, Invalid, NotFound, WherryError
 from wherry.model.ignore import Matcher
 from wherry.model.urls import is_web
+from wherry.model.views import Filters
 
 if TYPE_CHECKING:
     from wherry.build.service import Builds
@@ -129,7 +130,7 @@ class BuildRoutes:
         from wherry.build.service import Pruning
 
         wanted = Pruning(
-            filters=parse_filters(request.text("filters"), BUILD_PRUNE),
+            filters=_prune_filters(request),
             everything=request.flag("all"),
             keep_bytes=keep or None,
             max_used=request.number("max-used-space") or None,
@@ -294,3 +295,10 @@ def remote_context(text: str) -> ContextRef:
     if is_web(text):
         return ContextRef(ContextKind.URL, text)
     raise Invalid(f"remoteURL ({text}) could not be recognized as URL")
+
+
+def _prune_filters(request: Request) -> Filters:
+    try:
+        return parse_filters(request.text("filters"), BUILD_PRUNE)
+    except Invalid as error:
+        raise Invalid(f"failed to prune build cache: {error.message}") from None

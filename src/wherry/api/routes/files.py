@@ -66,12 +66,7 @@ class FileRoutes:
             author=request.text("author"),
             comment=request.text("comment"),
             pause=request.flag("pause", True),
-            changes=tuple(
-                line
-                for text in request.query.get("changes", ())
-                for line in text.split("\n")
-                if line.strip()
-            ),
+            changes=tuple(request.query.get("changes", ())),
         )
         digest = await self._containers.commit(request.text("container"), options, config)
         return json_answer({"Id": str(digest)}, 201)

@@ -79,9 +79,9 @@ class ImageRoutes:
 
     async def history(self, request: Request) -> Response:
         """GET /images/{name}/history."""
-        image = await self._images.history(request.parameters["name"])
+        image, *parents = await self._images.history(request.parameters["name"])
         _check_platform(request, image)
-        return json_answer(render_history(image))
+        return json_answer(render_history(image, parents))
 
     async def tag(self, request: Request) -> Response:
         """POST /images/{name}/tag."""
@@ -171,14 +171,24 @@ def _platform_parts(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
+class _WrongPlatform(NotFound):
+    def __init__(self, name: str, have: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+        super().__init__("image", name)
+        one, other = ("/".join(filter(None, parts)) for parts in (have, wanted))
+        self.message = (
+            f"image with reference {name} was found but its platform ({one}) does not match the "
+            f"specified platform ({other})"
+        )
+
+
 def _check_platform(request: Request, image: Image) -> None:
     """Raise NotFound where a platform is asked for that the image is not made for."""
     for text in request.query.get("platform", ()):
         wanted = _platform_parts(text)
         have = (image.platform.os, image.platform.architecture, image.platform.variant)
         if any(want and want != got for want, got in zip(wanted, have, strict=True)):
-            name = "/".join(part for part in wanted if part)
-            raise NotFound("image", f"{request.parameters.get('name', '')} for platform {name}")
+            name = request.parameters.get("name", "")
+            raise _WrongPlatform(name, have, wanted)
 
 
 def _refuse_platforms(request: Request, name: str) -> None:

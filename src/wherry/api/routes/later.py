@@ -14,12 +14,7 @@ from wherry.model.errors import NotFound, Unavailable, Unsupported
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
     "building by the BuildKit API": "POST /session",
-    "plugins": (
-        "GET /plugins/privileges; POST /plugins/pull; DELETE /plugins/{name:all}; "
-        "POST /plugins/{name:all}/enable; POST /plugins/{name:all}/disable; "
-        "POST /plugins/{name:all}/upgrade; POST /plugins/create; POST /plugins/{name:all}/push; "
-        "POST /plugins/{name:all}/set"
-    ),
+    "plugins": ("GET /plugins/privileges; POST /plugins/pull; POST /plugins/create"),
     "swarm": "POST /swarm/init; POST /swarm/join; POST /swarm/unlock",
     "checkpoints": (
         "GET /containers/{id}/checkpoints; POST /containers/{id}/checkpoints; "
@@ -35,6 +30,14 @@ _SWARM = (
     "POST /secrets/create; GET /secrets/{id}; DELETE /secrets/{id}; POST /secrets/{id}/update; "
     "GET /configs; POST /configs/create; GET /configs/{id}; DELETE /configs/{id}; "
     "POST /configs/{id}/update"
+)
+
+
+# What asks for one plugin: there is none.
+_PLUGIN = (
+    "GET /plugins/{name:all}/json; DELETE /plugins/{name:all}; POST /plugins/{name:all}/enable; "
+    "POST /plugins/{name:all}/disable; POST /plugins/{name:all}/upgrade; "
+    "POST /plugins/{name:all}/push; POST /plugins/{name:all}/set"
 )
 
 
@@ -83,9 +86,8 @@ def later_routes() -> list[Route]:
     routes = [
         Route("GET", "/plugins", _constant([])),
         Route("POST", "/swarm/leave", _no_member),
-        Route("GET", "/plugins/{name:all}/json", _no_plugin),
     ]
-    tables = [(_SWARM, _no_swarm)]
+    tables = [(_SWARM, _no_swarm), (_PLUGIN, _no_plugin)]
     tables += [(operations, _refusal(noun)) for noun, operations in _LATER.items()]
     for operations, handler in tables:
         for operation in operations.split(";"):

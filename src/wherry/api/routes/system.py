@@ -73,7 +73,10 @@ class SystemRoutes:
         filters = parse_filters(request.text("filters"), EVENTS)
         since, until = _bound(request, "since"), _bound(request, "until")
         if since and until and until < since:
-            raise Invalid(f"`since` time ({since}) cannot be after `until` time ({until})")
+            raise Invalid(
+                f"`since` time ({request.text('since')}) cannot be after `until` time "
+                f"({request.text('until')})"
+            )
         events = self._services.events.subscribe(since=since, until=until, filters=filters)
 
         async def lines() -> AsyncIterator[bytes]:

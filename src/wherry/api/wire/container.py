@@ -226,7 +226,7 @@ def render_item(view: ContainerView, now: int, version: Version = CURRENT) -> di
     answer: dict[str, object] = {
         "Id": container.id,
         "Names": [f"/{container.name}", *(f"/{name}" for name in view.linked_as)],
-        "Image": container.image_name or str(view.image_id),
+        "Image": view.image_name or str(view.image_id),
         "ImageID": str(view.image_id),
         "Command": render_command(container.argv),
         "Created": container.created // _SECOND,

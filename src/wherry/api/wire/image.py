@@ -135,8 +135,20 @@ def render_image_item(
     return answer
 
 
-def render_history(image: Image) -> list[dict[str, object]]:
-    """Return the answer to GET /images/{name}/history, newest first; only the image itself has an id."""
+def render_history(image: Image, parents: Sequence[Image] = ()) -> list[dict[str, object]]:
+    """Return the answer to GET /images/{name}/history, newest first.
+
+    Only the image itself has an id, and those of its `parents` that are here.
+    """
+    answer = _render_entries(image)
+    for one in (image, *parents):
+        length = len(_render_entries(one))
+        if 0 < length <= len(answer):
+            answer[-length] |= {"Id": str(one.id), "Tags": listed(one.names)}
+    return answer
+
+
+def _render_entries(image: Image) -> list[dict[str, object]]:
     layers = list(image.layers)
     answer: list[dict[str, object]] = []
     for entry in image.history:
@@ -166,8 +178,6 @@ def render_history(image: Image) -> list[dict[str, object]]:
             }
         )
     answer.reverse()
-    if answer:
-        answer[0] |= {"Id": str(image.id), "Tags": listed(image.names)}
     return answer
 
 

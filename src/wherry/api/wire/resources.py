@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from wherry.api.wire.bodies import Rate, Resources, Weight
 from wherry.model.containers import DeviceSpec, Ulimit
@@ -18,9 +19,6 @@ _NOT_HERE = {
     "IOMaximumIOps": "invalid option: QoS maximum IOPs configuration is not supported on linux",
     "IOMaximumBandwidth": "invalid option: QoS maximum bandwidth configuration is not supported on linux",
 }
-_REFUSED = {
-    "DeviceRequests": "DeviceRequests (--gpus): device drivers are not in this version of wherry",
-}
 
 
 def refuse_resources(body: Resources) -> None:
@@ -28,13 +26,23 @@ def refuse_resources(body: Resources) -> None:
     for name, reason in _NOT_HERE.items():
         if getattr(body, name):
             raise Invalid(reason)
-    for name, reason in _REFUSED.items():
-        if getattr(body, name):
-            raise Unsupported(reason)
+    for request in body.DeviceRequests or ():
+        asked = cast(dict[str, Any], request) if isinstance(request, dict) else {}
+        wanted = cast(list[list[object] | None], asked.get("Capabilities") or [])
+        sets = " ".join(f"[{' '.join(map(str, some or ()))}]" for some in wanted)
+        driver = str(asked.get("Driver") or "")
+        raise Unsupported(f'could not select device driver "{driver}" with capabilities: [{sets}]')
 
 
 def _said(value: int | None) -> int | None:
     return value or None
+
+
+def _pids(value: int | None, *, update: bool) -> int | None:
+    """Any negative number lifts the limit: in an update that has to be said, as Docker does by 0."""
+    if value is None or value >= 0:
+        return _said(value)
+    return 0 if update else None
 
 
 def parse_limits(body: Resources, number_of: DeviceNumber, *, update: bool = False) -> Limits:
@@ -66,7 +74,7 @@ def parse_limits(body: Resources, number_of: DeviceNumber, *, update: bool = Fal
         cpu_rt_runtime=_said(body.CpuRealtimeRuntime),
         cpuset_cpus=body.CpusetCpus or None,
         cpuset_mems=body.CpusetMems or None,
-        pids_limit=_said(body.PidsLimit),
+        pids_limit=_pids(body.PidsLimit, update=update),
         blkio_weight=_said(body.BlkioWeight),
         blkio_weight_devices=rates(body.BlkioWeightDevice),
         blkio_device_read_bps=rates(body.BlkioDeviceReadBps),

@@ -27,6 +27,7 @@ def render_version_answer(facts: EngineFacts) -> dict[str, object]:
     """Return the answer to GET /version."""
     architecture = _MACHINES.get(facts.architecture, facts.architecture)
     current, oldest = render_version(CURRENT), render_version(OLDEST)
+    built = time.strftime("%Y-%m-%dT%H:%M:%S.000000000+00:00", time.gmtime(facts.built))
     experimental = "true" if facts.experimental else "false"
     return {
         "Platform": {"Name": "wherry"},
@@ -37,7 +38,7 @@ def render_version_answer(facts: EngineFacts) -> dict[str, object]:
                 "Details": {
                     "ApiVersion": current,
                     "Arch": architecture,
-                    "BuildTime": "",
+                    "BuildTime": built,
                     "Experimental": experimental,
                     "GitCommit": "",
                     "GoVersion": "",
@@ -60,7 +61,7 @@ def render_version_answer(facts: EngineFacts) -> dict[str, object]:
         "Os": "linux",
         "Arch": architecture,
         "KernelVersion": facts.kernel,
-        "BuildTime": "",
+        "BuildTime": built,
     }
 
 

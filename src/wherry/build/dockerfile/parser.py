@@ -285,7 +285,7 @@ def _healthcheck(made: Instruction, rest: str) -> Instruction:
             raise _Fault("HEALTHCHECK NONE takes no arguments", at=command)
         return replace(made, arguments=("NONE",))
     if kind != "CMD":
-        raise _Fault(f"Unknown type {kind!r} in HEALTHCHECK (try CMD)", at=rest.partition(" ")[0])
+        raise _Fault(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)', at=rest.partition(" ")[0])
     listed = parse_json_list(command)
     if listed is not None:
         if not listed:

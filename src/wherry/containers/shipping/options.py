@@ -125,7 +125,7 @@ def _check_syslog(options: dict[str, str]) -> None:
     if facility_number(options.get("syslog-facility", "daemon")) is None:
         raise Invalid("invalid syslog facility")
     if options.get("syslog-format", "") not in FORMATS:
-        raise Invalid("Invalid syslog format", hint="rfc3164, rfc5424 or rfc5424micro")
+        raise Invalid("Invalid syslog format")
 
 
 def _syslog_address(text: str) -> Destination:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from wherry.containers.live import Lives, Tasks
+from wherry.containers.log_settings import unready
 from wherry.containers.shipping import fluentd, gelf, journald, options, syslog
 from wherry.containers.shipping.entries import Cutter, Entry, Origin, origin_of
 from wherry.containers.shipping.sinks import Sink, TlsFiles, connect, identity
@@ -26,7 +27,6 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.containers.watching import CHANGES, Watch, wait_changed
 from wherry.model.containers import Container, LogConfig
-from wherry.model.errors import StartFailed
 from wherry.model.events import Event
 from wherry.supervisor.logs.reader import LogTail
 from wherry.supervisor.logs.segment import ERR, OUT
@@ -90,7 +90,7 @@ class Shipping:
         driver, chosen = wanted
         place = options.destination(driver, chosen)
         if driver == "journald" and not os.path.exists(place.path):
-            raise _unready("journald is not enabled on this host")
+            raise unready("journald is not enabled on this host")
         if driver == "fluentd" and options.truth(chosen, "fluentd-async"):
             return
         try:
@@ -100,7 +100,7 @@ class Shipping:
             number = error.errno
             text = (os.strerror(number) if number else str(error) or "i/o timeout").lower()
             prefix = f"gelf: cannot connect to GELF endpoint: {place} " if driver == "gelf" else ""
-            raise _unready(f"{prefix}{where}: connect: {text}") from error
+            raise unready(f"{prefix}{where}: connect: {text}") from error
 
     async def drain(self, container_id: str) -> None:
         """Wait, for a while, until all lines of a container that has ended are sent."""
@@ -347,10 +347,4 @@ def _tls(chosen: dict[str, str]) -> TlsFiles:
         chosen.get("syslog-tls-cert", ""),
         chosen.get("syslog-tls-key", ""),
         verify=not chosen.get("syslog-tls-skip-verify"),
-    )
-
-
-def _unready(text: str) -> StartFailed:
-    return StartFailed(
-        f"failed to create task for container: failed to initialize logging driver: {text}"
     )

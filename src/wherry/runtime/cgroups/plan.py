@@ -15,6 +15,7 @@ from wherry.runtime.cgroups.devices import reduce
 
 _PERIOD = 100_000  # µs, the kernel's default and Docker's for --cpus
 _NANO = 10**9
+_LEAST_SHARES, _MOST_SHARES = 2, 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def plan_v1(
 
     `memsw_now` is the present memory.memsw.limit_in_bytes of a cgroup that is being updated: the
     kernel refuses a memory limit above memory and swap together, so that the order hangs on it.
-    Raises Unsupported (`unified`, device rules that v1 cannot say).
+    Raises Unsupported (`unified`, device rules that v1 cannot say), Invalid.
     """
     chosen = controllers(limits) if only is None else tuple(only)
     writes: list[Write] = []
@@ -95,7 +96,7 @@ def plan_v2(limits: Limits, *, only: Iterable[str] | None = None) -> tuple[Write
 
 def shares_to_weight(shares: int) -> int:
     """Return cpu.weight (1..10000) for cpu.shares (2..262144), linear as the OCI runtimes do it."""
-    return 1 + (min(max(shares, 2), 262_144) - 2) * 9999 // 262_142
+    return 1 + (min(max(shares, _LEAST_SHARES), _MOST_SHARES) - 2) * 9999 // 262_142
 
 
 def blkio_to_io_weight(weight: int) -> int:
@@ -145,6 +146,11 @@ def _memory_v1(limits: Limits, memsw_now: int | None) -> Iterator[Write]:
 def _cpu_v1(limits: Limits) -> Iterator[Write]:
     quota, period = cpu_quota(limits)
     if limits.cpu_shares is not None:
+        # The kernel would take the nearest instead; Docker's runtime says so, and so do we.
+        if limits.cpu_shares < _LEAST_SHARES:
+            raise Invalid(f"the minimum allowed cpu-shares is {_LEAST_SHARES}")
+        if limits.cpu_shares > _MOST_SHARES:
+            raise Invalid(f"the maximum allowed cpu-shares is {_MOST_SHARES}")
         yield Write("cpu", "cpu.shares", str(limits.cpu_shares))
     if period is not None:
         yield Write("cpu", "cpu.cfs_period_us", str(period))
