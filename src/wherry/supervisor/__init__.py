@@ -7,6 +7,6 @@ start, and when to start it again, is decided above. Three processes take part:
 
 `keeper` holds descriptors and reaps, and does nothing else, so it does not die; `main` does the work
 and may be killed at any moment; `client` is wherryd's end. Read `messages` (what is asked and
-answered), then `keeper`, then `main`, `server` and `table`. Only `client` uses asyncio; all else is
-the standard library, started with `-I -S`.
+answered), then `keeper`, then `main`, `server` and `table`. Only `client` uses asyncio; all else is the
+standard library, started with `-I -S`.
 """
