@@ -121,7 +121,8 @@ awaiting() {
 """
 _CLEAN = """
 c=$(docker ps -aq --filter name=$N); [ -z "$c" ] || docker rm -fv $c
-i=$(docker images -q --filter "reference=$N*"); [ -z "$i" ] || docker rmi -f $i
+list() { docker images --format "{{.Repository}}:{{.Tag}}" --filter "reference=$1"; }
+for i in $(list "$N*"; list "$N*/*/*"); do docker rmi -f $i; done
 for v in $(docker volume ls -q --filter name=$N); do docker volume rm -f $v; done
 for n in $(docker network ls -q --filter name=$N); do docker network rm $n; done
 """

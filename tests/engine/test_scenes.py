@@ -1,4 +1,4 @@
-"""Nine hundred command lines of the docker client, most of them mistakes: as on Docker 28.5, word for word."""
+"""A thousand command lines of the docker client, most of them mistakes: as on Docker 28.5, word for word."""
 
 from __future__ import annotations
 
