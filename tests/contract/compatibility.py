@@ -67,10 +67,14 @@ _DRIVEN = (
         "a project comes up, is worked in, changed, built, and goes",
         "clients_compose",
     ),
-    ("docker-py 7", "every call of its reference but swarm's and plugins'", "docker_py"),
+    (
+        "docker-py 7",
+        "containers, images, builds, registries, networks, volumes, prunes",
+        "docker_py",
+    ),
     (
         "testcontainers-python 4",
-        "with its reaper: containers, networks, compose projects",
+        "with its reaper: containers, ports, logs; what a killed run leaves",
         "clients_testcontainers",
     ),
     (
