@@ -371,7 +371,7 @@ def test_commit(api: Api) -> None:
     reply = api.ask("POST", f"/commit?{query}", {"Env": ["x=y"]})
     assert reply.status == 201 and reply.json == {"Id": str(DIGEST)}
     _, _, options, config = last(api, "commit")
-    assert options == CommitOptions("r:t", "a", "c", False, ("ENV a=b", "CMD x"))
+    assert options == CommitOptions("r:t", "a", "c", False, ("ENV a=b\nCMD x",))
     assert config.env == ("x=y",)
     api.ask("POST", f"/commit?container={container}")
     assert last(api, "commit")[2:] == (CommitOptions(), None)

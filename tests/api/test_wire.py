@@ -89,7 +89,7 @@ limits = st.builds(
     cpu_rt_runtime=said,
     cpuset_cpus=st.none() | word,
     cpuset_mems=st.none() | word,
-    pids_limit=said | st.just(-1),
+    pids_limit=said,
     blkio_weight=said,
     blkio_weight_devices=rates,
     blkio_device_read_bps=rates,
@@ -315,7 +315,7 @@ def test_what_is_wrong_is_named(body: bytes, message: str) -> None:
         {"OnBuild": ["RUN x"]},
         {"ArgsEscaped": True},
         {"HostConfig": {"Cgroup": "container:x"}},
-        {"HostConfig": {"DeviceRequests": [{"Count": -1}]}},
+        {"HostConfig": {"DeviceRequests": [{"Driver": "nvidia"}]}},
     ],
 )
 def test_what_no_spec_can_hold_is_refused(body: Any) -> None:
@@ -328,7 +328,7 @@ def test_what_no_spec_can_hold_is_refused(body: Any) -> None:
 def test_an_update_can_allow_the_oom_killer_again() -> None:
     body = decode(UpdateBody, b'{"OomKillDisable": false, "Memory": 0, "PidsLimit": -1}')
     assert parse_limits(body, number_of, update=True) == Limits(
-        oom_kill_disable=False, pids_limit=-1
+        oom_kill_disable=False, pids_limit=0
     )
 
 
@@ -377,7 +377,7 @@ def view_of(spec: ContainerSpec, name: str, recorded: dict[str, Any]) -> Contain
     # What `containers` makes of a network mode.
     wishes = spec.endpoints or (EndpointSpec(spec.namespaces.network or "bridge"),)
     container = replace(container, spec=replace(spec, endpoints=wishes))
-    return ContainerView(container, DIGEST, points, size_rw=0, size_root_fs=9)
+    return ContainerView(container, DIGEST, points, spec.image, size_rw=0, size_root_fs=9)
 
 
 @pytest.mark.parametrize("name", ["full", "minimal"])

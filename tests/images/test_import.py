@@ -35,8 +35,12 @@ def test_without_a_name_or_message(house: House) -> None:
     assert image.layers[0].diff_id == Digest.of(ROOT)
 
 
+def test_an_empty_archive_is_an_empty_layer(house: House) -> None:
+    assert house.import_tar(b"", "app", "1").layers[0].diff_id == Digest.of(b"\0" * 1024)
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"junk\n", b"x" * 5000, ROOT[:700], gzip.compress(ROOT, mtime=0)[:60]]
+    "data", [b"junk\n", b"x" * 5000, ROOT[:700], gzip.compress(ROOT, mtime=0)[:60]]
 )
 def test_what_is_no_archive(house: House, data: bytes) -> None:
     with pytest.raises(Invalid):

@@ -48,7 +48,7 @@ def test_look_ups(user: User, expected: Identity) -> None:
         ("zed", "unable to find user zed: no matching entries in passwd file"),
         ("bob:zed", "unable to find group zed: no matching entries in group file"),
         ("2147483648", "uids and gids must be in range 0-2147483647"),
-        ("-1", "unable to find user -1: no matching entries in passwd file"),
+        ("-1", "uids and gids must be in range 0-2147483647"),
     ],
 )
 def test_refusals(name: str, words: str) -> None:

@@ -54,8 +54,10 @@ def _clean(target: str) -> str:
 def parse_volumes_from(text: str) -> tuple[str, bool]:
     """Return the container that a `--volumes-from` names, and whether it is read-only. Raises Invalid."""
     ref, colon, mode = text.partition(":")
-    if not ref:
+    if not text:
         raise Invalid("volumes-from specification cannot be an empty string")
+    if not ref:
+        raise Invalid('invalid name or ID supplied: ""')
     words = mode.split(",") if colon else []
     access = [word for word in words if word in ("ro", "rw")]
     labels = [word for word in words if word in ("z", "Z")]
