@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ import pytest
 from tests.network.names import Answer, Box, FakeUpstream, House, failing, host, house
 from tests.network.questions import question, take_apart
 from tests.network.spaces import Space
+from wherry.model.errors import Unavailable
 from wherry.network.dns import client, message
 from wherry.network.dns.channel import connect
 from wherry.network.dns.client import NameService
@@ -223,6 +224,26 @@ def test_the_next_resolver_is_asked_when_one_fails(house: House, host: Space, co
                 seen = await web.ask("gone.example", tcp=tcp, seconds=1.5)
                 assert seen.code == message.NXDOMAIN
             assert len(last.seen) == 2
+
+    asyncio.run(test())
+
+
+def test_what_ended_is_not_served_again_by_an_update(house: House) -> None:
+    # A network that was connected while its container ended left a view for which a process was started
+    # every half a minute.
+    async def test() -> None:
+        async with house.names() as names:
+            box = house.box("a")
+            names.serve(box.view(), box.sockets())
+            await names.settled()
+            names.forget("a")
+            names.update(box.view())
+            os.kill(await names.pid(), signal.SIGKILL)
+            with suppress(Unavailable):
+                while await names.pid():
+                    await asyncio.sleep(0.01)
+            await names.settled()
+            assert await names.pid() == 0
 
     asyncio.run(test())
 

@@ -107,7 +107,9 @@ class NameService:
             self._say_watch(container)
 
     def update(self, view: View) -> None:
-        """Let a container see something else from now on."""
+        """Let a container see something else from now on; nothing for one that is not served (any more)."""
+        if view.container not in self._views:
+            return
         self._views[view.container] = view
         self._say({"do": "update", "view": view.to_wire()})
 
