@@ -244,6 +244,11 @@ def test_what_ended_is_not_served_again_by_an_update(house: House) -> None:
                     await asyncio.sleep(0.01)
             await names.settled()
             assert await names.pid() == 0
+            # A process again, which leaves as it should.
+            other = house.box("b")
+            names.serve(other.view(), other.sockets())
+            await names.settled()
+            assert await names.pid()
 
     asyncio.run(test())
 
