@@ -18,8 +18,8 @@ from wherry.containers.events import Recorder, container_event
 from wherry.containers.log_settings import check_place, parse_log_config, shown
 from wherry.containers.merge import merge
 from wherry.containers.mount_checks import check_mounts
-from wherry.containers.namespaces import referenced
-from wherry.containers.platforms import check_platform, needs_host_user, platform_warnings
+from wherry.containers.namespaces import needs_host_user, referenced
+from wherry.containers.platforms import check_platform, platform_warnings
 from wherry.containers.points import Points, plan_points
 from wherry.containers.security import plan_security
 from wherry.containers.store import ContainerStore

@@ -23,6 +23,8 @@ class Defaults:
 
     def applied(self, spec: ContainerSpec) -> ContainerSpec:
         """Return `spec` with these where it says nothing."""
+        if self == _NOTHING_SAID:  # as usual, and on the way of every create
+            return spec
         namespaces, security = spec.namespaces, spec.security
         options = list(security.options)
         if self.seccomp and not security.privileged and not _says(options, "seccomp"):
@@ -39,6 +41,9 @@ class Defaults:
             ),
             security=replace(security, options=tuple(options)),
         )
+
+
+_NOTHING_SAID = Defaults()
 
 
 def _joins(modes: Namespaces) -> bool:

@@ -38,15 +38,19 @@ class LogPolicy:
     """Whether `docker logs` may read it."""
 
 
+def in_force(config: LogConfig, default: LogConfig) -> tuple[str, dict[str, str]]:
+    """Return the driver that counts, and its options: the daemon's are for its own driver alone."""
+    driver = config.driver or default.driver or DRIVERS[0]
+    inherited = default.options if config.driver in ("", default.driver) else ()
+    return driver, dict(inherited) | dict(config.options)
+
+
 def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
     """Return the policy that `config` asks for; an empty driver takes the daemon's `default`.
 
     Raises Invalid for what is malformed.
     """
-    driver = config.driver or default.driver or DRIVERS[0]
-    options = dict(config.options)
-    if not config.driver or config.driver == default.driver:
-        options = dict(default.options) | options
+    driver, options = in_force(config, default)
     if driver not in DRIVERS:
         raise Invalid(
             f'error looking up logging plugin {driver}: plugin "{driver}" not found',
@@ -74,18 +78,13 @@ def parse_log_config(config: LogConfig, default: LogConfig) -> LogPolicy:
 
 def check_ready(config: LogConfig, default: LogConfig) -> None:
     """Raise StartFailed for options that no container starts with, though it may be made with them."""
-    driver = config.driver or default.driver or DRIVERS[0]
-    options = dict(config.options)
-    if not config.driver or config.driver == default.driver:
-        options = dict(default.options) | options
-    if driver not in ("local", "json-file"):
-        return
-    policy = parse_log_config(config, default)
+    driver, options = in_force(config, default)
     given = options.get("compress", "")
     if driver == "local":
-        if policy.max_files == 1 and (not given or parse_bool(given)):
+        one = parse_log_config(config, default).max_files == 1
+        if one and (not given or parse_bool(given)):
             raise unready("compression cannot be enabled when max file count is 1")
-    elif given and parse_bool(given):
+    elif driver == "json-file" and given and parse_bool(given):
         one = int(options.get("max-file") or 1) < 2
         if one or not options.get("max-size") or options["max-size"] == "-1":
             raise unready(
@@ -95,9 +94,8 @@ def check_ready(config: LogConfig, default: LogConfig) -> None:
 
 def check_place(config: LogConfig, default: LogConfig) -> None:
     """Raise Invalid where the socket that logs are to go to is not on this machine."""
-    given = config.driver == default.driver or not config.driver
-    options = (dict(default.options) if given else {}) | dict(config.options)
-    if (config.driver or default.driver) != "syslog" or not options.get("syslog-address"):
+    driver, options = in_force(config, default)
+    if driver != "syslog" or not options.get("syslog-address"):
         return
     place = shipping.destination("syslog", options)
     if place.path and not os.path.exists(place.path):

@@ -103,6 +103,13 @@ def _check(mode: str, known: tuple[str, ...], noun: str) -> None:
         raise Invalid(f"invalid {noun} mode: {mode}", hint="container:NAME")
 
 
+def needs_host_user(spec: ContainerSpec) -> bool:
+    """Whether a container is in the host's user namespace by what it asks for itself: decision 0002."""
+    modes = spec.namespaces
+    wanted = (modes.user, modes.pid, modes.ipc, modes.network)
+    return spec.security.privileged or HOST in wanted
+
+
 def resolve_namespaces(spec: ContainerSpec, join: Callable[[str, str], Joined]) -> Resolved:
     """Return the namespaces of a container about to start.
 
@@ -117,11 +124,7 @@ def resolve_namespaces(spec: ContainerSpec, join: Callable[[str, str], Joined]) 
         joined["ipc"] = join(ref, "IPC")
     if ref := referenced(modes.network):
         joined["network"] = join(ref, "network")
-    host_user = (
-        spec.security.privileged
-        or HOST in (modes.user, modes.pid, modes.ipc, modes.network)
-        or any(other.host_user for other in joined.values())
-    )
+    host_user = needs_host_user(spec) or any(other.host_user for other in joined.values())
     owners = {other.id: other for other in joined.values() if not other.host_user}
     owner: Joined | None = None
     user = HOST if host_user else PRIVATE

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from wherry.containers.namespaces import needs_host_user
 from wherry.images.config import host_platform
 from wherry.model.containers import ContainerSpec
 from wherry.model.errors import NotFound, Unsupported
 from wherry.model.images import Image, Platform
-from wherry.model.oci import HOST
 from wherry.runtime.emulation import choose_emulator
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -52,10 +52,3 @@ def platform_warnings(spec: ContainerSpec, image: Image) -> list[str]:
 
 def _text(platform: Platform) -> str:
     return "/".join(filter(None, (platform.os, platform.architecture, platform.variant)))
-
-
-def needs_host_user(spec: ContainerSpec) -> bool:
-    """Whether a container is in the host's user namespace by what it asks for itself: decision 0002."""
-    modes = spec.namespaces
-    wanted = (modes.user, modes.pid, modes.ipc, modes.network)
-    return spec.security.privileged or HOST in wanted

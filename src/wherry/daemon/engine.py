@@ -16,7 +16,7 @@ from wherry.model.containers import Container, Status
 from wherry.model.errors import Invalid, WherryError
 from wherry.model.events import Event
 from wherry.model.resources import Limits
-from wherry.model.views import EngineFacts
+from wherry.model.views import INSECURE_NETWORKS, EngineFacts
 
 # statfs(2), f_type, as Docker names the file systems.
 _FILE_SYSTEMS = {
@@ -138,7 +138,7 @@ def reload_event(facts: EngineFacts, config: Config) -> Event:
     """Return Docker's `daemon reload`, with the settings as they are now."""
     attributes = {
         "debug": config.debug,
-        "insecure-registries": ["::1/128", "127.0.0.0/8", *config.insecure_registries],
+        "insecure-registries": [*INSECURE_NETWORKS, *config.insecure_registries],
         "labels": list(config.labels),
         "live-restore": config.live_restore,
         "max-concurrent-downloads": config.max_concurrent_downloads,

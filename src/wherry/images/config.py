@@ -6,7 +6,6 @@ are an image's identity, so they are kept as they came; `encode_config` is only 
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,19 +15,11 @@ from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.ids import Digest
 from wherry.model.images import HistoryEntry, ImageConfig, Platform
+from wherry.model.machines import architecture_of, host_architecture
 
 LARGEST_CONFIG = 4 << 20
 """Bytes; a configuration beyond it is refused unread."""
 _MOST_LAYERS = 4096
-_MACHINES = {
-    "x86_64": ("amd64", ""),
-    "aarch64": ("arm64", "v8"),
-    "armv7l": ("arm", "v7"),
-    "armv6l": ("arm", "v6"),
-    "i686": ("386", ""),
-    "i386": ("386", ""),
-    "loongarch64": ("loong64", ""),
-}
 
 Strings = list[str] | None
 Words = list[str] | str | None
@@ -106,9 +97,7 @@ class Configuration:
 
 def host_platform() -> Platform:
     """Return what images made or chosen here run on."""
-    machine = platform.machine()
-    architecture, variant = _MACHINES.get(machine, (machine, ""))
-    return Platform("linux", architecture, variant)
+    return Platform("linux", *host_architecture())
 
 
 def parse_platform(text: str) -> Platform:
@@ -125,7 +114,7 @@ def parse_platform(text: str) -> Platform:
         parts.insert(0, "linux")
     if parts[0] != "linux":
         raise Unsupported("operating system is not supported")
-    architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
+    architecture, variant = architecture_of(parts[1])
     return Platform("linux", architecture, parts[2] if len(parts) == 3 else variant)
 
 

@@ -141,9 +141,9 @@ class BuildRequest:
     registry_auth: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Registry host to its X-Registry-Auth value, for base images, caches and pushes."""
     check_only: bool = False
+    """Lint and do nothing else (`--check`)."""
     call: str = ""
     """`outline` or `targets`: only told what the Dockerfile offers, in the end's metadata."""
-    """Lint and do nothing else (`--check`)."""
 
 
 class SecretSource(Protocol):

@@ -14,8 +14,7 @@ from enum import StrEnum
 from wherry.model.ids import Digest
 from wherry.model.networks import Attachments, EndpointSpec
 from wherry.model.resources import Limits
-
-Pairs = tuple[tuple[str, str], ...]
+from wherry.model.wiring import Pairs as Pairs
 
 
 class MountKind(StrEnum):

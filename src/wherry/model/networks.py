@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Pairs = tuple[tuple[str, str], ...]
+from wherry.model.wiring import Pairs as Pairs
 
 DEFAULT_BRIDGE = "bridge"
 """The name of the network that `--network` means when it is left out."""

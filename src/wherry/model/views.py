@@ -15,6 +15,8 @@ from wherry.model.ids import Digest
 from wherry.model.networks import Endpoint, Network
 from wherry.model.stats import LinkStats
 
+INSECURE_NETWORKS = ("::1/128", "127.0.0.0/8")
+"""Registries there may be spoken to without TLS, as Docker does: nobody is on the way."""
 Filters = Mapping[str, Sequence[str]]
 """Docker's `filters` parameter: {"label": ["a=b"], "status": ["running"]}."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from wherry.kernel import mount, paths
 from wherry.model.errors import Unsupported
+from wherry.model.machines import host_architecture
 from wherry.model.oci import Emulator
 from wherry.runtime.seccomp import kernel_version
 from wherry.runtime.stage import Stage
@@ -65,7 +66,6 @@ MACHINES = {
     "s390x": Machine(22, "s390x", 64, ">"),
 }
 """By the names that images use (GOARCH)."""
-_HOSTS = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def choose_emulator(
@@ -76,7 +76,7 @@ def choose_emulator(
     `own`: whether it has a user namespace of its own. `path` is where to look, $PATH where None. Raises
     Unsupported, with the way out, where such programs cannot run.
     """
-    host = _HOSTS.get(platform.machine(), platform.machine())
+    host, _ = host_architecture()
     if not architecture or architecture == host or (host, architecture) == ("amd64", "386"):
         return None
     if emulated(architecture):

@@ -78,23 +78,20 @@ class Pool:
         """Return a slot for `plan`. Raises StartFailed."""
         try:
             slot = self._pick(plan)
+            slot.oom_score = plan.process.oom_score_adj or 0
+            try:
+                self._settle_cgroup(slot, plan)
+            except (OSError, WherryError):
+                self._discard(slot)
+                raise
         except StartFailed:
             raise
         except WherryError as error:
-            raise StartFailed(error.message, hint=error.hint) from error
-        slot.oom_score = plan.process.oom_score_adj or 0
-        try:
-            self._settle_cgroup(slot, plan)
-        except OSError as error:
-            self._discard(slot)
-            text = (error.strerror or str(error)).lower()
-            raise StartFailed(f"set up the cgroup: {text}", errno=error.errno or 0) from error
-        except WherryError as error:
-            self._discard(slot)
-            if isinstance(error, StartFailed):
-                raise
             # The request was sound; what the kernel refused is the start's failure.
             raise StartFailed(error.message, hint=error.hint) from error
+        except OSError as error:
+            text = (error.strerror or str(error)).lower()
+            raise StartFailed(f"set up the cgroup: {text}", errno=error.errno or 0) from error
         return slot
 
     def _pick(self, plan: Plan) -> Slot:

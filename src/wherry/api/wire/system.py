@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from wherry.api.versions import CURRENT, OLDEST, render_version
 from wherry.api.wire.codec import render_time
 from wherry.api.wire.spec import RUNTIME
-from wherry.model.views import EngineFacts
+from wherry.model.views import INSECURE_NETWORKS, EngineFacts
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FEATURES = (
@@ -146,7 +146,7 @@ def _registry_config(facts: EngineFacts) -> dict[str, object]:
     }
     return {
         "IndexConfigs": {"docker.io": hub, **others},
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+        "InsecureRegistryCIDRs": [*INSECURE_NETWORKS, *networks],
         "Mirrors": mirrors or None,
     }
 

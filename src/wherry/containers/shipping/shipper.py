@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from wherry.containers.live import Lives, Tasks
-from wherry.containers.log_settings import unready
+from wherry.containers.log_settings import in_force, unready
 from wherry.containers.shipping import fluentd, gelf, journald, options, syslog
 from wherry.containers.shipping.entries import Cutter, Entry, Origin, origin_of
 from wherry.containers.shipping.sinks import Sink, TlsFiles, connect, identity
@@ -111,14 +111,8 @@ class Shipping:
             task.cancel()
 
     def _wants(self, container: Container) -> tuple[str, dict[str, str]] | None:
-        config = container.spec.log
-        driver = config.driver or self._log_default.driver
-        if driver not in options.DRIVERS:
-            return None
-        chosen = dict(config.options)
-        if driver == self._log_default.driver:
-            chosen = dict(self._log_default.options) | chosen
-        return driver, chosen
+        wanted = in_force(container.spec.log, self._log_default)
+        return wanted if wanted[0] in options.DRIVERS else None
 
     def _begin(self, container_id: str) -> None:
         container = self._store.find(container_id)
