@@ -32,6 +32,16 @@ from wherry.supervisor.ranges import IdRanges
 from wherry.testing.kernel import Own
 
 ALL_CHILDREN = 0x40000000  # __WALL
+
+
+def warm_slot(pool: Pool) -> Slot:
+    """Return the warm slot that the pool has, or has made now; it stays the pool's."""
+    pool.refill()
+    if not pool._warm:  # pyright: ignore[reportPrivateUsage]
+        pool._receive()  # pyright: ignore[reportPrivateUsage]
+    return pool._warm[0]  # pyright: ignore[reportPrivateUsage]
+
+
 USUAL = 0xA80425FB  # Docker's fourteen capabilities
 
 

@@ -24,6 +24,7 @@ from tests.supervisor.launching import (
     house,
     open_descriptors,
     start,
+    warm_slot,
 )
 from wherry.kernel import abi
 from wherry.model.errors import Conflict, StartFailed, WherryError
@@ -146,8 +147,7 @@ def test_a_new_supervisor_sweeps_what_containers_left_and_no_more(here: House) -
 
 def test_a_dead_warm_slot_is_passed_over(here: House) -> None:
     pool = here.pool()
-    pool.refill()
-    pid = pool._warm[0].pid  # pyright: ignore[reportPrivateUsage]
+    pid = warm_slot(pool).pid
     os.kill(pid, signal.SIGKILL)
     assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | ALL_CHILDREN)
     run = start(pool, here.spec("true"))
@@ -156,8 +156,7 @@ def test_a_dead_warm_slot_is_passed_over(here: House) -> None:
 
 def test_a_stopped_warm_slot_does_not_hold_up_the_end(here: House) -> None:
     pool = here.pool()
-    pool.refill()
-    os.kill(pool._warm[0].pid, signal.SIGSTOP)  # pyright: ignore[reportPrivateUsage]
+    os.kill(warm_slot(pool).pid, signal.SIGSTOP)
     began = time.monotonic()
     here.close(pool)
     assert time.monotonic() - began < 1
@@ -550,6 +549,7 @@ def test_a_child_that_fails_early_is_heard(here: House, monkeypatch: pytest.Monk
 
 def test_200_starts_leak_nothing(here: House) -> None:
     pool = here.pool()
+    pool.refill()
     assert start(pool, here.spec("true")).wait() == (0, "")
     before = open_descriptors()
     for number in range(200):

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from wherry.kernel import abi, mount, paths
 from wherry.kernel.calls import Kernel
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import StartFailed
 from wherry.model.oci import Process
 from wherry.runtime import handshake, wire
@@ -51,13 +52,15 @@ def run_slot(
     """Furnish a slot, wait for a plan, perform it and exec."""
     progress = _Progress()
     try:
-        _forget_the_parent(k, end)
+        forget_the_parent(k, end)
         go = handshake.receive(end)
         if go is None:
             os._exit(0)
         stage = _prepare(k, profile, hierarchies, go.descriptors, progress)
         if go.body == handshake.TELL:
             handshake.send(end, handshake.READY)
+            if not wait_readable(end, 0):
+                _rehearse(profile)
         message = handshake.receive(end)
         if message is None:
             os._exit(0)
@@ -65,6 +68,20 @@ def run_slot(
     except BaseException as error:
         _report(end, error, progress.step)
     os._exit(128)
+
+
+def _rehearse(profile: SlotProfile) -> None:
+    """Read a plan while nobody waits.
+
+    The pages that this writes to are shared with the process that forked this one, and the first write
+    to each costs 2.6 µs.
+    """
+    sample = json.dumps(
+        {"process": wire.encode(Process(("",))), "steps": wire.encode(plan_slot(profile))}
+    )
+    body = json.loads(sample)
+    _decoded_process(body["process"])
+    wire.decode(body["steps"])
 
 
 def run_exec(k: Kernel, end: int) -> NoReturn:
@@ -92,7 +109,7 @@ def _report(end: int, error: BaseException, step: str) -> NoReturn:
     os._exit(error.exit_code if isinstance(error, StartFailed) else 128)
 
 
-def _forget_the_parent(k: Kernel, keep: int) -> None:
+def forget_the_parent(k: Kernel, keep: int) -> None:
     """Close every descriptor but `keep`, and drop signal handling that the supervisor set up."""
     close_all_but(k, keep)
     # A process of the container must not read the supervisor's memory through /proc (ptrace(2)).

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,18 +18,20 @@ from typing import Any
 from wherry.kernel.bpf import load_device_program
 from wherry.kernel.calls import Kernel
 from wherry.kernel.linux import LINUX
-from wherry.kernel.processes import read_oom_score, set_oom_score, wait_readable
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import NotFound, StartFailed, WherryError
-from wherry.model.oci import HOST, PRIVATE, Process
+from wherry.model.oci import Process
 from wherry.model.resources import DEFAULT_DEVICES, Limits
 from wherry.runtime import slots
 from wherry.runtime.cgroups import CgroupDriver, Handle, open_cgroups
-from wherry.runtime.host import Host, cgroup_mounts
+from wherry.runtime.host import cgroup_mounts
 from wherry.runtime.plan import Plan, SlotProfile
 from wherry.runtime.slots import Slot
 from wherry.runtime.stage import CgroupMount
 from wherry.supervisor.identity import cgroup_parent
-from wherry.supervisor.ranges import IdRanges, maps
+from wherry.supervisor.making import Maker, Order, end, wants_ids
+from wherry.supervisor.ranges import IdRanges
+from wherry.supervisor.zygote import Zygote
 
 _WARM = SlotProfile()
 _EXIT_PATIENCE = 2.0
@@ -63,9 +64,11 @@ class Pool:
         self._config = config
         self._cgroups = cgroups
         self._ranges = ranges
-        self._hierarchies = hierarchies
-        self._host = Host(k, config.data_root)
-        self._score = read_oom_score()
+        self._maker = Maker(k, config.data_root, cgroups, hierarchies)
+        self._host = self._maker.host
+        self._zygote = Zygote(self._maker, _WARM)
+        self._asked: deque[tuple[str, int]] = deque()
+        """Cgroup and range of the slots that the zygote was asked for and were not received."""
         self._warm: deque[Slot] = deque()
         self._adopted: set[str] = set()
         self._unreleased: list[dict[str, Any]] = []
@@ -102,23 +105,28 @@ class Pool:
         wanted = plan.cgroup_path
         beside = not wanted or wanted.rpartition("/")[0] == self._cgroups.parent
         if beside and plan.profile == _WARM:
-            while self._warm:
-                slot = self._warm.popleft()
+            while slot := self._next_warm():
                 if self._is_alive(slot):
                     return slot
                 self._discard(slot)
         return self._make(plan.profile, tell=plan.process.terminal, path=wanted)
 
+    def _next_warm(self) -> Slot | None:
+        if not self._warm and self._asked:
+            self._receive()
+        return self._warm.popleft() if self._warm else None
+
     def refill(self) -> bool:
-        """Make one warm slot; return whether more are wanted."""
-        if len(self._warm) < self._config.size:
-            slot = self._make(_WARM, tell=True)
-            slot.warm = True
-            self._warm.append(slot)
-        return len(self._warm) < self._config.size
+        """Have one warm slot made; return whether more are wanted."""
+        if len(self._warm) + len(self._asked) < self._config.size:
+            self._ask()
+        return len(self._warm) + len(self._asked) < self._config.size
 
     def close(self) -> None:
-        """Let go of the warm slots: their children end at the closed socket."""
+        """Let go of the zygote and the warm slots: they end at the closed socket."""
+        while self._asked:
+            self._receive()
+        self._zygote.close()
         while self._warm:
             self._discard(self._warm.popleft())
         for facts in self._unreleased:
@@ -132,84 +140,60 @@ class Pool:
         return not wait_readable(slot.pidfd, 0)
 
     def _make(self, profile: SlotProfile, *, tell: bool, path: str = "") -> Slot:
-        """Return a new slot, in the cgroup `path` or one of its own name.
+        """Return a new slot, in the cgroup `path` or one of its own name. Raises WherryError, OSError.
 
         With `tell` its child says when it is furnished.
         """
+        self._look_after_the_rest()
+        handle = self._cgroups.create(path or self._new_path())
+        order = Order(profile, tell=tell)
+        try:
+            if wants_ids(profile):
+                order = replace(order, ids=self._ranges.take())
+            return self._maker.make(order, handle)
+        except (OSError, WherryError):
+            self._cancel(handle.path, order.ids)
+            raise
+
+    def _look_after_the_rest(self) -> None:
         self._sweep()
         self._release_rest()
-        self._serial += 1
-        own = f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}"
-        handle = self._cgroups.create(path or own)
-        try:
-            self._cgroups.apply(handle, Limits(devices=DEFAULT_DEVICES))
-            entrances = self._cgroups.entrances(handle)
-            try:
-                slot = slots.spawn_slot(self._k, profile, self._hierarchies, entrances)
-            finally:
-                entrances.close()
-        except OSError as error:
-            self._give_back(facts_of(handle))
-            text = (error.strerror or str(error)).lower()
-            raise StartFailed(
-                f"cannot make the container's namespaces: {text}", errno=error.errno or 0
-            ) from error
-        except WherryError:
-            self._give_back(facts_of(handle))
-            raise
-        slot.cgroup = handle
-        try:
-            self._equip(slot, tell=tell)
-        except OSError as error:
-            said = self._host.told(slot)
-            self._discard(slot)
-            if said:
-                raise said from error
-            text = (error.strerror or str(error)).lower()
-            raise StartFailed(f"cannot equip a slot: {text}", errno=error.errno or 0) from error
-        except WherryError:
-            self._discard(slot)
-            raise
-        return slot
 
-    def _equip(self, slot: Slot, *, tell: bool) -> None:
-        """Maps and /dev; then the child may go on."""
-        self._set_score(slot, 0)
-        profile = slot.profile
-        user = profile.namespaces.user
-        if user == PRIVATE:
-            if profile.uid_maps:
-                slots.map_ids(slot, profile.uid_maps, profile.gid_maps or profile.uid_maps)
-            else:
-                slot.range_index = self._ranges.take()
-                lines = maps(slot.range_index)
-                slots.map_ids(slot, lines, lines)
-        elif user != HOST:
-            slot.owner = slots.outside(0, slots.read_maps(slot.pid, "uid_map"))
-            slot.group = slots.outside(0, slots.read_maps(slot.pid, "gid_map"))
-        if user != HOST:
-            slots.open_data(self._k, slot, self._config.data_root)
-        if profile.furnished:
-            slots.furnish_dev(self._k, slot)
-            trees = [slot.dev]
-        else:
-            trees = []
-        if profile.shm_source:
-            pid, _, path = profile.shm_source.partition(":")
-            trees.append(slots.borrow_tree(self._k, int(pid), path))
+    def _new_path(self) -> str:
+        self._serial += 1
+        return f"{self._cgroups.parent}/{_OWN}{os.getpid()}-{self._serial}"
+
+    def _cancel(self, path: str, ids: int) -> None:
+        self._give_back({"range": ids, **facts_of(Handle(path, path))})
+
+    def _ask(self) -> None:
+        """Have the zygote make a warm slot. Raises WherryError, OSError."""
+        self._look_after_the_rest()
+        path, ids = self._new_path(), self._ranges.take()
         try:
-            self._host.go(slot, tuple(trees), tell=tell)
-        finally:
-            for tree in trees[1:]:
-                os.close(tree)
+            self._zygote.ask(path, ids)
+        except WherryError:
+            self._cancel(path, ids)
+            raise
+        self._asked.append((path, ids))
+
+    def _receive(self) -> None:
+        """Take in the slot that the zygote was asked for first; where it has failed, none is expected."""
+        first = self._asked.popleft()
+        try:
+            slot = self._zygote.receive()
+        except WherryError:
+            # What it has made since ends with it.
+            self._zygote.close()
+            for path, ids in (first, *self._asked):
+                self._cancel(path, ids)
+            self._asked.clear()
+        else:
+            slot.warm = True
+            self._warm.append(slot)
 
     def _discard(self, slot: Slot) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(slot.pidfd, signal.SIGKILL)
-        wait_readable(slot.pidfd, _EXIT_PATIENCE)
-        os.close(slot.socket)
-        os.close(slot.pidfd)
-        slot.close()
+        end(slot)
         self._give_back(self.facts(slot))
 
     def _give_back(self, facts: dict[str, Any]) -> None:
@@ -332,19 +316,12 @@ class Pool:
                 entrances.close()
         slot.owner, slot.group = facts["owner"]
         try:
-            self._set_score(slot, int(facts.get("oom_score", 0)))
+            self._maker.set_score(slot, int(facts.get("oom_score", 0)))
         except OSError as error:
             self._discard(slot)
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"cannot enter the container: {text}") from error
         return slot
-
-    def _set_score(self, slot: Slot, score: int) -> None:
-        """Have the kernel not spare a container's process as it spares the engine's own."""
-        if self._score or score:
-            # One that may only be raised to where it was stays the engine's; it cannot be helped.
-            with contextlib.suppress(PermissionError):
-                set_oom_score(slot.pid, slot.pidfd, score)
 
     def begin_exec(
         self, slot: Slot, process: Process, stdin: int, stdout: int, stderr: int, console: int
