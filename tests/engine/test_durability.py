@@ -16,6 +16,7 @@ from tests.engine.raw import Api, read_frames
 from tests.engine.tars import busybox_tar
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
+from tests.harness.supervisors import supervisors
 
 IMAGE = "bb:1"
 RUN = ["run", "-d", "--network", "none"]
@@ -30,26 +31,6 @@ def own(
     docker = docker_for(engine)
     docker.raw("import", "-c", "CMD sh", "-", IMAGE, stdin=busybox_tar())
     return engine, docker
-
-
-def supervisors(engine: Engine) -> list[int]:
-    """The pids of the engine's supervisors, found by the exec-root in their command lines.
-
-    Its children look like it until they exec; they live in other namespaces.
-    """
-    own = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt", "user")]
-    found: list[int] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().decode(errors="replace")
-            if str(engine.exec_root) in command and "wherry.supervisor.main" in command:
-                spaces = [os.readlink(path.parent / "ns" / kind) for kind in ("pid", "mnt", "user")]
-                # The keeper's command line names both.
-                if spaces == own and "keeper import" not in command:
-                    found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 def kill_supervisor(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from tests.engine.boxes import SLEEP, eventually
 from tests.engine.tars import busybox_tar
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
-from tests.harness.leaks import processes_naming
+from tests.harness.supervisors import supervisors
 
 NewEngine = Callable[..., Engine]
 
@@ -40,15 +40,9 @@ def fresh(new_engine: NewEngine, docker_for: Callable[[Engine], Client]) -> Iter
 
 
 def supervisor_of(engine: Engine) -> int:
-    """The pid of the engine's supervisor: the one whose parent names the engine too, and is no child."""
-    found = processes_naming(str(engine.exec_root))
-    for pid, name in found.items():
-        if "supervisor" in name:
-            status = Path(f"/proc/{pid}/status").read_text()
-            parent = int(status.split("PPid:")[1].split()[0])
-            if parent in found and "keeper" in found[parent]:
-                return pid
-    raise AssertionError(f"no supervisor among {found}")
+    """The pid of the engine's supervisor."""
+    (found,) = supervisors(engine)
+    return found
 
 
 def test_everything_survives_the_daemon(fresh: Fresh) -> None:

@@ -29,6 +29,8 @@ from wherry.runtime.plan import SlotProfile
 from wherry.runtime.slots import Slot
 from wherry.supervisor.making import Maker, Order, end
 
+NAME = "wherry-zygote"
+"""What ps calls it."""
 IDLE_SECONDS = 2.0
 _PATIENCE = 5.0
 """Seconds to wait for a slot: a supervisor makes one by itself then."""
@@ -102,6 +104,8 @@ class Zygote:
     def _serve(self, socket: int) -> NoReturn:
         try:
             child.forget_the_parent(self._maker.k, socket)
+            with open("/proc/self/comm", "w", encoding="ascii") as file:
+                file.write(NAME)
             while (message := handshake.receive(socket, IDLE_SECONDS)) is not None:
                 self._answer(socket, json.loads(message.body))
         except (OSError, WherryError):
