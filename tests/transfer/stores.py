@@ -39,6 +39,7 @@ class Stores:
         self, root: Path, settings: RegistrySettings = NOWHERE, *, attempts: int = 3
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        self.root = root
         self.settings = settings
         self.database = Database(root / "db")
         self.content = ContentStore(root)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -549,6 +553,38 @@ def test_uncompressed_and_zstd_layers(stores: Stores, liar: Liar) -> None:
     assert str(stores.pull(f"{liar.host}/a/b:plain").image.id) == plain.id
     liar.add(zstd_image(), "zstd")
     stores.pull(f"{liar.host}/a/b:zstd")
+
+
+def test_a_blob_that_was_unpacked_leaves_the_page_cache(stores: Stores, liar: Liar) -> None:
+    """A pull would otherwise push out of memory as much again as it brings in."""
+    probe = stores.root / "probe"
+    probe.write_bytes(bytes(1 << 20))
+    with probe.open("r+b") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached_pages(probe):
+        pytest.skip("the file system keeps its pages")
+    big = make_image([{"big": random.Random(5).randbytes(12 << 20)}])
+    liar.add(big, "big")
+    pulled = stores.pull(f"{liar.host}/a/b:big")
+    blob = stores.content.path(pulled.image.layers[0].blob)
+    pages = blob.stat().st_size // mmap.PAGESIZE
+    assert cached_pages(blob) < pages // 4
+    # What a container is going to read stays.
+    [layer] = (stores.snapshots.layer_path(chain) for chain in pulled.image.chain)
+    assert cached_pages(layer / "big") > pages // 2
+
+
+def cached_pages(path: Path) -> int:
+    """Return how many of a file's pages are in memory: mincore(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        there = (ctypes.c_ubyte * -(-len(content) // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(content)
+        failed = libc.mincore(ctypes.byref(first), ctypes.c_size_t(len(content)), there)
+        del first
+        assert not failed, os.strerror(ctypes.get_errno())
+    return sum(page & 1 for page in there)
 
 
 def zstd_image() -> MadeImage:

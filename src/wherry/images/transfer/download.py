@@ -30,6 +30,8 @@ from wherry.storage.layers.streams import Hasher
 from wherry.storage.partials import Partials
 
 _PIECE: Final = 256 << 10
+# What was unpacked leaves the page cache in steps of this many bytes, see `_Follower`.
+_DROPPED: Final = 2 << 20
 _REPORT_SECONDS: Final = 0.15
 # After this many bytes an attempt counts as a success: the next failure begins to count anew.
 _PROGRESS: Final = 64 << 10
@@ -79,6 +81,7 @@ class Download:
         self._stop = Stop()
         self._changed = threading.Condition()
         self._available = 0
+        self._read = 0
         self._reports: list[Report] = []
         self._last: Progress | None = None
         self._reported = 0.0
@@ -151,6 +154,14 @@ class Download:
             n = min(n, self._available - offset)
         return os.pread(self._fd, n, offset) if n > 0 else b""
 
+    def drop_cached(self, start: int, end: int) -> None:
+        """Take the bytes from `start` to `end`, which were read, out of the page cache.
+
+        Those that are not on disk yet stay, and begin to be written (posix_fadvise(2)).
+        """
+        self._read = max(self._read, end)
+        os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
+
     def _run(self) -> None:
         try:
             self._tell(Progress("Waiting", self.digest.short), only_if=self._occupied())
@@ -161,6 +172,8 @@ class Download:
                 self._slots.release()
             # Here, beside the unpacking; `adopt` waits for it.
             os.fsync(self._fd)
+            if self._read:
+                self.drop_cached(0, self._read)
         except BaseException as error:  # handed to whoever waits, whatever it is
             with self._changed:
                 self._error = error
@@ -306,14 +319,25 @@ class Download:
 
 
 class _Follower:
+    """A blob's bytes as they come.
+
+    A blob is read once, by who unpacks it, so its pages serve the layer's files next: memory that the
+    machine had not touched for long costs ten times as much to write to (docs/performance.md).
+    """
+
     def __init__(self, download: Download, check: Callable[[], object]) -> None:
         self._download = download
         self._check = check
         self._offset = 0
+        self._dropped = 0
 
     def read(self, n: int, /) -> bytes:
         data = self._download.read_at(n, self._offset, self._check)
         self._offset += len(data)
+        if self._offset - self._dropped >= _DROPPED or not data:
+            # Once more for the step before, which was being written then.
+            self._download.drop_cached(max(0, self._dropped - _DROPPED), self._offset)
+            self._dropped = self._offset
         return data
 
 
