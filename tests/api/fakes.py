@@ -348,8 +348,11 @@ class FakeContainers:
         )
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerView:
-        view = self.view(self.find(ref))
+        view = self.inspect_nowait(ref)
         return replace(view, size_rw=0, size_root_fs=9) if size else view
+
+    def inspect_nowait(self, ref: str) -> ContainerView:
+        return self.view(self.find(ref))
 
     async def plan(self, ref: str) -> str:
         return f"clone {self.find(ref).id}\n"

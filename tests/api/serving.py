@@ -138,7 +138,8 @@ class Api:
         assert isinstance(containers, FakeContainers)
         assert isinstance(images, FakeImages) and isinstance(events, FakeEvents)
         self.containers, self.images, self.events = containers, images, events
-        self.server = Server(application(self.services))
+        router = application(self.services)
+        self.server = Server(router, router.at_once)
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

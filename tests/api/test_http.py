@@ -641,3 +641,96 @@ def test_chunked_decoding_does_not_depend_on_the_cuts() -> None:
 def test_broken_chunks_are_refused(bad: bytes) -> None:
     with pytest.raises(Invalid):
         Chunked().feed(bad)
+
+
+# Routes that answer at once.
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """How the routes of `two_ways` were asked, in order."""
+    return []
+
+
+def two_ways(asked: list[str]) -> Router:
+    """A router whose one route answers at once, raises, or leaves it to its handler, by its path."""
+
+    def at_once(request: Request) -> Response | None:
+        asked.append("at once")
+        match request.parameters["how"]:
+            case "now":
+                return Response(200, b"now")
+            case "close":
+                return Response(200, b"close", close=True)
+            case "big":
+                return Response(200, b"b" * (4 << 20))
+            case "wrong":
+                raise Invalid("wrong")
+            case "broken":
+                raise ZeroDivisionError
+            case _:
+                return None
+
+    async def later(request: Request) -> Response:
+        asked.append("later")
+        if request.parameters["how"] == "wrong":
+            raise Invalid("wrong")
+        await asyncio.sleep(0)
+        return Response(200, b"later")
+
+    return Router([Route("GET", "/a/{how}", later, at_once)])
+
+
+async def _two_ways(path: Path, asked: list[str], *requests: bytes) -> bytes:
+    router = two_ways(asked)
+    server = Server(router, router.at_once)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    await server.listen(listener)
+    try:
+        return await _exchange(str(path), b"".join(requests))
+    finally:
+        await server.close()
+
+
+def get(path: str, headers: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+def test_answers_at_once_and_later_keep_their_order(tmp_path: Path, asked: list[str]) -> None:
+    said = asyncio.run(
+        _two_ways(
+            tmp_path / "s",
+            asked,
+            *(get("/a/now"), get("/a/then"), get("/v1.41/a/now"), get("/a/big")),
+            get("/a/now", "Connection: close\r\n"),
+        )
+    )
+    bodies = [part.split(b"\r\n\r\n", 1)[1] for part in said.split(b"HTTP/1.1 ")[1:]]
+    # Behind what the client has not read yet an answer waits, and so is the handler's.
+    assert [body[:5] for body in bodies] == [b"now", b"later", b"now", b"bbbbb", b"later"]
+    assert asked == [*("at once", "at once", "later"), *("at once", "at once", "later")]
+
+
+def test_what_fails_at_once_is_told_by_the_handler(tmp_path: Path, asked: list[str]) -> None:
+    last = "Connection: close\r\n"
+    said = asyncio.run(_two_ways(tmp_path / "s", asked, get("/a/wrong"), get("/a/broken", last)))
+    assert said.startswith(b"HTTP/1.1 400") and b'"wrong"' in said and said.endswith(b"later")
+    assert asked == ["at once", "later"] * 2
+
+
+def test_an_unknown_version_is_told_by_the_handler(tmp_path: Path, asked: list[str]) -> None:
+    last = "Connection: close\r\n"
+    said = asyncio.run(_two_ways(tmp_path / "s", asked, get("/v9.9/a/now", last)))
+    assert said.startswith(b"HTTP/1.1 400") and b"too new" in said and not asked
+
+
+def test_an_answer_at_once_can_end_the_connection(tmp_path: Path, asked: list[str]) -> None:
+    said = asyncio.run(_two_ways(tmp_path / "s", asked, get("/a/close"), get("/a/now")))
+    assert said.count(b"HTTP/1.1") == 1 and b"Connection: close" in said and len(asked) == 1
+
+
+def test_a_request_with_a_body_is_left_to_the_handler(tmp_path: Path, asked: list[str]) -> None:
+    body = b"GET /a/now HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+    said = asyncio.run(_two_ways(tmp_path / "s", asked, body))
+    assert said.endswith(b"later") and asked == ["later"]

@@ -358,6 +358,9 @@ class FakeSnapshots:
             raise NotFound("snapshot", key)
         return OverlayView((), upper, None)
 
+    def has_upper(self, key: str) -> bool:
+        return (self.root / key / "upper").is_dir()
+
     def parent_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]:
         return (self.root,)
 

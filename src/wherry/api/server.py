@@ -6,7 +6,7 @@ from wherry import __version__
 from wherry.api.status import error_response, render_error
 from wherry.api.versions import CURRENT, render_version
 from wherry.http import server
-from wherry.http.messages import Handler
+from wherry.http.messages import AtOnce, Handler
 from wherry.http.style import Style
 
 STYLE = Style(
@@ -22,5 +22,5 @@ STYLE = Style(
 class Server(server.Server):
     """Serves `handler`, the whole API, on any number of listening sockets."""
 
-    def __init__(self, handler: Handler) -> None:
-        super().__init__(handler, STYLE)
+    def __init__(self, handler: Handler, at_once: AtOnce | None = None) -> None:
+        super().__init__(handler, STYLE, at_once)

@@ -46,6 +46,7 @@ class Snapshots(Protocol):
 
     def view(self, chain: Sequence[Digest]) -> View: ...
     def view_of(self, key: str, chain: Sequence[Digest]) -> View: ...
+    def has_upper(self, key: str) -> bool: ...
     def usage(self, path: Path) -> int: ...
     def changes(self, key: str, chain: Sequence[Digest]) -> Iterable[FoundChange]: ...
 
@@ -77,6 +78,7 @@ class Lister:
         self._folder = folder
         self._volume_path = volume_path
         self._views: dict[str, ContainerView] = {}
+        self._inspected: dict[str, ContainerView] = {}
 
     async def list(
         self, *, everything: bool, limit: int, size: bool, filters: Filters
@@ -97,17 +99,16 @@ class Lister:
         stale = {c.id for c in found if names[c.image_name] != c.image_id}
         if size:
             views = [
-                await self._view(container, linked, size=True, layers=True) for container in found
+                await self._measured(self._view(container, linked, layers=True))
+                for container in found
             ]
         else:
-            views = [await self._listed(container, linked) for container in found]
+            views = [self._listed(container, linked) for container in found]
         return [
             replace(view, image_name="") if view.container.id in stale else view for view in views
         ]
 
-    async def _listed(
-        self, container: Container, linked: Mapping[str, tuple[str, ...]]
-    ) -> ContainerView:
+    def _listed(self, container: Container, linked: Mapping[str, tuple[str, ...]]) -> ContainerView:
         """Return a listing's view: the same object again while nothing has changed."""
         known = self._views.get(container.id)
         if (
@@ -116,16 +117,38 @@ class Lister:
             or known.linked_as != linked.get(container.id, ())
             or container.spec.links
         ):
-            known = await self._view(container, linked, size=False, layers=False)
-            if len(self._views) > 2 * len(self._store) + _SPARE:
-                self._views.clear()
-            self._views[container.id] = known
+            known = self._view(container, linked, layers=False)
+            self._keep(self._views, known)
         return known
+
+    def _keep(self, views: dict[str, ContainerView], view: ContainerView) -> None:
+        if len(views) > 2 * len(self._store) + _SPARE:
+            views.clear()
+        views[view.container.id] = view
 
     async def inspect(self, ref: str, *, size: bool) -> ContainerView:
         """Return everything about one container. Raises NotFound."""
+        view = self.inspect_nowait(ref)
+        return await self._measured(view) if size else view
+
+    def inspect_nowait(self, ref: str) -> ContainerView:
+        """Return what `inspect` does without sizes: the same object again while nothing has changed.
+
+        A container is replaced in the store by whatever changes it, its state, its networks or its
+        health. Beside it there are only its execs, its layer, and those that its links name.
+        """
         container = self._store.resolve(ref)
-        return await self._view(container, linked_names(self._store), size=size, layers=True)
+        known = self._inspected.get(container.id)
+        if (
+            known is None
+            or known.container is not container
+            or known.exec_ids != self._exec_ids(container)
+            or bool(known.upper_dir) is not self._snapshots.has_upper(container.id)
+            or container.spec.links
+        ):
+            known = self._view(container, {}, layers=True)
+            self._keep(self._inspected, known)
+        return known
 
     async def changes(self, ref: str) -> list[Change]:
         """Return what its layer has changed, sorted by path. Raises NotFound."""
@@ -140,30 +163,27 @@ class Lister:
             # It has no layer of its own before it is started or copied into; or it was just removed.
             return []
 
-    async def _view(
-        self,
-        container: Container,
-        linked: Mapping[str, tuple[str, ...]],
-        *,
-        size: bool,
-        layers: bool,
+    async def _measured(self, view: ContainerView) -> ContainerView:
+        """Return `view`, which knows its layers, with its sizes."""
+        size = await asyncio.to_thread(read_size, self._snapshots, view.upper_dir)
+        whole = size + self._image_size(view.container)
+        return replace(view, size_rw=size, size_root_fs=whole)
+
+    def _exec_ids(self, container: Container) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self._execs.of(container.id) if entry.code is None)
+
+    def _view(
+        self, container: Container, linked: Mapping[str, tuple[str, ...]], *, layers: bool
     ) -> ContainerView:
+        """Return a container as it is shown, without sizes."""
         files = hostfiles.place_files(self._folder(container.id))
         view = self._layers(container) if layers else None
-        size_rw = size_root = -1
-        if size:
-            size_rw = 0
-            if view is not None and view.upper is not None:
-                size_rw = await asyncio.to_thread(read_size, self._snapshots, view)
-            size_root = size_rw + self._image_size(container)
         return ContainerView(
             container=container,
             image_id=container.image_id,
             image_name=container.image_name,
             mounts=tuple(mount_points(container, self._volume_path)),
-            exec_ids=tuple(
-                entry.id for entry in self._execs.of(container.id) if entry.code is None
-            ),
+            exec_ids=self._exec_ids(container),
             log_path=str(self._folder(container.id) / "logs")
             if container.spec.log.driver == "json-file"
             else "",
@@ -175,8 +195,6 @@ class Lister:
             work_dir=str((view and view.work) or ""),
             links=tuple(self._links(container)),
             linked_as=linked.get(container.id, ()),
-            size_rw=size_rw,
-            size_root_fs=size_root,
         )
 
     def _links(self, container: Container) -> Iterable[tuple[str, str]]:
@@ -215,12 +233,12 @@ class Measure(Protocol):
     def usage(self, path: Path) -> int: ...
 
 
-def read_size(snapshots: Measure, view: View) -> int:
+def read_size(snapshots: Measure, upper: str) -> int:
     """Return the bytes of a container's own layer; 0 where it has none or has just been removed."""
-    if view.upper is None:
+    if not upper:
         return 0
     try:
-        return snapshots.usage(Path(view.upper))
+        return snapshots.usage(Path(upper))
     except FileNotFoundError:
         return 0
 

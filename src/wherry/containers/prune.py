@@ -68,9 +68,8 @@ class Pruner:
 
     def _size(self, container: Container) -> int:
         try:
-            return read_size(
-                self._snapshots, self._snapshots.view_of(container.id, container.chain)
-            )
+            view = self._snapshots.view_of(container.id, container.chain)
+            return read_size(self._snapshots, str(view.upper or ""))
         except NotFound:
             return 0
 

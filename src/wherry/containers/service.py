@@ -79,6 +79,7 @@ class ContainerService:
         self.stats = rooms.meter.stats
         self.list = rooms.lister.list
         self.inspect = rooms.lister.inspect
+        self.inspect_nowait = rooms.lister.inspect_nowait
         self.changes = rooms.lister.changes
         self.stat_path = rooms.copier.stat
         self.read_archive = rooms.copier.read

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from wherry import __version__
-from wherry.api.messages import Answer, Handler, Request, Response
+from wherry.api.messages import Answer, AtOnce, Handler, Request, Response
 from wherry.api.server import Server
 from wherry.api.services import Services
 from wherry.daemon.listeners import Listener, open_tcp, parse_host
@@ -172,13 +172,28 @@ class Meters:
         async def count(request: Request) -> Answer:
             began = time.perf_counter()
             answer = await handler(request)
-            status = answer.status if isinstance(answer, Response) else 101
-            route = request.path.strip("/").partition("/")[0] or "-"
-            known = route if status != 404 or route in _ROUTES else "-"
-            self._metrics.observe(request.method, known, status, time.perf_counter() - began)
+            self._count(request, answer, began)
             return answer
 
         return count
+
+    def counting_at_once(self, at_once: AtOnce) -> AtOnce:
+        """Return `at_once`, with what it answers counted."""
+
+        def count(request: Request) -> Response | None:
+            began = time.perf_counter()
+            answer = at_once(request)
+            if answer is not None:
+                self._count(request, answer, began)
+            return answer
+
+        return count
+
+    def _count(self, request: Request, answer: Answer, began: float) -> None:
+        status = answer.status if isinstance(answer, Response) else 101
+        route = request.path.strip("/").partition("/")[0] or "-"
+        known = route if status != 404 or route in _ROUTES else "-"
+        self._metrics.observe(request.method, known, status, time.perf_counter() - began)
 
     async def open(self) -> None:
         """Listen."""

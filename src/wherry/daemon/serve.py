@@ -21,7 +21,7 @@ from typing import Protocol
 
 from wherry import __version__
 from wherry.api.application import application
-from wherry.api.messages import Handler
+from wherry.api.messages import AtOnce, Handler
 from wherry.api.server import Server
 from wherry.api.services import Services
 from wherry.daemon.config import Config
@@ -119,15 +119,18 @@ class Daemon:
             wired = await self._build(self._config)
             self._wired = wired
             stack.push_async_callback(wired.close)
-            handler: Handler = application(wired.services)
+            router = application(wired.services)
+            handler: Handler = router
+            at_once: AtOnce = router.at_once
             if metered:
                 meters = Meters(wired.services, metered)
                 handler = meters.counting(handler)
+                at_once = meters.counting_at_once(at_once)
                 await meters.open()
                 stack.push_async_callback(meters.close)
             settling = Settling()
             stack.callback(settling.close)
-            server = Server(settling.noting(handler))
+            server = Server(settling.noting(handler), settling.noting_at_once(at_once))
             for listener in listeners:
                 if not self._is_secured(listener):
                     await server.listen(listener.socket)

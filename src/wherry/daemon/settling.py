@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 
-from wherry.http.messages import Answer, Handler, Request
+from wherry.http.messages import Answer, AtOnce, Handler, Request, Response
 from wherry.kernel.memory import release_free_memory, release_program_pages
 
 QUIET_SECONDS = 5.0
@@ -37,6 +37,15 @@ class Settling:
         def note(request: Request) -> Awaitable[Answer]:
             self.note()
             return handler(request)
+
+        return note
+
+    def noting_at_once(self, at_once: AtOnce) -> AtOnce:
+        """Return `at_once`, with its requests noted."""
+
+        def note(request: Request) -> Response | None:
+            self.note()
+            return at_once(request)
 
         return note
 

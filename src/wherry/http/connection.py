@@ -19,7 +19,7 @@ from wherry.http.direct import DirectReader, Take
 from wherry.http.framing import Chunked, Framing, Sized
 from wherry.http.head import CONTINUE, HeadReader, render_head, render_hijack_head
 from wherry.http.hijack import client_gone, socket_of, take_descriptor, wait_until_read
-from wherry.http.messages import ClientGone, Handler, Hijacked, Request
+from wherry.http.messages import AtOnce, ClientGone, Handler, Hijacked, Request
 from wherry.http.outgoing import Outgoing
 from wherry.http.style import Style
 from wherry.model.errors import Invalid
@@ -60,9 +60,15 @@ class Connection(asyncio.Protocol):
     """See the module. Everything runs in the loop's thread."""
 
     def __init__(
-        self, handler: Handler, owner: Owner, loop: asyncio.AbstractEventLoop, style: Style
+        self,
+        handler: Handler,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
+        style: Style,
+        at_once: AtOnce | None = None,
     ) -> None:
         self._handler = handler
+        self._at_once = at_once
         self._owner = owner
         self._loop = loop
         self._style = style
@@ -207,6 +213,8 @@ class Connection(asyncio.Protocol):
         if self._framing.complete:
             body.finish()
             self._phase = Phase.ANSWER
+            if self._at_once is not None and self._answered_at_once(self._at_once, head, body):
+                return
         else:
             self._phase = Phase.BODY
             if expects:
@@ -283,6 +291,17 @@ class Connection(asyncio.Protocol):
         return b""
 
     # Answering.
+
+    def _answered_at_once(self, at_once: AtOnce, head: HeadReader, body: BodyReader) -> bool:
+        """Answer where that needs no waiting; a task would take a turn of the loop."""
+        if self._out.paused or self._half_closed:
+            return False
+        response = at_once(Request(head.method, head.target, head.headers, body, self._hijack))
+        if response is None:
+            return False
+        reuse = self._out.send_bytes(response, head, reusable=not self._closing)
+        self._next(reuse=reuse, complete=True)
+        return True
 
     async def _answer(self, request: Request, head: HeadReader, body: BodyReader) -> None:
         try:

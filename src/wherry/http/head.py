@@ -92,38 +92,44 @@ class HeadReader:
         self.keep_alive = self._parser.should_keep_alive()
 
 
-_cached_second = 0
-_cached_date = ""
-
-
-def _date() -> str:
-    global _cached_second, _cached_date
-    now = int(time.time())
-    if now != _cached_second:
-        _cached_second = now
-        _cached_date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
-    return _cached_date
+_second = 0
+_starts: dict[tuple[str, int, str, tuple[tuple[str, str], ...]], bytes] = {}
+"""Heads without their length, as they were rendered in `_second`: most answers have the same."""
+_MOST = 64
 
 
 def render_head(
     fields: str,
     status: int,
     content_type: str = "",
-    headers: Iterable[tuple[str, str]] = (),
+    headers: tuple[tuple[str, str], ...] = (),
     length: str = "",
 ) -> bytes:
     """Return a response's head.
 
     `fields` are the lines that every head has, `length` is the line that tells the body's framing.
     """
+    global _second
+    now = int(time.time())
+    if now != _second or len(_starts) > _MOST:
+        _second = now
+        _starts.clear()
+    key = fields, status, content_type, headers
+    start = _starts.get(key)
+    if start is None:
+        start = _starts[key] = _render_start(fields, status, content_type, headers)
+    return start + length.encode() + b"\r\n"
+
+
+def _render_start(
+    fields: str, status: int, content_type: str, headers: Iterable[tuple[str, str]]
+) -> bytes:
     reason = REASONS.get(status, "Unknown")
-    lines = [f"HTTP/1.1 {status} {reason}\r\n{fields}Date: {_date()}\r\n".encode()]
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(_second))
+    lines = [f"HTTP/1.1 {status} {reason}\r\n{fields}Date: {date}\r\n".encode()]
     if content_type:
         lines.append(f"Content-Type: {content_type}\r\n".encode())
     lines.extend(f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers)
-    if length:
-        lines.append(length.encode())
-    lines.append(b"\r\n")
     return b"".join(lines)
 
 

@@ -165,3 +165,8 @@ class Hijacked:
 HIJACKED = Hijacked()
 Answer = Response | Hijacked
 Handler = Callable[[Request], Awaitable[Answer]]
+AtOnce = Callable[[Request], Response | None]
+"""Answers a request without a body where that needs no waiting; None has the `Handler` asked.
+
+Its answers are bytes. It raises nothing: what fails is left to the handler too.
+"""

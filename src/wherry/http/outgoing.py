@@ -32,6 +32,11 @@ class Outgoing:
         self.streaming = False
         """An answer without an end of its own (events, followed logs) is under way."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether what is written now would wait for the client."""
+        return self._drained is not None
+
     def pause(self) -> None:
         """The client reads too slowly."""
         if self._drained is None:
@@ -63,15 +68,9 @@ class Outgoing:
 
         `reusable` tells whether it could as far as the request's own body goes.
         """
-        reuse = head.keep_alive and not response.close
         body = response.body
         if isinstance(body, bytes):
-            reuse = reuse and reusable()
-            length = "" if response.status in BODILESS else f"Content-Length: {len(body)}\r\n"
-            if not reuse:
-                length += "Connection: close\r\n"
-            start = self._head(response, length)
-            self._transport.write(start if head.method == "HEAD" else start + body)
+            reuse = self.send_bytes(response, head, reusable=reusable())
             await self.drain()
             return reuse
         if isinstance(body, FileSlice):
@@ -84,6 +83,18 @@ class Outgoing:
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
+
+    def send_bytes(self, response: Response, head: HeadReader, *, reusable: bool) -> bool:
+        """Write a response whose body is bytes; return whether the connection can serve another request."""
+        body = response.body
+        assert isinstance(body, bytes)
+        reuse = reusable and head.keep_alive and not response.close
+        length = "" if response.status in BODILESS else f"Content-Length: {len(body)}\r\n"
+        if not reuse:
+            length += "Connection: close\r\n"
+        start = self._head(response, length)
+        self._transport.write(start if head.method == "HEAD" else start + body)
+        return reuse
 
     def _head(self, response: Response, length: str) -> bytes:
         return render_head(

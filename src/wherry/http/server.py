@@ -8,14 +8,14 @@ import socket
 from typing import TYPE_CHECKING
 
 from wherry.http.connection import Connection
-from wherry.http.messages import Handler
+from wherry.http.messages import AtOnce, Handler
 from wherry.http.style import Style
 
 if TYPE_CHECKING:
     import ssl
 
 BACKLOG = 4096
-_AT_ONCE = 32
+_BATCH = 32
 """Clients taken in before those taken before are looked at: asyncio accepts as many as its backlog."""
 _HANDSHAKE = 20.0
 SPARE = 256
@@ -27,8 +27,9 @@ _TELLING = 64
 class Server:
     """Serves `handler` on any number of listening sockets (unix, TCP, inherited ones)."""
 
-    def __init__(self, handler: Handler, style: Style) -> None:
+    def __init__(self, handler: Handler, style: Style, at_once: AtOnce | None = None) -> None:
         self._handler = handler
+        self._at_once = at_once
         self._style = style
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -53,17 +54,13 @@ class Server:
         """
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
-
-        def make() -> Connection:
-            return Connection(self._handler, self, loop, self._style)
-
         if listener.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(make, sock=listener, backlog=_AT_ONCE)
+            server = await loop.create_unix_server(self._make, sock=listener, backlog=_BATCH)
         else:
             server = await loop.create_server(
-                make,
+                self._make,
                 sock=listener,
-                backlog=_AT_ONCE,
+                backlog=_BATCH,
                 ssl=tls,
                 ssl_handshake_timeout=_HANDSHAKE if tls else None,
             )
@@ -72,10 +69,11 @@ class Server:
 
     async def adopt(self, connected: socket.socket) -> None:
         """Serve a client that is connected already; the socket is owned by the server from here on."""
+        await asyncio.get_running_loop().connect_accepted_socket(self._make, connected)
+
+    def _make(self) -> Connection:
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
-            lambda: Connection(self._handler, self, loop, self._style), connected
-        )
+        return Connection(self._handler, self, loop, self._style, self._at_once)
 
     async def close(self, grace: float = 5.0) -> None:
         """Stop listening, let answers under way end for `grace` seconds, then cut what is left.

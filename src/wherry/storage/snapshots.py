@@ -92,6 +92,10 @@ class Snapshotter(Protocol):
         """Yield the chain ids of all layers, in no order."""
         ...
 
+    def has_upper(self, key: str) -> bool:
+        """Whether the tree `key` is there: quick, for who asks often."""
+        ...
+
     def retire_layer(self, chain: Digest) -> tuple[Path, ...]:
         """Take the layer away at once; return what of it is to be removed by `remove_path`."""
         ...
@@ -111,6 +115,7 @@ class DirectorySnapshotter:
     def __init__(self, root: Path) -> None:
         self._trees = LayerTrees(root)
         self._containers = root / "containers"
+        self._uppers = str(self._containers)
         self._containers.mkdir(mode=_PRIVATE, exist_ok=True)
         spread(self._containers)
         self.layer_path = self._trees.layer_path
@@ -133,6 +138,10 @@ class DirectorySnapshotter:
             for entry in entries:
                 if os.path.isdir(os.path.join(entry.path, "upper")):
                     yield entry.name
+
+    def has_upper(self, key: str) -> bool:
+        """Whether `key` has an upper directory."""
+        return os.path.isdir(f"{self._uppers}/{key}/upper")
 
     def retire_layer(self, chain: Digest) -> tuple[Path, ...]:
         """Take the layer away at once; return what of it is to be removed by `remove_path`."""

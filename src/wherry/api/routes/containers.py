@@ -45,7 +45,7 @@ class ContainerRoutes:
             Route("GET", "/containers/json", self.list),
             Route("POST", "/containers/create", self.create),
             Route("POST", "/containers/prune", self.prune),
-            Route("GET", f"{linked}/json", self.inspect),
+            Route("GET", f"{linked}/json", self.inspect, self.inspect_at_once),
             Route("POST", f"{one}/start", self.start),
             Route("POST", f"{one}/stop", self.stop),
             Route("POST", f"{one}/restart", self.restart),
@@ -184,13 +184,24 @@ class ContainerRoutes:
         now = time.time_ns()
         return Response(200, self._items.render(views, now, request.version), JSON)
 
+    def inspect_at_once(self, request: Request) -> Response | None:
+        """GET /containers/{id}/json of a container that is as it was when it was last asked for."""
+        if "?" in request.target:
+            return None
+        view = self._containers.inspect_nowait(request.parameters["id"])
+        text = self._inspected.get(view)
+        return None if text is None else Response(200, text, JSON)
+
     async def inspect(self, request: Request) -> Response:
         """GET /containers/{id}/json."""
         view = await self._containers.inspect(request.parameters["id"], size=request.flag("size"))
         text = self._inspected.get(view)
         if text is None:
-            text = encode(render_container(view, await self._surroundings(view)))
-            self._inspected.put(view, text)
+            around = await self._surroundings(view)
+            text = encode(render_container(view, around))
+            if around.image is not None:
+                # The image may come back, and nothing of the container changes then.
+                self._inspected.put(view, text)
         return Response(200, text, JSON)
 
     async def _surroundings(self, view: ContainerView) -> Surroundings:

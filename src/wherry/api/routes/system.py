@@ -32,6 +32,12 @@ _PING = (
 _USAGE = frozenset(("container", "image", "volume", "build-cache"))
 
 
+def pong(request: Request) -> Response:
+    """Answer GET and HEAD /_ping."""
+    body = b"OK" if request.method == "GET" else b""
+    return Response(200, body, "text/plain; charset=utf-8", _PING)
+
+
 class SystemRoutes:
     """`/_ping`, `/version`, `/info`, `/events`, `/system/df`."""
 
@@ -42,8 +48,8 @@ class SystemRoutes:
     def routes(self) -> list[Route]:
         """Return the table."""
         return [
-            Route("GET", "/_ping", self.ping),
-            Route("HEAD", "/_ping", self.ping),
+            Route("GET", "/_ping", self.ping, pong),
+            Route("HEAD", "/_ping", self.ping, pong),
             Route("GET", "/version", self.version),
             Route("GET", "/info", self.info),
             Route("GET", "/events", self.events),
@@ -52,8 +58,7 @@ class SystemRoutes:
 
     async def ping(self, request: Request) -> Response:
         """GET and HEAD /_ping."""
-        body = b"OK" if request.method == "GET" else b""
-        return Response(200, body, "text/plain; charset=utf-8", _PING)
+        return pong(request)
 
     async def version(self, _: Request) -> Response:
         """GET /version."""

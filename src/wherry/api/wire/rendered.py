@@ -65,8 +65,9 @@ class RenderedContainers:
     def get(self, view: ContainerView) -> bytes | None:
         """Return what `put` was told for an equal view."""
         known = self._known.get(view.container.id)
-        same = known is not None and known[0].container is view.container and known[0] == view
-        return known[1] if known is not None and same else None
+        if known is None or known[0].container is not view.container or known[0] != view:
+            return None
+        return known[1]
 
     def put(self, view: ContainerView, text: bytes) -> None:
         """Keep `text`."""
