@@ -72,8 +72,11 @@ def test_start_pause_stop_kill_and_restart(created: Watched) -> None:
 def test_rename_update_and_remove(created: Watched, boxes: Boxes) -> None:
     other = boxes.name()
     with created.changes("HostConfig.Memory", "HostConfig.RestartPolicy"):
-        body = {"Memory": 64 << 20, "RestartPolicy": {"Name": "on-failure"}}
-        created.post("update", body)
+        limits = {"Memory": 64 << 20, "MemorySwap": 64 << 20}
+        created.post("update", {**limits, "RestartPolicy": {"Name": "on-failure"}})
+    for limit in (5, 0):
+        with created.changes("HostConfig.PidsLimit"):
+            created.post("update", {"PidsLimit": limit})
     identity = created.at("Id")
     watched = Watched(created.api, identity)
     with watched.changes("Name"):

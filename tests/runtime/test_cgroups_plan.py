@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.model.errors import Invalid, Unsupported
+from wherry.model.errors import Conflict, Invalid, Unsupported
 from wherry.model.resources import (
     ALL_DEVICES,
     DEFAULT_DEVICES,
@@ -17,8 +15,8 @@ from wherry.model.resources import (
     DeviceRule,
     HugepageLimit,
     Limits,
+    check_update,
     parse_cpu_list,
-    updated,
     validate,
     with_defaults,
 )
@@ -349,40 +347,36 @@ def test_merging_puts_what_is_said_over_the_rest() -> None:
 @pytest.mark.parametrize(
     ("current", "update", "message"),
     [
-        (
-            Limits(nano_cpus=10**9),
-            Limits(cpu_quota=5000),
-            "CPU Quota cannot be updated as NanoCPUs",
-        ),
-        (Limits(nano_cpus=10**9), Limits(cpu_period=5000), "CPU Period cannot be updated as Nano"),
-        (
-            Limits(cpu_quota=5000),
-            Limits(nano_cpus=10**9),
-            "Nano CPUs cannot be updated as CPU Quota",
-        ),
-        (Limits(cpu_period=5000), Limits(nano_cpus=10**9), "Nano CPUs cannot be updated as CPU P"),
+        (Limits(nano_cpus=1), Limits(cpu_quota=5000), "CPU Quota cannot be updated as NanoCPUs"),
+        (Limits(nano_cpus=1), Limits(cpu_period=5000), "CPU Period cannot be updated as NanoCPUs"),
+        (Limits(cpu_quota=5000), Limits(nano_cpus=1), "Nano CPUs cannot be updated as CPU Quota"),
+        (Limits(cpu_period=5000), Limits(nano_cpus=1), "Nano CPUs cannot be updated as CPU Period"),
         (Limits(), Limits(memory=100 * MB), "update the memoryswap at the same time"),
-        (
-            Limits(memory=50 * MB, memory_swap=100 * MB),
-            Limits(memory=200 * MB),
-            "Memory limit should be smaller than already set memoryswap limit",
-        ),
+        (Limits(memory_swap=-1), Limits(memory=100 * MB), "update the memoryswap at the same time"),
+        (Limits(memory=50 * MB), Limits(memory=200 * MB), "Memory limit should be smaller than"),
         (Limits(memory=200 * MB), Limits(memory_swap=100 * MB), "Minimum memoryswap limit"),
-        (Limits(), Limits(memory=MB, memory_swap=MB), "Minimum memory limit allowed is 6MB"),
+        (Limits(), Limits(memory_swap=100 * MB), "You should always set the Memory limit"),
     ],
 )
 def test_updates_that_do_not_go_together(current: Limits, update: Limits, message: str) -> None:
-    with pytest.raises(Invalid, match=message):
-        updated(current, update)
+    validate(update, update=True)
+    with pytest.raises((Conflict, Invalid), match=message):
+        check_update(current, update)
 
 
-def test_updates() -> None:
-    current = Limits(memory=50 * MB, memory_swap=100 * MB, pids_limit=10)
-    assert updated(current, Limits(memory=30 * MB, pids_limit=-1)) == Limits(
-        memory=30 * MB, memory_swap=100 * MB, pids_limit=-1
-    )
-    unlimited = replace(current, memory_swap=-1)
-    assert updated(unlimited, Limits(memory=500 * MB)).memory == 500 * MB
+@pytest.mark.parametrize(
+    ("current", "update"),
+    [
+        (Limits(memory=50 * MB), Limits(memory=100 * MB)),
+        (Limits(memory=50 * MB), Limits(memory_swap=60 * MB)),
+        (Limits(), Limits(memory=50 * MB, memory_swap=50 * MB)),
+        (Limits(), Limits(memory_swap=-1)),
+        (Limits(memory=50 * MB), Limits(memory_reservation=90 * MB)),
+    ],
+)
+def test_updates_that_go_together(current: Limits, update: Limits) -> None:
+    validate(update, update=True)
+    check_update(current, update)
 
 
 @given(st.sets(st.integers(0, 300), max_size=20))

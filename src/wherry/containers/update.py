@@ -12,7 +12,7 @@ from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE
 from wherry.model.containers import Container, RestartPolicy, Status
 from wherry.model.errors import Conflict
-from wherry.model.resources import Limits, validate, with_defaults
+from wherry.model.resources import Limits, check_update, validate
 
 
 class Groups(Protocol):
@@ -43,11 +43,11 @@ class Updater:
     async def update(
         self, ref: str, limits: Limits, restart: RestartPolicy | None
     ) -> tuple[str, ...]:
-        """Change what `limits` says and, where given, the restart policy; return warnings (none).
+        """Change what `limits` says and, where given, the restart policy; return warnings.
 
         Raises NotFound, Invalid, Unsupported, or Conflict for what contradicts the present state.
         """
-        validate(limits, cpus=self._cpus)
+        validate(limits, cpus=self._cpus, update=True)
         if restart is not None:
             check_restart(restart)
         self._groups.check(limits)
@@ -63,7 +63,7 @@ class Updater:
                 self._groups.apply(container, limits)
             self._store.save(replace(container, spec=spec))
             self._events.record(container_event(container, "update"))
-        return ()
+        return _warnings(limits)
 
 
 def _check_against(container: Container, limits: Limits, restart: RestartPolicy | None) -> None:
@@ -74,19 +74,16 @@ def _check_against(container: Container, limits: Limits, restart: RestartPolicy 
         raise Conflict(
             f"{prefix}Restart policy cannot be updated because AutoRemove is enabled for the container"
         )
-    now = with_defaults(container.spec.limits)
-    swap = now.memory_swap
-    memory = limits.memory
-    if memory is not None and limits.memory_swap is None and swap is not None and 0 < swap < memory:
-        raise Conflict(
-            f"{prefix}Memory limit should be smaller than already set memoryswap limit, update the "
-            "memoryswap at the same time"
-        )
-    if limits.nano_cpus and (now.cpu_quota or now.cpu_period):
-        raise Conflict(
-            f"{prefix}Conflicting options: Nano CPUs cannot be updated as CPU quota is set"
-        )
-    if (limits.cpu_quota or limits.cpu_period) and now.nano_cpus:
-        raise Conflict(
-            f"{prefix}Conflicting options: CPU quota cannot be updated as NanoCPUs is set"
-        )
+    try:
+        check_update(container.spec.limits, limits)
+    except Conflict as error:
+        raise Conflict(f"{prefix}{error.message}") from None
+
+
+def _warnings(limits: Limits) -> tuple[str, ...]:
+    if not limits.oom_kill_disable or limits.memory:
+        return ()
+    return (
+        "OOM killer is disabled for the container, but no memory limit is set, this can result in "
+        "the system running out of resources.",
+    )

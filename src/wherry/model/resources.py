@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 
-from wherry.model.errors import Invalid
+from wherry.model.errors import Conflict, Invalid
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 _ITEM = re.compile(r"([0-9]+)(?:-([0-9]+))?")
@@ -174,11 +174,10 @@ def _or_unlimited(value: int | None, most: int | None = None) -> int | None:
     return -1
 
 
-def updated(current: Limits, update: Limits) -> Limits:
-    """Return `current` with `update` put over it, as `docker update` does it.
+def check_update(current: Limits, update: Limits) -> None:
+    """Raise Conflict, in Docker's words, where `update` contradicts `current`, and Invalid for a swap too small.
 
-    Raises Invalid, in Docker's words, where the two do not go together or the result is out of range
-    (`validate` knows the rest).
+    An update is `validate`d by itself before.
     """
     for said, name, held, holder in (
         (update.cpu_quota, "CPU Quota", current.nano_cpus, "NanoCPUs"),
@@ -187,27 +186,29 @@ def updated(current: Limits, update: Limits) -> Limits:
         (update.nano_cpus, "Nano CPUs", current.cpu_period, "CPU Period"),
     ):
         if said is not None and held is not None:
-            raise Invalid(
+            raise Conflict(
                 f"Conflicting options: {name} cannot be updated as {holder} has already been set"
             )
-    if update.memory is not None and update.memory > 0 and update.memory_swap is None:
-        swap = current.memory_swap or 0
-        if update.memory > swap >= 0:
-            raise Invalid(
-                "Memory limit should be smaller than already set memoryswap limit, "
-                "update the memoryswap at the same time"
-            )
-    merged = with_defaults(current.merged(update))
-    validate(merged)
-    return merged
+    memory, swap = update.memory or 0, with_defaults(current).memory_swap or 0
+    # Of a container without a limit, or without one of its swap, too.
+    if update.memory_swap is None and memory > 0 and memory > swap:
+        raise Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, "
+            "update the memoryswap at the same time"
+        )
+    if update.memory is None and update.memory_swap is not None:
+        _validate_swap(current.memory, update.memory_swap)
 
 
-def validate(limits: Limits, *, cpus: int | None = None) -> None:
+def validate(limits: Limits, *, cpus: int | None = None, update: bool = False) -> None:
     """Raise Invalid, in Docker's words, where `limits` contradict themselves or are out of range.
 
-    `cpus` is the number of processors here, when `nano_cpus` is to be held against it.
+    `cpus` is the number of processors here, when `nano_cpus` is to be held against it. What an
+    `update` says of swap alone, `check_update` holds against the container's memory.
     """
     _validate_memory(limits)
+    if not update or limits.memory is not None:
+        _validate_swap(limits.memory, limits.memory_swap)
     _validate_cpu(limits, cpus)
     for name, text in (("cpuset cpus", limits.cpuset_cpus), ("cpuset mems", limits.cpuset_mems)):
         try:
@@ -220,16 +221,9 @@ def validate(limits: Limits, *, cpus: int | None = None) -> None:
 
 
 def _validate_memory(limits: Limits) -> None:
-    memory, swap, reservation = limits.memory, limits.memory_swap, limits.memory_reservation
+    memory, reservation = limits.memory, limits.memory_reservation
     if memory is not None and memory < _LEAST_MEMORY:
         raise Invalid("Minimum memory limit allowed is 6MB")
-    if swap is not None and swap > 0:
-        if memory is None or memory < 0:
-            raise Invalid(
-                "You should always set the Memory limit when using Memoryswap limit, see usage"
-            )
-        if swap < memory:
-            raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
     if reservation is not None and reservation >= 0:
         if reservation < _LEAST_MEMORY:
             raise Invalid("Minimum memory reservation allowed is 6MB")
@@ -241,6 +235,17 @@ def _validate_memory(limits: Limits) -> None:
         raise Invalid(
             f"Invalid value: {limits.memory_swappiness}, valid memory swappiness range is 0-100"
         )
+
+
+def _validate_swap(memory: int | None, swap: int | None) -> None:
+    if swap is None or swap <= 0:
+        return
+    if memory is None or memory < 0:
+        raise Invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if swap < memory:
+        raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 
 
 def _validate_cpu(limits: Limits, cpus: int | None) -> None:

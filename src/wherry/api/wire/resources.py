@@ -39,9 +39,9 @@ def _said(value: int | None) -> int | None:
 
 
 def _pids(value: int | None, *, update: bool) -> int | None:
-    """Any negative number lifts the limit: in an update that has to be said, as Docker does by 0."""
-    if value is None or value >= 0:
-        return _said(value)
+    """No limit, or a negative one, lifts it: in an update that has to be said, as Docker does by 0."""
+    if value is None or value > 0:
+        return value
     return 0 if update else None
 
 
