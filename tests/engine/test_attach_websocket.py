@@ -96,3 +96,18 @@ def test_a_ping_is_answered_and_a_bad_frame_ends_it(boxes: Boxes, api: Api) -> N
 def test_a_plain_get_is_no_handshake(boxes: Boxes, api: Api) -> None:
     box = boxes.run(boxes.image, "sleep", "600")
     assert api("GET", f"/containers/{box}/attach/ws", stream="1").status == 400
+
+
+def test_a_long_log_of_what_has_ended_and_a_client_that_leaves_it(boxes: Boxes, api: Api) -> None:
+    """A megabyte to who reads it; who leaves in the midst of it leaves nothing behind."""
+    box = boxes.run(boxes.image, "sh", "-c", "seq 150000; echo end >&2")
+    boxes.docker("wait", box)
+    for _ in range(3):
+        with _open(api, box, "logs=1&stream=1&stdout=1&stderr=1") as connection:
+            assert _frame(connection)[1].startswith(b"1\n")
+    with _open(api, box, "logs=1&stream=0&stdout=1") as connection:
+        said, opcode = b"", 2
+        while opcode == 2:
+            opcode, piece = _frame(connection)
+            said += piece if opcode == 2 else b""
+    assert said.split() == [b"%d" % number for number in range(1, 150001)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.boxes import Boxes, eventually, started
+from tests.engine.raw import Api, read_frames
 from tests.harness.clients import Client
 
 Inspect = Callable[[str, str], object]
@@ -160,6 +161,37 @@ def test_logs_while_it_writes(docker: Client, boxes: Boxes) -> None:
         assert whole.startswith(docker("logs", name).stdout)
     docker("wait", name)
     assert docker("logs", name).stdout == whole
+
+
+def test_an_attach_to_what_has_ended(ended: str, api: Api, boxes: Boxes, docker: Client) -> None:
+    """Its log is replayed, and then it is the end, or what waits for the next start."""
+    path = f"/containers/{ended}/attach?logs=1&stdout=1&stderr=1"
+    with api.upgrade(path) as connection:
+        frames = read_frames(connection)
+    said = {stream: b"".join(data for one, data in frames if one == stream) for stream in (1, 2)}
+    assert said[1].split() == [b"out%d" % n for n in range(10)]
+    assert said[2].split() == [b"err%d" % n for n in range(10)]
+    with api.upgrade(f"/containers/{ended}/attach?stdout=1&stderr=1") as connection:
+        assert connection.recv(100) == b""
+    again = boxes.sh("echo run; echo no >&2")
+    docker("wait", again)
+    with api.upgrade(f"/containers/{again}/attach?logs=1&stream=1&stdout=1") as connection:
+        one = b"\1\0\0\0\0\0\0\4run\n"
+        assert connection.recv(100) == one
+        docker("start", again)
+        assert connection.recv(100) == one
+        assert connection.recv(100) == b""
+    bare = boxes.sh("echo x", "--log-driver", "none")
+    docker("wait", bare)
+    with api.upgrade(f"/containers/{bare}/attach?logs=1&stream=1&stdout=1") as connection:
+        assert b"logging" in read_frames(connection)[0][1]
+    # Who asks for no upgrade is told the old type, though the frames are the same.
+    answer = api("POST", f"/containers/{ended}/attach", version="v1.51", logs=1, stdout=1)
+    assert answer.headers["Content-Type"] == "application/vnd.docker.raw-stream"
+    assert answer.body.startswith(b"\1\0\0\0")
+    made = api("POST", f"/containers/{boxes.sleeper()}/exec", {"Cmd": ["true"]}, version="v1.51")
+    answer = api("POST", f"/exec/{made.json()['Id']}/start", {}, version="v1.51")
+    assert answer.headers["Content-Type"] == "application/vnd.docker.raw-stream"
 
 
 # Drivers

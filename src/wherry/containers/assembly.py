@@ -350,6 +350,13 @@ class Assembly:
         lives, folder, host = ground.lives, ground.folders.joinpath, settings.host
         groups, signals = ground.groups, ground.signals
         pauser = Pauser(store=store, lives=lives, signals=signals, freezer=groups, events=events)
+        reader = logs.Logs(
+            store=store,
+            lives=lives,
+            folder=folder,
+            log_default=settings.log_default,
+            watch=needs.watch,
+        )
         return Rooms(
             store=store,
             creator=create.Creator(
@@ -380,16 +387,10 @@ class Assembly:
             remover=doers.remover,
             waiter=Waiter(store=store, lives=lives),
             attacher=attach.Attacher(
-                store=store, lives=lives, supervisor=supervisor, events=events
+                store=store, lives=lives, supervisor=supervisor, events=events, logs=reader
             ),
             executor=doers.executor,
-            logs=logs.Logs(
-                store=store,
-                lives=lives,
-                folder=folder,
-                log_default=settings.log_default,
-                watch=needs.watch,
-            ),
+            logs=reader,
             top=Top(store=store, groups=groups, events=events),
             meter=Meter(store=store, groups=groups),
             updater=Updater(

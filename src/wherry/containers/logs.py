@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from urllib.parse import quote_plus as quote
 
@@ -40,7 +40,7 @@ class Logs:
         self._log_default = log_default
         self._watch = watch
 
-    async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncIterator[bytes]]:
+    async def logs(self, ref: str, options: LogOptions) -> tuple[bool, AsyncGenerator[bytes]]:
         """Return whether the stream is raw (a terminal's), and the pieces.
 
         With `follow` it goes on until the container's process ends. Raises NotFound, Invalid, and

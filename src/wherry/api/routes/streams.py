@@ -12,7 +12,7 @@ from dataclasses import replace
 from wherry.api.messages import HIJACKED, Answer, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.containers import window_size
-from wherry.api.routes.shapes import JSON, json_answer, read_json, stream_type
+from wherry.api.routes.shapes import JSON, RAW_STREAM, json_answer, read_json, stream_type
 from wherry.api.services import Containers, Engine
 from wherry.api.wire.codec import encode, parse_time
 from wherry.api.wire.execs import console_size, parse_exec, parse_exec_start, render_exec
@@ -64,7 +64,7 @@ class StreamRoutes:
         tty = container.spec.tty
         if tty:
             options = replace(options, multiplexed=False)
-        fd, initial = await request.hijack(stream_type(request.version, tty=tty))
+        fd, initial = await request.hijack(_kind(request, tty=tty))
         with _another(fd) as second:
             try:
                 await self._containers.attach(container.id, options, fd, initial)
@@ -98,7 +98,7 @@ class StreamRoutes:
                 error.message = f"{_EXEC_FAILED}: {error.message}"
                 raise
             return Response(200)
-        fd, initial = await request.hijack(stream_type(request.version, tty=tty))
+        fd, initial = await request.hijack(_kind(request, tty=tty))
         with _another(fd) as second:
             try:
                 await self._containers.exec_start(
@@ -190,6 +190,12 @@ class StreamRoutes:
 def _tail(text: str) -> int:
     # Docker takes anything that is no number for "all".
     return int(text) if text.isdecimal() else -1
+
+
+def _kind(request: Request, *, tty: bool) -> str:
+    """Return the content type of a hijacked stream. Docker says `raw` to who asks for no upgrade, always."""
+    upgrade = "upgrade" in dict(request.headers)
+    return stream_type(request.version, tty=tty) if upgrade else RAW_STREAM
 
 
 @contextlib.contextmanager

@@ -53,13 +53,18 @@ class WebSocketRoutes:
         client = socket.socket(fileno=fd)
         inner_reader, inner = await asyncio.open_connection(sock=ours)
         outer_reader, outer = await asyncio.open_connection(sock=client)
+        # Carried from the beginning: an old log is sent before the attach is done.
+        carrying = asyncio.ensure_future(_bridge(inner_reader, inner, outer_reader, outer, initial))
+        carrying.add_done_callback(lambda _: inner.close())
         try:
             await self._containers.attach(container.id, options, theirs.detach(), b"")
-            await _bridge(inner_reader, inner, outer_reader, outer, initial)
+            await carrying
         except WherryError as error:
+            carrying.cancel()
             outer.write(websocket.render_frame(Opcode.CLOSE, _FAILED + _reason(error)))
         finally:
-            inner.close()
+            carrying.cancel()
+            await asyncio.gather(carrying, return_exceptions=True)
             await _part(outer)
         return HIJACKED
 
