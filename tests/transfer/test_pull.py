@@ -18,10 +18,14 @@ from tests.harness.registry import INDEX, OCI_MANIFEST, MadeImage, digest_of, in
 from tests.transfer.liar import Handler, Liar
 from tests.transfer.stores import Stores
 from wherry.images.transfer import resolve
+from wherry.images.transfer.words import said
 from wherry.model.errors import Invalid, NotFound, Unauthorized, Unavailable, WherryError
 from wherry.model.ids import Digest, Reference
 from wherry.registry import messages
+from wherry.registry.auth import NoCredentials
 from wherry.registry.credentials import Credentials
+from wherry.registry.dialling import Unreachable
+from wherry.registry.faults import Refused
 from wherry.registry.stopping import Stop, Stopped
 
 BASE = {"etc/base": b"base", "big": random.Random(1).randbytes(300_000)}
@@ -629,3 +633,25 @@ def test_a_pull_called_off_keeps_what_came(stores: Stores, liar: Liar) -> None:
     assert [h["range"] for h in liar.headers if "range" in h] == [f"bytes={128 << 10}-"]
     reference = Reference.parse(f"{liar.host}/a/b:1")
     assert str(stores.store.named(reference)) == IMAGE.id
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("lookup of registry-1.docker.io: no such host"),
+        Refused(403, "DENIED", "requested access to the resource is denied"),
+        Refused(404, "NAME_UNKNOWN", "repository name not known to registry"),
+        Refused(502, "", "Bad Gateway"),
+        Refused(429, "TOOMANYREQUESTS", "too many requests"),
+        NoCredentials("no credentials"),
+    ],
+)
+def test_whatever_keeps_buildkit_away_the_way_out_is_told(error: Exception) -> None:
+    """buildx, and Docker Compose by it, fetches BuildKit: here a classic build is what works."""
+    with pytest.raises(WherryError, match="set DOCKER_BUILDKIT=0"):
+        with said(Reference.parse("moby/buildkit:buildx-stable-1"), anonymous=True):
+            raise error
+    with pytest.raises(WherryError) as other:
+        with said(Reference.parse("moby/other:1"), anonymous=True):
+            raise error
+    assert "BUILDKIT" not in str(other.value)

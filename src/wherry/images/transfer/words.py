@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from wherry.model.errors import Unauthorized, Unavailable
+from wherry.model.errors import Unauthorized, Unavailable, WherryError
 from wherry.model.ids import DEFAULT_DOMAIN, Reference
 from wherry.registry.auth import NoCredentials
 from wherry.registry.dialling import Unreachable
@@ -31,6 +31,18 @@ def said(
 
     `anonymous`: there were no credentials to show.
     """
+    try:
+        with _named(reference, pushing=pushing, anonymous=anonymous):
+            yield
+    except WherryError as error:
+        # Whatever stood in the way, a proxy's 403 too: the way out is not to want it.
+        if reference.familiar_repository == _BUILDKIT and not pushing:
+            error.hint = _WITHOUT_BUILDKIT
+        raise
+
+
+@contextmanager
+def _named(reference: Reference, *, pushing: bool, anonymous: bool) -> Generator[None]:
     name = reference.familiar
     try:
         yield
@@ -52,9 +64,7 @@ def said(
     except Unreachable as error:
         if reference.domain != DEFAULT_DOMAIN:
             raise
-        wanted = reference.familiar_repository
-        hint = _WITHOUT_BUILDKIT if wanted == _BUILDKIT else _WAY_OUT
-        raise Unavailable(error.message, hint=hint) from error
+        raise Unavailable(error.message, hint=_WAY_OUT) from error
     except NoCredentials as error:
         # Not a 401: Docker's client would ask for a password then, whoever runs it.
         raise Unavailable(
