@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -250,3 +251,119 @@ def test_details_show_labels_variables_and_tag(boxes: Boxes) -> None:
         *("--log-opt", "tag=x", "-l", "a=7", "-e", "B=5", boxes.image, "echo", "hi"),
     )
     eventually(lambda: boxes.docker("logs", "--details", box).stdout == "B=5,a=7,tag=x hi\n")
+
+
+# journald
+
+
+class WithJournal(Engine):
+    """An engine that sees `folder` as /run/systemd/journal, in a mount namespace of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("--bridge", "none")
+        self._own_network = False
+        self.folder = folder
+
+    def command(self, *argv: str) -> list[str]:
+        script = (
+            "mount -t tmpfs none /run/systemd && mkdir /run/systemd/journal &&"
+            ' mount --bind "$0" /run/systemd/journal && exec "$@"'
+        )
+        words = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
+        return [*words, str(self.folder), *super().command(*argv)]
+
+
+def decode_journal(message: bytes) -> dict[str, bytes]:
+    """The fields of a message of the journal's native protocol. Raises ValueError."""
+    fields: dict[str, bytes] = {}
+    while message:
+        head, _, rest = message.partition(b"\n")
+        name, equals, value = head.partition(b"=")
+        if equals:
+            message = rest
+        else:
+            size = int.from_bytes(rest[:8], "little")
+            value, message = rest[8 : 8 + size], rest[9 + size :]
+            if rest[8 + size : 9 + size] != b"\n":
+                raise ValueError(f"{head!r} is not ended by a newline")
+        # systemd.journal-fields(7): what journald drops.
+        if not re.fullmatch(rb"[A-Z][A-Z0-9_]{0,63}", name):
+            raise ValueError(f"journald does not take the name {name!r}")
+        fields[name.decode()] = value
+    return fields
+
+
+@pytest.fixture
+def journal(
+    tmp_path: Path, collector: Listen, docker_for: Callable[[Engine], Client], wherry_for: Any
+) -> Iterator[tuple[Boxes, Collector, Path]]:
+    """Boxes of an engine with a journal, and what the journal gets."""
+    if not Path("/run/systemd").is_dir():
+        pytest.skip("there is no /run/systemd to mount over")
+    folder = tmp_path / "j"
+    folder.mkdir()
+    heard = collector("unixgram", str(folder / "socket"))
+    with WithJournal(folder) as engine:
+        wherry_for(engine)("image", "bootstrap", "busybox")
+        with Boxes(docker_for(engine), "busybox") as boxes:
+            yield boxes, heard, folder
+
+
+def test_journald(journal: tuple[Boxes, Collector, Path]) -> None:
+    """Its fields are right, and `docker logs` has what the journal has, all the options too."""
+    boxes, heard, folder = journal
+    docker = boxes.docker
+    options = ("tag={{.ImageName}}/{{.Name}}", "labels=color,_odd", "env=WORD")
+    name = boxes.run(
+        "--log-driver", "journald", *(word for one in options for word in ("--log-opt", one)),
+        "--label", "color=red", "--label", "_odd=1", "-e", "WORD=two\nlines", boxes.image,
+        "sh", "-c", "echo out; echo err >&2; printf 'tab\\tand\\001'; echo; head -c 20000 /dev/zero | tr '\\0' x",
+    )  # fmt: skip
+    assert docker.line("wait", name) == "0"
+    eventually(lambda: len(heard.datagrams) >= 5)
+    messages = [decode_journal(one) for one in heard.datagrams]
+    shown = json.loads(docker.line("inspect", name))[0]
+    for number, fields in enumerate(messages, 1):
+        assert fields["CONTAINER_ID_FULL"].decode() == shown["Id"]
+        assert fields["CONTAINER_ID"].decode() == shown["Id"][:12]
+        assert fields["CONTAINER_NAME"].decode() == name
+        assert fields["IMAGE_NAME"] == b"busybox"
+        assert fields["CONTAINER_TAG"] == fields["SYSLOG_IDENTIFIER"] == f"busybox/{name}".encode()
+        assert fields["CONTAINER_LOG_ORDINAL"] == str(number).encode()
+        assert (fields["COLOR"], fields["ODD"], fields["WORD"]) == (b"red", b"1", b"two\nlines")
+        assert fields["SYSLOG_TIMESTAMP"].startswith(b"20")
+    said = sorted((one["PRIORITY"], one["MESSAGE"]) for one in messages if len(one["MESSAGE"]) < 99)
+    assert said == [(b"3", b"err"), (b"6", b"out"), (b"6", b"tab\tand\x01")]
+    # A line of more than 16 KiB comes in parts, the last of them unmarked.
+    long = [fields for fields in messages if fields["MESSAGE"].startswith(b"xx")]
+    assert [len(fields["MESSAGE"]) for fields in long] == [16384, 20000 - 16384]
+    assert [fields.get("CONTAINER_PARTIAL_MESSAGE") for fields in long] == [b"true", None]
+    done = docker("logs", name)
+    assert done.stdout.startswith("out\ntab\tand\x01") and done.stdout.endswith("x" * 20000)
+    assert done.stderr == "err\n"
+    assert docker.line("logs", "--tail", "1", "--timestamps", name).startswith("20")
+    details = docker("logs", "--details", name).stdout
+    assert "color=red" in details and "WORD=two%0Alines" in details
+    # Who is to keep nothing reads nothing back.
+    bare = boxes.run(
+        *(
+            "--log-driver",
+            "journald",
+            "--log-opt",
+            "cache-disabled=true",
+            boxes.image,
+            "echo",
+            "only",
+        )
+    )
+    assert docker.line("wait", bare) == "0"
+    eventually(lambda: decode_journal(heard.datagrams[-1])["MESSAGE"] == b"only")
+    refused = docker("logs", bare, check=False)
+    assert "configured logging driver does not support reading" in refused.stderr
+    # Without a journal, a start is refused.
+    again = boxes.run("--log-driver", "journald", boxes.image, "sh", "-c", "echo 1; sleep 600")
+    eventually(lambda: decode_journal(heard.datagrams[-1])["MESSAGE"] == b"1")
+    heard.close()
+    (folder / "socket").unlink()
+    refused = docker("restart", "-t", "0", again, check=False)
+    assert "journald is not enabled on this host" in refused.stderr
