@@ -2,6 +2,7 @@
 
 Prints a Markdown table on standard output and progress on standard error. Samples of the two
 engines alternate, first A then B, next B then A, so that a change of the machine's mood meets both.
+Each waits until the machine rests from the one before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench.cases.archives import import_tar
 from bench.cases.case import Case, Settings
 from bench.cases.catalogue import CASES
 from bench.engine import IMAGE, Engine
+from bench.quiet import await_quiet
 from bench.rootfs import busybox_tar
 from bench.samples import Row, Table
 
@@ -75,6 +77,7 @@ def measure_case(name: str, case: Case, engines: list[Engine], table: Table, rou
         # One engine's failure is reported and must not cost the other its figures.
         try:
             if what == "sample":
+                await_quiet()
                 return case.sample(engine)
             (case.prepare if what == "prepare" else case.finish)(engine)
         except Exception as error:

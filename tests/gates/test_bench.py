@@ -12,6 +12,7 @@ import pytest
 from bench.cases.case import Case
 from bench.engine import Engine
 from bench.processes import read_usage
+from bench.quiet import await_quiet, read_processors
 from bench.rootfs import LINES, MEGABYTE, busybox_tar, lines_command, one_megabyte_of_lines
 from bench.run import measure_case
 from bench.samples import Row, Table
@@ -45,7 +46,8 @@ class Recorded(Case):
 
 
 @pytest.fixture
-def pair() -> list[Engine]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    monkeypatch.setattr("bench.run.await_quiet", lambda: True)
     return [Engine("a", "unix:///nowhere/a"), Engine("b", "unix:///nowhere/b")]
 
 
@@ -99,3 +101,14 @@ def test_usage_of_a_process_that_is_gone_is_nothing() -> None:
     assert read_usage({os.getpid(), child.pid}).processes == mine.processes == 1
     assert 0 < mine.pss <= mine.rss
     assert read_usage({os.getpid()}).cpu_since(mine) >= 0
+
+
+def test_a_sample_waits_for_rest() -> None:
+    # Busy and all ticks at each look: two windows of work, then one of rest.
+    looks = iter([(0, 0), (4, 4), (7, 8), (7, 12), (11, 16)])
+    assert await_quiet(10, read=lambda: next(looks))
+    assert next(looks) == (11, 16)
+    busy = iter(range(0, 4000, 4))
+    assert not await_quiet(0.1, read=lambda: (ticks := next(busy), ticks))
+    first, second = read_processors(), read_processors()
+    assert 0 < first[0] <= second[0] and first[0] < first[1] <= second[1]

@@ -24,6 +24,7 @@ LARGEST = 64 << 20
 _DESCRIPTORS = 64
 _INLINE = b"J"
 _IN_MEMFD = b"M"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class Closed(Exception):
@@ -32,9 +33,7 @@ class Closed(Exception):
 
 def encode(message: Wire) -> bytes:
     """Return the JSON text of `message`."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "surrogateescape"
-    )
+    return _ENCODER.encode(message).encode("utf-8", "surrogateescape")
 
 
 def decode(text: bytes) -> Wire:
