@@ -1,8 +1,7 @@
-"""What a container is shown of a volume: found once, inside of it, on every kernel or with a reason."""
+"""What a container is shown of a volume: found once, inside of it, on every kernel."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.harness.old_kernels import Before615
 from wherry.kernel import mount
 from wherry.kernel.linux import LINUX
+from wherry.kernel.workshop import hold
 from wherry.model.errors import StartFailed
 from wherry.runtime.host import Host
 from wherry.runtime.plan import Tree
@@ -40,7 +41,8 @@ def opened(volume: Path) -> Iterator[Any]:
     def open_(subpath: str, kernel: Any = LINUX, held: bool = False, **changes: Any) -> int:
         base = os.open(volume, os.O_PATH)
         fds.append(base)
-        names = {"vv": mount.clone_tree(LINUX, os.fsencode(volume))} if held else {}
+        tree = mount.clone_tree(LINUX, os.fsencode(volume)) if held else -1
+        names = {"vv": hold(kernel, tree)} if held else {}
         fds.extend(names.values())
         tree = Tree(str(volume), ("bind",), subpath=subpath, held="vv" if held else "", **changes)
         host = Host(kernel, "/")
@@ -65,12 +67,15 @@ def test_a_subpath_stays_inside(opened: Any, path: str) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize("kernel", [LINUX, Before615()], ids=["new", "before 6.15"])
 @pytest.mark.parametrize(
     "path", ["up", "absolute/etc", "magic", "a/far/passwd", "../secret", "/etc"]
 )
-def test_a_subpath_of_what_is_attached_nowhere_stays_inside(opened: Any, path: str) -> None:
+def test_a_subpath_of_what_is_attached_nowhere_stays_inside(
+    opened: Any, path: str, kernel: Any
+) -> None:
     with pytest.raises(StartFailed):
-        opened(path, held=True)
+        opened(path, kernel, held=True)
 
 
 def test_nothing_there(opened: Any) -> None:
@@ -85,21 +90,7 @@ def test_a_volume_that_was_not_handed_over(opened: Any) -> None:
         Host(LINUX, "/")._open_tree(Slot(-1, -1, -1), tree, {})  # pyright: ignore[reportPrivateUsage]
 
 
-class OldKernel:
-    """Linux before 6.15: what is attached nowhere cannot be copied."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(LINUX, name)
-
-    def open_tree(self, dir_fd: int, path: bytes, flags: int) -> int:
-        if not path:
-            raise OSError(errno.EINVAL, "Invalid argument")
-        return LINUX.open_tree(dir_fd, path, flags)
-
-
-def test_an_old_kernel_is_told_of(opened: Any) -> None:
-    with pytest.raises(StartFailed) as failed:
-        opened("", OldKernel(), held=True)
-    assert "Linux 6.15" in failed.value.hint
-    # Directories need nothing of the sort.
-    assert os.listdir(f"/proc/self/fd/{opened('', OldKernel())}")
+def test_an_old_kernel_shows_volumes_whole_and_in_part(opened: Any) -> None:
+    for held in (False, True):
+        assert "far" in os.listdir(f"/proc/self/fd/{opened('a', Before615(), held=held)}")
+        assert "good" in os.listdir(f"/proc/self/fd/{opened('', Before615(), held=held)}")

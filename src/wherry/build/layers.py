@@ -17,8 +17,8 @@ from pathlib import Path
 from wherry.build.times import fold
 from wherry.images.intake import Intake
 from wherry.images.store import StoredLayer
-from wherry.kernel import mount
 from wherry.kernel.linux import LINUX
+from wherry.kernel.overlays import Overlay, open_overlay
 from wherry.model.ids import Digest
 from wherry.model.images import Layer, chain_ids
 from wherry.registry.media import OCI_LAYER
@@ -70,14 +70,14 @@ def open_view(view: OverlayView) -> int:
     if view.upper is None:
         if len(lowers) == 1:
             return os.open(lowers[0], _DIRECTORY)
-        tree = mount.overlay(LINUX, mount.Overlay(lowers))
+        tree = open_overlay(LINUX, Overlay(lowers))
     elif not lowers:
         return os.open(view.upper, _DIRECTORY)
     else:
         work = os.fsencode(view.work) if view.work is not None else b""
         # The layer is synced by itself: no sync when this is let go.
-        wanted = mount.Overlay(lowers, os.fsencode(view.upper), work, volatile=True)
-        tree = mount.overlay(LINUX, wanted)
+        wanted = Overlay(lowers, os.fsencode(view.upper), work, volatile=True)
+        tree = open_overlay(LINUX, wanted)
     try:
         return os.open(".", _DIRECTORY, dir_fd=tree)
     finally:

@@ -24,6 +24,7 @@ from wherry.containers.networking import Networking
 from wherry.containers.start import Starter, naming_full_disk
 from wherry.kernel import mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.workshop import hold
 from wherry.model.containers import (
     Container,
     ContainerSpec,
@@ -214,6 +215,8 @@ class BuildContainers:
             os.fchmod(fd, file.mode)
         finally:
             os.close(fd)
+        del held[name]
+        held[name] = hold(self._kernel, tree)
         options = ("bind", "rprivate", "ro", "nodev")
         return Mount(file.target, "bind", f"/{name}", options, subpath="file", held=name)
 

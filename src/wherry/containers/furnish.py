@@ -17,6 +17,7 @@ from wherry.containers.points import Points
 from wherry.containers.volumes import VolumeService
 from wherry.images.bridge import in_thread
 from wherry.kernel.calls import Kernel
+from wherry.kernel.workshop import hold
 from wherry.model.containers import Container, MountKind, MountSpec
 from wherry.model.errors import Invalid, StartFailed
 from wherry.model.ids import Digest
@@ -173,12 +174,15 @@ class Furnisher:
         try:
             for name in names:
                 volume, place = self._store.get(name), str(self._store.path(name))
-                opened.append(await in_thread(partial(open_volume, self._kernel, volume, place)))
+                opened.append(await in_thread(partial(self._open_held, volume, place)))
         except BaseException:
             for fd in opened:
                 os.close(fd)
             raise
         return opened
+
+    def _open_held(self, volume: Volume, place: str) -> int:
+        return hold(self._kernel, open_volume(self._kernel, volume, place))
 
 
 def _merge_into(lower: LowerTree, base: bytes, directory: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Protocol
 from wherry.containers.runtime_spec import View
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.overlays import Overlay, open_overlay
 from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root
+from wherry.kernel.workshop import attached, copy_part
 from wherry.model.containers import MountKind, MountSpec
 from wherry.model.errors import WherryError
 from wherry.model.ids import Digest
@@ -85,14 +88,14 @@ class MountTrees:
         layers = tuple(os.fsencode(path) for path in self._snapshots.view(chain).lowers)
         if len(layers) == 1:
             return mount.clone_tree(self._kernel, layers[0])
-        return mount.overlay(self._kernel, mount.Overlay(layers))
+        return open_overlay(self._kernel, Overlay(layers))
 
     def _below(self, whole: int, subpath: str) -> int:
         if not subpath:
             return os.dup(whole)
         spot = open_in_root(whole, subpath, os.O_PATH, resolve=_INSIDE)
         try:
-            return mount.clone_tree(self._kernel, b"", dir_fd=spot)
+            return copy_part(self._kernel, whole, spot)
         finally:
             os.close(spot)
 
@@ -100,27 +103,37 @@ class MountTrees:
         """Attach what can be attached to the detached mount `root`; return the targets that were.
 
         Links of the container's lead nowhere outside of it. With `making` missing targets are made.
-        Kernels before 6.15 attach nothing to what is attached nowhere itself.
+        Kernels before 6.15 attach nothing to what is attached nowhere itself, so `root` is meanwhile.
         """
+        opened: list[tuple[MountSpec, int]] = []
+        try:
+            for one in sorted(wanted, key=lambda each: each.target.rstrip("/").count("/")):
+                if one.kind is MountKind.TMPFS or self.is_shared(one):
+                    continue
+                with contextlib.suppress(OSError, WherryError):
+                    opened.append((one, self.open(one)))
+            if not opened:
+                return set()
+            if done := self._attach_opened(root, opened, making=making):
+                return done
+            with attached(self._kernel, root):
+                return self._attach_opened(root, opened, making=making)
+        finally:
+            for _, tree in opened:
+                os.close(tree)
+
+    def _attach_opened(
+        self, root: int, opened: Sequence[tuple[MountSpec, int]], *, making: bool
+    ) -> set[str]:
         done: set[str] = set()
-        for one in sorted(wanted, key=lambda each: each.target.rstrip("/").count("/")):
-            if one.kind is MountKind.TMPFS or self.is_shared(one):
-                continue
-            try:
-                tree = self.open(one)
-            except (OSError, WherryError):
-                continue
-            try:
+        for one, tree in opened:
+            with contextlib.suppress(OSError):
                 spot = self._place(root, one.target, tree, making=making)
                 try:
                     mount.attach(self._kernel, tree, spot)
                 finally:
                     os.close(spot)
                 done.add(one.target)
-            except OSError:
-                continue
-            finally:
-                os.close(tree)
         return done
 
     def _place(self, root: int, target: str, tree: int, *, making: bool) -> int:

@@ -4,7 +4,7 @@
     not running, in   an overlay mounted detached: nobody else ever sees it
     not running, out  the same, read-only, the container's layer being its top
     in a mount        of a container that does not run: the bind's source, the volume, the image
-    elsewhere         of such a container: with its mounts on it, where the kernel can (Linux 6.15)
+    elsewhere         of such a container: with its mounts on it
 
 What the container's processes may change meanwhile is only ever walked by descriptor. Nothing of
 the container is executed or loaded (CVE-2019-14271).
@@ -26,6 +26,7 @@ from wherry.containers.start import clear_volatile, parse_map
 from wherry.containers.transitions import ALIVE
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.overlays import Overlay, open_overlay
 from wherry.model.containers import Container, MountKind, MountSpec
 from wherry.model.errors import Conflict, Invalid, NotFound
 from wherry.model.ids import Digest
@@ -178,14 +179,14 @@ class Roots:
         if writable and upper:
             # Otherwise unmounting writes all of it out before the answer (190 MB: 0.1 to 1 s), which
             # a copy into a running container does not wait for either.
-            tree = mount.Overlay(tuple(lowers), upper, work, volatile=True)
-            return mount.overlay(self._kernel, tree)
+            tree = Overlay(tuple(lowers), upper, work, volatile=True)
+            return open_overlay(self._kernel, tree)
         # A live upper may be read as the top of another overlay's layers; without an upper of
         # its own that overlay writes nothing (Documentation/filesystems/overlayfs).
         stack = [upper, *lowers] if upper else lowers
         if len(stack) == 1:
             return self._open_plain(stack[0], attachable=attachable)
-        return mount.overlay(self._kernel, mount.Overlay(tuple(stack)))
+        return open_overlay(self._kernel, Overlay(tuple(stack)))
 
     def _open_plain(self, path: bytes, *, attachable: bool) -> int:
         if not attachable:

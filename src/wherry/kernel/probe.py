@@ -11,6 +11,7 @@ from collections.abc import Callable
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
 from wherry.kernel.linux import errno_of
+from wherry.kernel.overlays import Overlay, open_overlay
 
 OLDEST = "5.12"
 """The Linux that has all calls of `missing_calls`."""
@@ -85,9 +86,8 @@ def _try_overlay(k: Kernel, data_root: str, userns: int) -> str:
         try:
             if not mount.idmap(k, tree, userns):
                 return f"the file system of {data_root} has no id-mapped mounts"
-            base = b"/proc/self/fd/%d/" % tree
-            wanted = mount.Overlay((base + b"lower",), base + b"upper", base + b"work", True)
-            os.close(mount.overlay(k, wanted, owner=_FIRST_ID))
+            wanted = Overlay((b"lower",), b"upper", b"work", volatile=True, base=tree)
+            os.close(open_overlay(k, wanted, owner=_FIRST_ID))
         except OSError as error:
             why = (error.strerror or "").lower()
             return f"overlay does not take id-mapped layers here ({why}); Linux 5.19 or newer does"

@@ -16,8 +16,10 @@ from types import MappingProxyType
 
 from wherry.kernel import abi, mount
 from wherry.kernel.calls import Kernel
+from wherry.kernel.overlays import Overlay, open_overlay
 from wherry.kernel.paths import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in_root
 from wherry.kernel.processes import set_oom_score
+from wherry.kernel.workshop import copy_part, holding
 from wherry.model.errors import StartFailed
 from wherry.model.oci import OverlayRoot, PathRoot, Process
 from wherry.runtime import handshake, wire
@@ -188,22 +190,23 @@ class Host:
                     raise
                 return tree
             case OverlayRoot() as root:
-                wanted = mount.Overlay(
+                wanted = Overlay(
                     tuple(self._through(slot, lower) for lower in root.lowers),
                     self._through(slot, root.upper) if root.upper else b"",
                     self._through(slot, root.work) if root.work else b"",
                     root.volatile,
+                    slot.data,
                 )
-                return mount.overlay(self._k, wanted, owner=slot.owner)
+                return open_overlay(self._k, wanted, owner=slot.owner)
 
     def _through(self, slot: Slot, path: str) -> bytes:
-        """Return `path` as seen through the slot's idmapped data root."""
+        """Return `path` below the slot's idmapped data root; as it is where the slot has none."""
         if slot.data < 0:
             return os.fsencode(path)
         inside = os.fsencode(path).removeprefix(os.fsencode(self._data_root) + b"/")
         if inside.startswith(b"/"):
             raise StartFailed(f"the layer {path} lies outside of {self._data_root}")
-        return b"/proc/self/fd/%d/%s" % (slot.data, inside)
+        return inside
 
     def _open_tree(self, slot: Slot, wanted: Tree, held: Mapping[str, int]) -> int:
         options = mount.parse_options(wanted.options)
@@ -231,7 +234,8 @@ class Host:
         """Return a detached mount, and whether it shows the slot's ids already. Raises OSError, StartFailed."""
         if len(wanted.layers) > 1:
             layers = tuple(self._through(slot, layer) for layer in wanted.layers)
-            tree = mount.overlay(self._k, mount.Overlay(layers), owner=slot.owner)
+            wanted_layers = Overlay(layers, base=slot.data)
+            tree = open_overlay(self._k, wanted_layers, owner=slot.owner)
             if not wanted.subpath:
                 return tree, True
             with _closing(tree):
@@ -245,7 +249,8 @@ class Host:
                 return self._below(base, wanted, recursive=recursive), False
         if wanted.held not in held:
             raise StartFailed(f"the volume {wanted.held} was not handed over")
-        return self._below(held[wanted.held], wanted, recursive=recursive), False
+        with holding(self._k, held[wanted.held]) as base:
+            return self._below(base, wanted, recursive=recursive), False
 
     def _below(self, base: int, wanted: Tree, *, recursive: bool) -> int:
         """Return a copy of the mount at the tree's subpath in `base`. Raises StartFailed.
@@ -257,9 +262,8 @@ class Host:
         try:
             if wanted.subpath:
                 spot = open_in_root(base, wanted.subpath, os.O_PATH, resolve=_INSIDE)
-            return mount.clone_tree(
-                self._k, b"", dir_fd=spot if wanted.subpath else base, recursive=recursive
-            )
+            part = spot if wanted.subpath else base
+            return copy_part(self._k, base, part, recursive=recursive)
         except FileNotFoundError as error:
             path = f"{wanted.source}/{wanted.subpath}"
             raise StartFailed(
@@ -270,12 +274,6 @@ class Host:
                 raise StartFailed(
                     "path concatenation escapes the base directory, "
                     f"base: {wanted.source}, subpath: {wanted.subpath}"
-                ) from error
-            if error.errno == errno.EINVAL:
-                raise StartFailed(
-                    f"{wanted.source}: this kernel copies no mount that is attached nowhere",
-                    hint="volumes with a file system of their own, and subpaths of them and of images, "
-                    "need Linux 6.15",
                 ) from error
             raise
         finally:
