@@ -609,6 +609,36 @@ def test_what_cannot_be_mounted_fails_the_start(
     docker("volume", "rm", volume)
 
 
+NO_SUCH = "no-such-server.invalid"
+UNRESOLVED = f"error resolving passed in network volume address: lookup {NO_SUCH}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("type=nfs", "device=:/x", f"o=addr={NO_SUCH},rw"), UNRESOLVED),
+        (("type=cifs", f"device=//{NO_SUCH}/s", "o=username=u,password=secret"), UNRESOLVED),
+        (("type=cifs", "device=//x/s", f"o=addr={NO_SUCH},password=secret"), UNRESOLVED),
+        (("type=nfs", "device=:/x", "o=addr=127.0.0.1,rw,soft,timeo=1,retrans=0,port=1,mountport=1"),
+         "failed to mount local volume: mount :/x:"),
+        (("type=nfs4", "device=:/x", "o=addr=127.0.0.1,soft,timeo=1,retrans=0,port=1"),
+         "data: addr=127.0.0.1,soft,timeo=1"),
+        (("type=cifs", "device=//127.0.0.1/s", "o=username=u,password=secret,addr=127.0.0.1,port=1"),
+         "data: username=u,password=********,addr=127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_servers_that_are_not_there(
+    boxes: Boxes, docker: Client, options: tuple[str, ...], said: str
+) -> None:
+    """Whether the kernel knows the file system or not: the start fails in Docker's words, no password told."""
+    volume = boxes.volume(*(word for option in options for word in ("-o", option)))
+    name = boxes.create("-v", f"{volume}:/nothing-here", boxes.image)
+    done = docker("start", name, check=False)
+    assert done.returncode == 1
+    assert "error while mounting volume '" in done.stderr and said in done.stderr
+    assert "secret" not in done.stderr
+
+
 # -- images as mounts --------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,10 +20,11 @@ from wherry.kernel.linux import LINUX
 from wherry.kernel.paths import remove_path
 from wherry.model.errors import Conflict, Full, Invalid, NotFound, StartFailed
 from wherry.model.volumes import Volume
+from wherry.storage import volume_mounts
 from wherry.storage.database import Database
 from wherry.storage.layers.lower import LowerTree
 from wherry.storage.layers.merge import merge_directory
-from wherry.storage.volume_mounts import VolumeMount, check_options, mount_of, open_volume
+from wherry.storage.volume_mounts import VolumeMount, check_options, mount_of, open_volume, perform
 from wherry.storage.volumes import VolumeStore, check_volume_name
 
 
@@ -291,7 +293,7 @@ def test_a_bind_is_a_copy(opened: Callable[[dict[str, str]], int], tmp_path: Pat
         ({"type": "none", "device": "/no/such", "o": "bind"}, "no such file or directory"),
         ({"type": "ext4", "device": "/no/such"}, "no such file or directory"),
         ({"type": "no-such-fs", "device": "x"}, "no such device"),
-        ({"type": "nfs", "device": ":/x", "o": "addr=no-such-host.invalid"}, "cannot resolve"),
+        ({"type": "nfs", "device": ":/x", "o": "addr=no-such-host.invalid"}, "error resolving"),
         ({"type": "tmpfs", "device": "tmpfs", "o": "nonsense=1"}, "invalid argument"),
     ],
 )
@@ -300,7 +302,8 @@ def test_what_cannot_be_mounted(
 ) -> None:
     with pytest.raises(StartFailed) as failed:
         opened(options)
-    assert failed.value.message.startswith("error while mounting volume '/place': failed to mount")
+    assert failed.value.message.startswith("error while mounting volume '/place': ")
+    assert ("failed to mount" in failed.value.message) == (not reason.startswith("error resolving"))
     assert reason in failed.value.message
 
 
@@ -344,3 +347,65 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
     with LowerTree((tmp_path,)) as lower:
         assert lower.resolve(b"a/x") is None
+
+
+# -- servers -----------------------------------------------------------------------------------
+
+
+class FakeMounts:
+    """What the kernel is asked for to mount a file system, without one that has any."""
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.asked: list[str] = []
+        self.attributes = 0
+
+    def fsopen(self, kind: bytes) -> int:
+        self.kind = kind.decode()
+        return os.open("/dev/null", os.O_RDONLY)
+
+    def fsconfig(self, context: int, command: int, key: bytes | None, value: bytes | None) -> None:
+        if key is not None:
+            self.asked.append(key.decode() + (f"={value.decode()}" if value is not None else ""))
+
+    def fsmount(self, context: int, attributes: int) -> int:
+        self.attributes = attributes
+        return os.open("/dev/null", os.O_RDONLY)
+
+    def mount_setattr(self, *_: object, **__: object) -> None:
+        pass
+
+
+ADDRESSES = {"server": ["2001:db8::7", "192.0.2.7"], "six": ["2001:db8::6"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "options", "asked"),
+    [
+        ("nfs", ":/x", "addr=server,rw,vers=4,hard", "source=:/x addr=192.0.2.7 vers=4 hard"),
+        ("nfs", ":/x", "addr=192.0.2.1,nolock,soft", "source=:/x addr=192.0.2.1 nolock soft"),
+        ("nfs4", "server:/x", "addr=server,ro", "source=server:/x ro addr=192.0.2.7"),
+        ("nfs", ":/x", "addr=six", "source=:/x addr=2001:db8::6"),
+        ("nfs", "server:/x", "rw", "source=server:/x addr=192.0.2.7"),
+        ("nfs", "[2001:db8::1]:/x", "hard", "source=[2001:db8::1]:/x hard addr=2001:db8::1"),
+        ("cifs", "//server/s", "username=u,password=p", "source=//server/s username=u password=p ip=192.0.2.7"),
+        ("cifs", "//other/s", "addr=server", "source=//other/s ip=192.0.2.7"),
+        ("smb3", "\\\\server\\s", "ip=192.0.2.9", "source=\\\\server\\s ip=192.0.2.9"),
+        ("ext4", "/dev/x", "ro,data=ordered", "source=/dev/x ro data=ordered"),
+        ("tmpfs", "tmpfs", "ro,size=1m", "source=tmpfs size=1m"),
+    ],
+)  # fmt: skip
+def test_what_a_server_s_volume_asks_of_the_kernel(
+    kind: str, device: str, options: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(name: str, _: object) -> list[tuple[object, ...]]:
+        found = ADDRESSES.get(name, [name])
+        families = [socket.AF_INET6 if ":" in one else socket.AF_INET for one in found]
+        return [(family, 0, 0, "", (one, 0)) for family, one in zip(families, found, strict=True)]
+
+    monkeypatch.setattr(volume_mounts.socket, "getaddrinfo", look_up)
+    kernel = FakeMounts()
+    os.close(perform(kernel, VolumeMount(kind, device, tuple(options.split(",")))))  # type: ignore[arg-type]
+    assert kernel.kind == kind
+    assert kernel.asked == asked.split(" ")
+    assert kernel.attributes & 1 == ("ro" in options.split(","))

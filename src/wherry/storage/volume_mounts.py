@@ -28,7 +28,9 @@ PATIENCE: Final = 120.0
 """Seconds that a server or disk has to answer in."""
 _KNOWN: Final = ("type", "device", "o", "size")
 _MEMORY: Final = frozenset({"tmpfs", "ramfs"})
-_NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3"})
+_SHARES: Final = frozenset({"cifs", "smb3"})
+_NETWORK: Final = frozenset({"nfs", "nfs4"}) | _SHARES
+_UNRESOLVED: Final = "error resolving passed in network volume address"
 _LONGEST: Final = 64 << 10
 _SOURCE: Final = str(Path(__file__).parents[2])
 _HELPER: Final = (
@@ -88,10 +90,13 @@ def open_volume(k: Kernel, volume: Volume, place: str) -> int:
             return perform(k, wanted)
         return _ask_helper(wanted)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = error.strerror or str(error)
+        if not reason.startswith(_UNRESOLVED):
+            data = render_data(mount.parse_options(wanted.words).data)
+            what = f"mount {wanted.device}:{place}{data and f', data: {data}'}"
+            reason = f"failed to mount local volume: {what}: {reason.lower()}"
         raise StartFailed(
-            f"error while mounting volume '{place}': failed to mount local volume: mount "
-            f"{wanted.device}:{place}: {reason}",
+            f"error while mounting volume '{place}': {reason}",
             exit_code=127 if isinstance(error, FileNotFoundError) else 128,
             errno=error.errno or 0,
         ) from error
@@ -105,7 +110,10 @@ def perform(k: Kernel, wanted: VolumeMount) -> int:
             raise FileNotFoundError(2, "not an absolute path", wanted.device)
         tree = mount.clone_tree(k, os.fsencode(wanted.device), recursive=options.recursive)
     else:
-        data = _resolved(wanted.kind, options.data)
+        data = resolved(wanted, options.data)
+        if options.set_ & abi.MOUNT_ATTR_RDONLY and wanted.kind not in _MEMORY:
+            # The file system itself, not this mount of it alone: a disk is not written to, its journal neither.
+            data = (("ro", None), *data)
         tree = mount.new_filesystem(k, wanted.kind, data, options.set_, wanted.device)
     try:
         # A copy of a shared mount is its peer: what is mounted below would show on the host's side.
@@ -126,20 +134,46 @@ def perform(k: Kernel, wanted: VolumeMount) -> int:
     return tree
 
 
-def _resolved(kind: str, data: Iterable[mount.Option]) -> tuple[mount.Option, ...]:
-    """Return the options with the server's name in `addr` as the address that the kernel wants."""
-    if kind not in _NETWORK:
-        return tuple(data)
-    out: list[mount.Option] = []
-    for key, value in data:
+def resolved(wanted: VolumeMount, data: Iterable[mount.Option]) -> tuple[mount.Option, ...]:
+    """Return the options with the server's address, for the kernel knows no names. Raises OSError.
+
+    It is in `addr`, or else in `device`: //server/share, server:/path. So mount.cifs(8) and mount.nfs(8)
+    take it; Docker does so for cifs alone.
+    """
+    out = list(data)
+    if wanted.kind not in _NETWORK:
+        return tuple(out)
+    share = wanted.kind in _SHARES
+    for index, (key, value) in enumerate(out):
         if key == "addr" and value:
-            try:
-                value = socket.getaddrinfo(value, None)[0][4][0]
-            except OSError as error:
-                raise OSError(error.errno, f"cannot resolve {value}: {error.strerror}") from error
-            key = "ip" if kind in ("cifs", "smb3") else key
-        out.append((key, None if value is None else str(value)))
+            out[index] = ("ip" if share else key, _address(value))
+    key = "ip" if share else "addr"
+    if share:
+        server = wanted.device.replace("\\", "/").removeprefix("//").partition("/")[0]
+    else:
+        server = wanted.device.partition(":/")[0].strip("[]")
+    if server and not any(one == key for one, _ in out):
+        out.append((key, _address(server)))
     return tuple(out)
+
+
+def render_data(data: Iterable[mount.Option]) -> str:
+    """Return options as one text, for messages: no password in it."""
+    shown = (
+        (key, "********" if value and key.startswith("pass") else value) for key, value in data
+    )
+    return ",".join(key if value is None else f"{key}={value}" for key, value in shown)
+
+
+def _address(server: str) -> str:
+    try:
+        # Where a server has addresses of both kinds, Docker takes the IPv4 one.
+        found = sorted(socket.getaddrinfo(server, None), key=lambda one: one[0] != socket.AF_INET)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{_UNRESOLVED}: lookup {server}: {error.strerror or error}"
+        ) from error
+    return str(found[0][4][0])
 
 
 def _ask_helper(wanted: VolumeMount) -> int:
