@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wherry.kernel.failpoints import configure
-from wherry.model.errors import Conflict, Full, Invalid, NotFound, Unsupported
+from wherry.model.errors import Conflict, Full, Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.storage.content import ContentStore
 from wherry.storage.durable import write_file
@@ -49,8 +50,24 @@ def test_what_is_put_is_read(store: ContentStore, tmp_path: Path) -> None:
     for ask in (store.open, store.read, store.size):
         with pytest.raises(NotFound, match=f"No such blob: {HELLO}"):
             ask(HELLO)
-    with pytest.raises(Unsupported):
-        store.has(Digest("sha512", "0" * 128))
+
+
+def test_a_blob_is_known_by_the_digest_that_it_was_named_by(
+    store: ContentStore, tmp_path: Path
+) -> None:
+    named = Digest("sha512", hashlib.sha512(b"hello").hexdigest())
+    with store.writer("sha512") as writer:
+        writer.write(b"hello")
+        assert writer.commit(named) == named
+    assert store.read(named) == b"hello"
+    assert not store.has(HELLO)
+    assert list(store.digests()) == [named]
+    assert store.path(named) == tmp_path / "blobs/sha512" / named.hex
+    with store.writer("sha512") as writer, pytest.raises(Invalid):
+        writer.write(b"other")
+        writer.commit(named)
+    store.remove(named)
+    assert list(store.digests()) == []
 
 
 def test_a_wrong_digest_or_size_leaves_nothing(store: ContentStore, tmp_path: Path) -> None:

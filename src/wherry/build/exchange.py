@@ -189,7 +189,10 @@ def import_folder(folder: Path, cache: BuildCache, intake: Intake, mounts: Mount
     def bring(layer: Layer) -> None:
         if intake.content.has(layer.blob):
             return
-        with _blob(blobs, str(layer.blob)).open("rb") as source, intake.content.writer() as writer:
+        with (
+            _blob(blobs, str(layer.blob)).open("rb") as source,
+            intake.content.writer(layer.blob.algorithm) as writer,
+        ):
             while data := source.read(_CHUNK):
                 writer.write(data)
             writer.commit(layer.blob, size=layer.blob_size)

@@ -130,17 +130,18 @@ class Outputs:
         ]
         tar = TarWriter(out)
         tar.add_directory("blobs")
-        tar.add_directory("blobs/sha256")
         small = {one.descriptor.digest: one.data for one in blobs_of(bundle)}
         sizes = {layer.digest: layer.size for layer in bundle.layers}
+        for algorithm in sorted({"sha256", *(text.partition(":")[0] for text in small | sizes)}):
+            tar.add_directory(f"blobs/{algorithm}")
         for text in sorted(small | dict.fromkeys(sizes, b"")):
             digest = Digest.parse(text)
+            name = f"blobs/{digest.algorithm}/{digest.hex}"
             if text in small:
-                tar.add_file(f"blobs/sha256/{digest.hex}", small[text])
+                tar.add_file(name, small[text])
                 continue
-            name = f"blobs/sha256/{digest.hex}".encode()
             with self._content.open(digest) as file:
-                tar.add(Entry(name, Kind.FILE, 0o644, size=sizes[text]), file)
+                tar.add(Entry(name.encode(), Kind.FILE, 0o644, size=sizes[text]), file)
         tar.add_file("index.json", encode_index(entries or [root]))
         tar.add_file("oci-layout", _LAYOUT)
         tar.finish()

@@ -1,7 +1,8 @@
 """Blobs of layers to snapshots, each layer once, whoever asks for it and however often.
 
 For a compressed layer four things go on at the same time: reading and inflating, hashing what was
-inflated, and unpacking. An uncompressed one is known by its blob's digest and not hashed again.
+inflated, and unpacking. An uncompressed one is known by its blob's digest and not hashed again
+(but where that is a sha512).
 """
 
 from __future__ import annotations
@@ -157,6 +158,8 @@ class Unpacker:
             hashing: HashingReader | None = None
             if compression is not Compression.NONE:
                 archive = stack.enter_context(ReadAhead(archive))
+                archive = hashing = stack.enter_context(HashingReader(archive))
+            elif blob.blob.algorithm != blob.diff_id.algorithm:
                 archive = hashing = stack.enter_context(HashingReader(archive))
             elif blob.blob != blob.diff_id:
                 raise Invalid(f"its content is {blob.blob}")

@@ -1,4 +1,4 @@
-"""SHA-256 of much: OpenSSL's, by the processor's own instructions, where Python's is four times slower.
+"""SHA-2 of much: OpenSSL's, by the processor's own instructions, where Python's is four times slower.
 
 libcrypto is mapped at the first use and takes 3.4 MB: for a few bytes `hashlib` will do, which in wherryd
 is Python's own (docs/decisions/0006).
@@ -16,6 +16,17 @@ class Hash(Protocol):
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def digest(self) -> bytes: ...
     def hexdigest(self) -> str: ...
+
+
+def hash_by(algorithm: str) -> Hash:
+    """Return an empty hash: sha256 or sha512, as digests name them."""
+    if algorithm == "sha256":
+        return sha256()
+    try:
+        from _hashlib import openssl_sha512
+    except ImportError:
+        return hashlib.sha512()
+    return openssl_sha512(usedforsecurity=False)
 
 
 def sha256(data: bytes = b"") -> Hash:

@@ -1,7 +1,8 @@
 """Blobs by digest: immutable, each stored once, permanent once committed.
 
-`<root>/blobs/<algorithm>/<hex>` holds them, `<root>/ingest` what is being written. One process
-owns a root; within it any number of threads may read and write.
+`<root>/blobs/<algorithm>/<hex>` holds them, `<root>/ingest` what is being written. A blob is known by
+its sha256, or by its sha512 where the manifest that it came with names it so. One process owns a root;
+within it any number of threads may read and write.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from wherry.kernel.failpoints import failpoint
-from wherry.model.errors import Conflict, Invalid, NotFound, Unsupported
+from wherry.model.errors import Conflict, Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.storage.durable import commit_file, full, sync_directory
 from wherry.storage.layers.streams import Hasher
 from wherry.storage.leftovers import remove_leftovers
 
-_ALGORITHM: Final = "sha256"
+_ALGORITHMS: Final = ("sha256", "sha512")
 _READ_LIMIT: Final = 4 << 20
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -29,15 +30,16 @@ class ContentStore:
     """The blobs under `root`. Opening it removes what writers of a dead process left."""
 
     def __init__(self, root: Path) -> None:
-        self._blobs = root / "blobs" / _ALGORITHM
+        self._blobs = root / "blobs"
         self._ingest = root / "ingest"
-        self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for algorithm in _ALGORITHMS:
+            (self._blobs / algorithm).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ingest.mkdir(mode=0o700, exist_ok=True)
         remove_leftovers(self._ingest)
 
-    def writer(self) -> BlobWriter:
-        """Return a writer of a new blob; raises Full."""
-        return BlobWriter(self, self._ingest / secrets.token_hex(8))
+    def writer(self, algorithm: str = "sha256") -> BlobWriter:
+        """Return a writer of a new blob, to be known by a digest of `algorithm`; raises Full."""
+        return BlobWriter(self, self._ingest / secrets.token_hex(8), algorithm)
 
     def put(self, data: bytes) -> Digest:
         """Store `data` and return its digest. Raises Full."""
@@ -61,10 +63,8 @@ class ContentStore:
             return blob.read()
 
     def path(self, digest: Digest) -> Path:
-        """Return where the blob is, or would be. Raises Unsupported for other than sha256."""
-        if digest.algorithm != _ALGORITHM:
-            raise Unsupported(f"digest {digest}", hint="content is stored by sha256")
-        return self._blobs / digest.hex
+        """Return where the blob is, or would be."""
+        return self._blobs / digest.algorithm / digest.hex
 
     def size(self, digest: Digest) -> int:
         """Return the blob's size in bytes. Raises NotFound."""
@@ -86,29 +86,31 @@ class ContentStore:
 
         The file keeps its own name too, until the caller removes it. Raises Full.
         """
+        target = self.path(digest)
         with full("the content store", self._blobs):
             os.fsync(fd)
             failpoint("content.before-adopt")
             try:
-                os.link(path, self.path(digest))
+                os.link(path, target)
             except FileExistsError:
                 return
-            sync_directory(self._blobs)
+            sync_directory(target.parent)
 
     def digests(self) -> Iterator[Digest]:
         """Yield every blob's digest, in no order."""
-        with os.scandir(self._blobs) as entries:
-            for entry in entries:
-                yield Digest(_ALGORITHM, entry.name)
+        for algorithm in _ALGORITHMS:
+            with os.scandir(self._blobs / algorithm) as entries:
+                for entry in entries:
+                    yield Digest(algorithm, entry.name)
 
 
 class BlobWriter:
     """One blob on its way in; hashed as it is written. Left without `commit` it never was."""
 
-    def __init__(self, store: ContentStore, temporary: Path) -> None:
+    def __init__(self, store: ContentStore, temporary: Path, algorithm: str) -> None:
         self._store = store
         self._temporary = temporary
-        self._hasher = Hasher()
+        self._hasher = Hasher(algorithm)
         with full("the content store", temporary):
             self._fd = os.open(temporary, _FRESH, 0o600)
         self.size = 0

@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from wherry.images.archive.oci import CONTAINERD_NAME, REF_NAME
-from wherry.images.manifests import LARGEST_MANIFEST, Descriptor, encode_index, encode_manifest
+from wherry.images.manifests import (
+    LARGEST_MANIFEST,
+    Descriptor,
+    decode_manifest,
+    encode_index,
+    encode_manifest,
+)
 from wherry.images.store import ImageStore, StoredLayer
 from wherry.model.errors import Internal, Invalid, NotFound
 from wherry.model.ids import Digest, Reference
@@ -181,20 +187,38 @@ class Saver:
         manifests: list[Descriptor] = []
         for item in chosen:
             image, created = item.image, _whole_seconds(item.image)
-            manifest = self._content.read(image.manifest, limit=LARGEST_MANIFEST)
             config = item.config or self._store.config_json(image.id)
-            blobs.append(_Blob(image.manifest, len(manifest), 0, manifest))
-            blobs.append(_Blob(image.id, len(config), created, config))
+            manifest = self._manifest(item, len(config))
+            parsed = decode_manifest(manifest, str(image.manifest))
+            # A manifest may name its parts by sha512.
+            blobs.append(_Blob(Digest.parse(parsed.config.digest), len(config), created, config))
+            blobs.append(_Blob(Digest.of(manifest), len(manifest), 0, manifest))
             blobs += [
                 _Blob(stored.layer.blob, stored.layer.blob_size, created) for stored in item.layers
             ]
-            manifests += _listed(image.manifest, len(manifest), item.references)
+            media_type = parsed.media_type or OCI_MANIFEST
+            manifests += _listed(Digest.of(manifest), len(manifest), item.references, media_type)
         return blobs, {"index.json": encode_index(manifests), "oci-layout": _LAYOUT}
+
+    def _manifest(self, item: Chosen, size: int) -> bytes:
+        """Return the image's own manifest, or one of what is here where a layer came as another blob."""
+        image = item.image
+        data = self._content.read(image.manifest, limit=LARGEST_MANIFEST)
+        parsed = decode_manifest(data, str(image.manifest))
+        layers = [stored.layer for stored in item.layers]
+        if [layer.digest for layer in parsed.layers] == [str(layer.blob) for layer in layers]:
+            return data
+        return encode_manifest(
+            Descriptor(OCI_CONFIG, str(image.id), size),
+            [Descriptor(layer.media_type, str(layer.blob), layer.blob_size) for layer in layers],
+            parsed.annotations,
+        )
 
     def _write(self, tar: TarWriter, blobs: Sequence[_Blob], files: dict[str, bytes]) -> None:
         tar.add_directory("blobs")
-        tar.add_directory("blobs/sha256")
         unique = {blob.digest: blob for blob in reversed(blobs)}
+        for algorithm in sorted({"sha256", *(digest.algorithm for digest in unique)}):
+            tar.add_directory(f"blobs/{algorithm}")
         for digest in sorted(unique):
             self._write_blob(tar, unique[digest])
         for name, data in files.items():
@@ -202,7 +226,7 @@ class Saver:
         tar.finish()
 
     def _write_blob(self, tar: TarWriter, blob: _Blob) -> None:
-        name = f"blobs/sha256/{blob.digest.hex}".encode()
+        name = f"blobs/{blob.digest.algorithm}/{blob.digest.hex}".encode()
         entry = Entry(name, Kind.FILE, 0o644, size=blob.size, mtime_ns=blob.mtime_ns)
         if blob.data is not None:
             tar.add(entry, blob.data)
@@ -225,13 +249,16 @@ def _source(layer: Descriptor) -> dict[str, object]:
     return {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest}
 
 
-def _listed(digest: Digest, size: int, references: Sequence[Reference]) -> list[Descriptor]:
+def _listed(
+    digest: Digest,
+    size: int,
+    references: Sequence[Reference],
+    media_type: str = OCI_MANIFEST,
+) -> list[Descriptor]:
     if not references:
-        return [Descriptor(OCI_MANIFEST, str(digest), size)]
+        return [Descriptor(media_type, str(digest), size)]
     return [
-        Descriptor(
-            OCI_MANIFEST, str(digest), size, {CONTAINERD_NAME: str(name), REF_NAME: name.tag}
-        )
+        Descriptor(media_type, str(digest), size, {CONTAINERD_NAME: str(name), REF_NAME: name.tag})
         for name in references
     ]
 

@@ -14,7 +14,7 @@ from wherry.storage.layers.compression import decompressed
 from wherry.storage.layers.entries import bad_entry
 
 _LIMITS = Limits(entries=100_000)
-_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_BLOB = re.compile(r"blobs/(sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128})")
 _SMALL = 256 << 10
 _SMALL_IN_ALL = 64 << 20
 _MOST_LINKS = 16
@@ -95,8 +95,10 @@ class Spool:
         if entry.sparse is not None:
             raise bad_entry(entry.name, "a sparse file in an archive of images")
         match = _BLOB.fullmatch(name)
-        if match:
-            claimed = Digest("sha256", match[1])
+        claimed = Digest(*match[1].split("/")) if match else None
+        if claimed is not None and claimed.algorithm != "sha256":
+            return self._store_by(claimed, entry, reader)
+        if claimed is not None:
             self._intake.hold(claimed)
             if self._intake.content.has(claimed):
                 return Part(claimed, self._intake.content.size(claimed))
@@ -107,9 +109,20 @@ class Spool:
         else:
             digest, size = self._intake.spool(reader)
             part = Part(digest, size)
-        if match and part.digest.hex != match[1]:
+        if claimed is not None and part.digest != claimed:
             raise bad_entry(entry.name, f"wrong digest: its content is {part.digest}")
         return part
+
+    def _store_by(self, claimed: Digest, entry: Entry, reader: TarReader) -> Part:
+        """Take in what is named by another digest than the store's own, and keep it by that."""
+        with self._intake.content.writer(claimed.algorithm) as writer:
+            while data := reader.read(_SMALL):
+                writer.write(data)
+            if writer.digest() != claimed:
+                raise bad_entry(entry.name, f"wrong digest: its content is {writer.digest()}")
+            self._intake.hold(claimed)
+            writer.commit()
+        return Part(claimed, writer.size)
 
     def _add(self, entry: Entry, name: str, part: Part) -> None:
         before = self._parts.get(name)

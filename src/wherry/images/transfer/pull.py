@@ -104,12 +104,12 @@ class Puller:
 
     def _name_known(self, reference: Reference, found: Found) -> Image | None:
         """Give an image that is here the names; return None where it is not."""
-        if not self._store.has(found.config_digest):
+        if not self._store.has(found.image_id):
             return None
         try:
             for name in _names(reference, found):
-                self._store.tag(found.config_digest, name)
-            return self._store.get(found.config_digest)
+                self._store.tag(found.image_id, name)
+            return self._store.get(found.image_id)
         except NotFound:
             return None
 

@@ -134,12 +134,14 @@ class Pusher:
             )
             pushed = self._push_layers(uploader, image, parts, intake, report, stop)
             config = self._store.config_json(image.id)
-            self._push_config(uploader, repository, image.id, config)
             media_type = manifest.media_type or OCI_MANIFEST
+            configuration = Digest.parse(manifest.config.digest)
             if any(new != part.wanted for new, part in zip(pushed, parts, strict=True)):
                 wanted = Descriptor(OCI_CONFIG, str(image.id), len(config))
                 data = encode_manifest(wanted, pushed, manifest.annotations)
                 media_type = OCI_MANIFEST
+                configuration = image.id
+            self._push_config(uploader, repository, configuration, config)
             digest = repository.put_manifest(reference.tag, media_type, data)
             self._store.tag(image.id, replace(reference, tag="", digest=digest))
         tag = reference.tag

@@ -11,7 +11,7 @@ from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid, NotFound, Unsupported, WherryError
 from wherry.model.ids import Digest
 from wherry.model.images import Platform
-from wherry.registry.answers import Fetched, WrongContent
+from wherry.registry.answers import Fetched, WrongContent, digest_by
 from wherry.registry.client import Repository
 from wherry.registry.media import DOCKER_SCHEMA_1, INDEXES, MANIFESTS
 from wherry.storage.content import ContentStore
@@ -34,7 +34,8 @@ class Found:
     """What the tag or digest stands for: the manifest, or an index that leads to it."""
     manifest: Fetched
     parsed: Manifest
-    config_digest: Digest
+    image_id: Digest
+    """The sha256 of the configuration, whatever the manifest names it by."""
     config_bytes: bytes
     config: Configuration
     layers: tuple[LayerBlob, ...]
@@ -89,23 +90,23 @@ def find_image(
         if not LAYER_TYPE.fullmatch(layer.media_type):
             raise Invalid(f"layer {layer.digest} is {layer.media_type!r}, not a layer archive")
         layers.append(LayerBlob(Digest.parse(layer.digest), layer.size, layer.media_type, diff))
-    return Found(top, manifest, parsed, digest, data, config, tuple(layers))
+    image_id = digest if digest.algorithm == "sha256" else Digest.of(data)
+    return Found(top, manifest, parsed, image_id, data, config, tuple(layers))
 
 
 def fetch_blob(repository: Repository, digest: Digest, size: int, limit: int) -> bytes:
     """Return a small blob, verified. Raises Invalid beyond `limit` bytes, WrongContent, Refused."""
     if size > limit:
         raise Invalid(f"blob {digest} has {size} bytes, more than {limit}")
-    if digest.algorithm != "sha256":
-        raise Unsupported(f"blob {digest}", hint="content is stored by sha256")
     answer = repository.blob(digest).answer
     try:
         data = answer.read_all(size + 1)
     except WherryError:
         answer.close()
         raise
-    if len(data) != size or Digest.of(data) != digest:
-        raise WrongContent(f"blob {digest}: its content is {Digest.of(data)}, {len(data)} bytes")
+    found = digest_by(digest.algorithm, data)
+    if len(data) != size or found != digest:
+        raise WrongContent(f"blob {digest}: its content is {found}, {len(data)} bytes")
     return data
 
 

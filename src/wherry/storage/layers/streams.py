@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from wherry.kernel.hashing import sha256
+from wherry.kernel.hashing import hash_by
 from wherry.model.ids import Digest
 from wherry.storage.layers.entries import Readable
 
@@ -23,10 +23,11 @@ _WORTH_A_THREAD: Final = 1 << 16
 
 
 class Hasher:
-    """A sha256 fed in order; once pieces are large, by a thread of its own."""
+    """A hash fed in order; once pieces are large, by a thread of its own."""
 
-    def __init__(self) -> None:
-        self._hash = sha256()
+    def __init__(self, algorithm: str = "sha256") -> None:
+        self._algorithm = algorithm
+        self._hash = hash_by(algorithm)
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
 
@@ -37,7 +38,7 @@ class Hasher:
                 self._hash.update(data)
                 return
             self._queue = queue.Queue(_DEPTH)
-            self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
             self._thread.start()
         self._queue.put(data)
 
@@ -49,9 +50,9 @@ class Hasher:
             self._thread = self._queue = None
 
     def digest(self) -> Digest:
-        """Return the sha256 of all that was taken in so far."""
+        """Return the digest of all that was taken in so far."""
         self.close()
-        return Digest("sha256", self._hash.hexdigest())
+        return Digest(self._algorithm, self._hash.hexdigest())
 
     def _run(self) -> None:
         feed = self._queue
@@ -62,9 +63,9 @@ class Hasher:
 class HashingReader:
     """A stream whose bytes are hashed as they are read. `size` counts them."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, algorithm: str = "sha256") -> None:
         self._stream = stream
-        self._hasher = Hasher()
+        self._hasher = Hasher(algorithm)
         self.size = 0
 
     def read(self, n: int, /) -> bytes:
@@ -76,7 +77,7 @@ class HashingReader:
         return data
 
     def digest(self) -> Digest:
-        """Return the sha256 of all that was read so far."""
+        """Return the digest of all that was read so far."""
         return self._hasher.digest()
 
     def close(self) -> None:
