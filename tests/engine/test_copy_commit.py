@@ -386,3 +386,39 @@ def test_committed_twice_makes_layers(docker: Client, boxes: Boxes, run: Runner)
     assert run(image, "ls", "/").stdout.split().count("file3") == 1
     found = [x for x in run(image, "ls", "/").stdout.split() if x.startswith("file")]
     assert found == ["file2", "file3"]
+
+
+HOST_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+
+
+def copied(boxes: Boxes, name: str, path: str) -> str:
+    return read(boxes.docker, name, path).decode()
+
+
+def test_the_engines_files_are_copied_out_of_what_has_ended(boxes: Boxes, tmp_path: Path) -> None:
+    script = "cat /etc/hosts; echo --; cat /etc/hostname; echo --; cat /etc/resolv.conf"
+    flags = ("-h", "myself", "--add-host", "there:1.2.3.4", "--dns", "9.9.9.9")
+    name = boxes.sh(script, *flags)
+    boxes.docker("wait", name)
+    inside = boxes.docker("logs", name).stdout.split("--\n")
+    assert "there" in inside[0] and inside[1] == "myself\n" and "9.9.9.9" in inside[2]
+    assert [copied(boxes, name, path) for path in HOST_FILES] == inside
+    # They are mounted on what the container has itself: they are not to be replaced.
+    new = tmp_path / "new"
+    new.write_text("new\n")
+    for path, text in zip(HOST_FILES, inside, strict=True):
+        refused = boxes.docker("cp", str(new), f"{name}:{path}", check=False)
+        assert refused.returncode == 1 and "resource busy" in refused.stderr
+        assert copied(boxes, name, path) == text
+
+
+def test_the_engines_files_before_the_first_start(boxes: Boxes, tmp_path: Path) -> None:
+    name = boxes.create("-h", "myself", boxes.image, "cat", "/etc/hostname")
+    assert [copied(boxes, name, path) for path in HOST_FILES] == ["", "", ""]
+    new = tmp_path / "new"
+    new.write_text("new\n")
+    for path in HOST_FILES:
+        boxes.docker("cp", str(new), f"{name}:{path}")
+        assert copied(boxes, name, path) == "new\n"
+    assert boxes.docker("start", "-a", name).stdout == "myself\n"
+    assert copied(boxes, name, "/etc/hostname") == "myself\n"

@@ -412,6 +412,7 @@ class Assembly:
                     needs.snapshots,
                     MountTrees(needs.kernel, needs.snapshots, needs.volumes),
                     store,
+                    folder,
                 ),
                 events=events,
             ),

@@ -165,6 +165,15 @@ def place_files(folder: Path) -> HostFiles:
     return HostFiles(f"{base}/hosts", f"{base}/hostname", f"{base}/resolv.conf")
 
 
+def targets(files: HostFiles) -> tuple[tuple[str, str], ...]:
+    """Return where each of them is seen inside, and its place."""
+    return (
+        ("/etc/resolv.conf", files.resolv_conf),
+        ("/etc/hostname", files.hostname),
+        ("/etc/hosts", files.hosts),
+    )
+
+
 def write_files(
     folder: Path,
     container: Container,

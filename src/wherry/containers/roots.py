@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.hostfiles import place_files, targets
 from wherry.containers.inside import Wanted
 from wherry.containers.mount_trees import MountTrees
 from wherry.containers.runtime_spec import View
@@ -31,6 +32,7 @@ from wherry.model.containers import Container, MountKind, MountSpec
 from wherry.model.errors import Conflict, Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.model.oci import IdMap
+from wherry.storage.snapshots import OverlayView
 
 OwnerMap = Callable[[int, int], tuple[int, int]]
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -45,7 +47,7 @@ class Snapshots(Protocol):
     """What is used of the snapshotter."""
 
     def prepare(self, key: str, chain: Sequence[Digest]) -> View: ...
-    def view(self, chain: Sequence[Digest]) -> View: ...
+    def container_paths(self, chain: Sequence[Digest]) -> tuple[Path, ...]: ...
     def view_of(self, key: str, chain: Sequence[Digest]) -> View: ...
 
 
@@ -73,11 +75,14 @@ class Roots:
         snapshots: Snapshots,
         trees: MountTrees,
         containers: Iterable[Container],
+        folder: Callable[[str], Path],
     ) -> None:
+        """`folder` is where a container's own files are, by its id."""
         self._kernel = kernel
         self._snapshots = snapshots
         self._trees = trees
         self._containers = containers
+        self._folder = folder
 
     @contextmanager
     def reading(self, container: Container, wanted: Wanted) -> Generator[Root]:
@@ -103,7 +108,8 @@ class Roots:
     @contextmanager
     def _resting(self, container: Container, wanted: Wanted, *, writable: bool) -> Generator[Root]:
         """Give the root of a container that does not run, with what it mounts."""
-        inside = find_mount(container.mounts, wanted.path)
+        mounts = (*self._file_mounts(container), *container.mounts)
+        inside = find_mount(mounts, wanted.path)
         if inside is not None and self._trees.is_shared(inside):
             if found := self._neighbour(inside):
                 other, point = found
@@ -117,7 +123,7 @@ class Roots:
         else:
             view = self._view(container)
         try:
-            with self._mounted(view, writable=writable, mounts=container.mounts) as (fd, attached):
+            with self._mounted(view, writable=writable, mounts=mounts) as (fd, attached):
                 if inside is None or inside.target in attached:
                     yield Root(fd, wanted.path)
                     return
@@ -126,6 +132,15 @@ class Roots:
                 clear_volatile(view)
         with self._mount_root(inside, wanted) as root:
             yield root
+
+    def _file_mounts(self, container: Container) -> Iterable[MountSpec]:
+        """Yield /etc/hosts and the like, which there are once it or whose network it has was started."""
+        mode, _, owner = container.spec.namespaces.network.partition(":")
+        folder = self._folder(owner if mode == "container" else container.id)
+        taken = {mount.target for mount in container.mounts}
+        for target, source in targets(place_files(folder)):
+            if target not in taken and os.path.exists(source):
+                yield MountSpec(MountKind.BIND, target, source)
 
     def _neighbour(self, mount: MountSpec) -> tuple[Container, MountSpec] | None:
         """Return a container that runs with the same volume, whole, and where it has it."""
@@ -143,7 +158,7 @@ class Roots:
         try:
             return self._snapshots.view_of(container.id, container.chain)
         except NotFound:
-            return self._snapshots.view(container.chain)
+            return OverlayView(self._snapshots.container_paths(container.chain), None, None)
 
     @contextmanager
     def layers(self, container: Container) -> Generator[int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from wherry.containers.hostfiles import HostFiles
+from wherry.containers.hostfiles import HostFiles, targets
 from wherry.containers.merge import process_env
 from wherry.containers.namespaces import Resolved
 from wherry.containers.security import SeccompProgram, SecurityPlan
@@ -210,14 +210,9 @@ def plan_root(view: View, *, volatile: bool) -> OverlayRoot | PathRoot:
 def _file_mounts(files: HostFiles, container: Container) -> list[Mount]:
     taken = {mount.target for mount in container.mounts}
     options = ("bind", "rprivate", *(("ro",) if container.spec.read_only else ()))
-    places = (
-        ("/etc/resolv.conf", files.resolv_conf),
-        ("/etc/hostname", files.hostname),
-        ("/etc/hosts", files.hosts),
-    )
     return [
         Mount(target, "bind", source, options, source_is_ours=True)
-        for target, source in places
+        for target, source in targets(files)
         if target not in taken
     ]
 

@@ -28,7 +28,10 @@ class OverlaySnapshotter(DirectorySnapshotter):
     """Layers and containers under `root`, which must be on a file system that overlay accepts."""
 
     def __init__(self, root: Path, *, marked: bool = False) -> None:
-        """`marked` puts /.dockerenv and /etc/mtab below every container's layers, as Docker does."""
+        """`marked` puts some files below every container's layers, as Docker does.
+
+        /.dockerenv, /etc/mtab, and places for /etc/hosts, /etc/hostname and /etc/resolv.conf.
+        """
         super().__init__(root)
         # Overlay wants at least one lower: this one stands for a chain of no layers.
         self._empty = root / "empty"
@@ -43,6 +46,8 @@ class OverlaySnapshotter(DirectorySnapshotter):
             with suppress(FileExistsError):
                 (base / "etc" / "mtab").symlink_to("/proc/mounts")
             (base / ".dockerenv").touch(mode=0o755)
+            for name in ("hosts", "hostname", "resolv.conf"):
+                (base / "etc" / name).touch(mode=0o755)
             self._base = (base,)
 
     def prepare(self, key: str, chain: Sequence[Digest]) -> OverlayView:
