@@ -135,6 +135,8 @@ class Monitors:
         self._events = events
         self._owner = tasks
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unsaved: set[str] = set()
+        """Those whose last probes are in memory alone."""
 
     def heard(self, event: Event) -> None:
         """Begin, hold or end a container's checks, by what happened to it."""
@@ -145,8 +147,11 @@ class Monitors:
                 self._begin(event.actor, anew=True)
             case "unpause":
                 self._begin(event.actor, anew=False)
-            case "pause" | "destroy":
+            case "pause":
                 self._end(event.actor)
+            case "destroy":
+                self._end(event.actor)
+                self._unsaved.discard(event.actor)
             case "die":
                 self._end(event.actor)
                 self._ended(event.actor)
@@ -163,6 +168,10 @@ class Monitors:
         """End all checks; their probes, if any run, are found unknown by the next daemon and killed."""
         for container_id in tuple(self._tasks):
             self._end(container_id)
+        for container_id in self._unsaved:
+            if (container := self._store.find(container_id)) is not None:
+                self._store.observe(container_id, container.state)
+        self._unsaved.clear()
 
     def _begin(self, container_id: str, *, anew: bool) -> None:
         container = self._store.find(container_id)
@@ -218,13 +227,17 @@ class Monitors:
             self._events.record(container_event(container, f"health_status: {after.status}"))
 
     def _keep(self, container: Container, health: Health) -> None:
-        """Keep on disk what changes the answer, the rest in memory: a probe is no reason for an fsync."""
+        """Keep on disk what changes the answer, the rest in memory until the end: a probe is no reason for
+        an fsync.
+        """
         before = container.state.health
         state: ContainerState = replace(container.state, health=health)
         if before is None or before.status is not health.status:
             self._store.observe(container.id, state)
+            self._unsaved.discard(container.id)
         else:
             self._store.save_volatile(container.id, state)
+            self._unsaved.add(container.id)
 
     async def _probe(self, container: Container, spec: HealthSpec) -> Probe:
         argv = command_of(spec, container.spec.shell)

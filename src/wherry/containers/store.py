@@ -53,6 +53,7 @@ class ContainerStore:
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
         self._late: set[str] = set()
+        self._volatile: set[str] = set()
         bodies = msgspec.json.Decoder(Container)
         states = msgspec.json.Decoder(ContainerState)
         for body, state in database.query("SELECT body, state FROM containers"):
@@ -136,7 +137,8 @@ class ContainerStore:
     def save_state(self, container_id: str, state: ContainerState) -> Container:
         """Keep what was observed of a container, and return it. Raises NotFound."""
         container = self.get(container_id)
-        if container.state == state and container_id not in self._late:
+        known = container_id not in self._late and container_id not in self._volatile
+        if container.state == state and known:
             return container
         if container_id in self._late:
             container = replace(container, state=state)
@@ -145,6 +147,7 @@ class ContainerStore:
         self._database.query(
             "UPDATE containers SET state = ? WHERE id = ?", msgspec.json.encode(state), container_id
         )
+        self._volatile.discard(container_id)
         return self._put(replace(container, state=state))
 
     def observe(self, container_id: str, state: ContainerState) -> Container:
@@ -186,6 +189,7 @@ class ContainerStore:
 
     def save_volatile(self, container_id: str, state: ContainerState) -> Container:
         """Set the state in memory only, for what the next start of the daemon finds out anyway."""
+        self._volatile.add(container_id)
         return self._put(replace(self.get(container_id), state=state))
 
     def save(self, container: Container) -> None:
@@ -204,6 +208,7 @@ class ContainerStore:
             del self._by_name[before.name]
             self._by_name[container.name] = container.id
         self._late.discard(container.id)
+        self._volatile.discard(container.id)
         self._put(container)
 
     def remove(self, container_id: str) -> None:
@@ -212,6 +217,7 @@ class ContainerStore:
         self._database.query("DELETE FROM containers WHERE id = ?", container_id)
         del self._by_id[container_id]
         del self._by_name[container.name]
+        self._volatile.discard(container_id)
 
     def image_users(self) -> dict[Digest, list[Use]]:
         """Return the containers made from each image; may be called from any thread."""
