@@ -132,6 +132,10 @@ class Stores:
         finally:
             session.close()
 
+    def reference(self, name: str) -> Reference:
+        """Return a name as it is tagged."""
+        return Reference.parse(name).with_default_tag()
+
     def statuses(self) -> list[str]:
         """Return the lines' statuses."""
         return [line.status for line in self.lines]

@@ -44,9 +44,13 @@ def dial(origin: Origin, trust: Trust, proxies: Proxies, stop: Stop) -> Connecti
     if not proxy:
         sock = _connect(origin, stop)
         return Connection(_secured(sock, origin, trust, stop), origin.authority)
-    through = Origin.parse(proxy)
+    through = Origin.of_proxy(proxy)
     sock = _secured(_connect(through, stop), through, Trust(), stop)
     credentials = proxy_credentials(proxy)
+    if through.is_socks:
+        with stop.waking(lambda: _shut(sock)):
+            _pass(sock, origin, through, credentials)
+        return Connection(_secured(sock, origin, trust, stop), origin.authority)
     if origin.scheme == "http":
         return Connection(sock, origin.authority)
     with stop.waking(lambda: _shut(sock)):
@@ -55,9 +59,11 @@ def dial(origin: Origin, trust: Trust, proxies: Proxies, stop: Stop) -> Connecti
 
 
 def proxy_header(origin: Origin, proxies: Proxies) -> str | None:
-    """Return what Proxy-Authorization a plain request through a proxy needs; None without a proxy."""
+    """Return what Proxy-Authorization a plain request needs; None where no proxy of HTTP carries it."""
     proxy = proxies.choose(origin) if origin.scheme == "http" else ""
-    return _basic(proxy_credentials(proxy)) if proxy else None
+    if not proxy or Origin.of_proxy(proxy).is_socks:
+        return None
+    return _basic(proxy_credentials(proxy))
 
 
 def _connect(origin: Origin, stop: Stop) -> socket.socket:
@@ -113,6 +119,39 @@ def _tunnel(sock: socket.socket, origin: Origin, through: Origin, credentials: s
         raise Unreachable(
             f"proxy {through.authority} refused {target}: {answer.status} {answer.reason[:80]}"
         )
+
+
+def _pass(sock: socket.socket, origin: Origin, through: Origin, credentials: str) -> None:
+    """Have a proxy of SOCKS connect the socket to `origin`. Raises Unreachable."""
+    from wherry.registry import socks
+
+    user, colon, password = credentials.partition(":")
+    deadline = time.monotonic() + 2 * _CONNECT_SECONDS
+
+    def receive(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            sock.settimeout(max(0.1, deadline - time.monotonic()))
+            more = sock.recv(size - len(data))
+            if not more:
+                raise socks.SocksRefused("it closed the connection")
+            data += more
+        return data
+
+    try:
+        sock.settimeout(_CONNECT_SECONDS)
+        login = (user, password) if colon else None
+        socks.connect(sock.sendall, receive, origin.host, origin.port, login)
+    except (OSError, socks.SocksRefused) as error:
+        sock.close()
+        reason = error.message if isinstance(error, socks.SocksRefused) else error.strerror
+        reason = reason or ("timed out" if isinstance(error, TimeoutError) else str(error))
+        raise Unreachable(
+            f"proxy {through.authority} refused {origin.host}:{origin.port}: {reason}"
+        ) from None
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _basic(credentials: str) -> str:

@@ -11,6 +11,7 @@ from wherry.model.containers import Pairs
 from wherry.model.errors import Invalid, Unsupported
 
 PORTS = {"http": 80, "https": 443}
+_SOCKS_PORTS = {"socks5": 1080, "socks5h": 1080}
 DEFAULT_FOLDERS = (Path("/etc/wherry/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -45,11 +46,26 @@ class Origin:
             raise Invalid(f"refused URL {url[:200]!r}: neither http nor https")
         return cls(parts.scheme, parts.hostname, port or PORTS[parts.scheme])
 
+    @classmethod
+    def of_proxy(cls, url: str) -> Origin:
+        """Return where a proxy is: one of HTTP, or of SOCKS 5. Raises Invalid."""
+        scheme, colon, rest = url.partition(":")
+        if scheme.lower() not in _SOCKS_PORTS:
+            return cls.parse(url)
+        found = cls.parse(f"http{colon}{rest}")
+        explicit = urlsplit(url).port
+        return cls(scheme.lower(), found.host, explicit or _SOCKS_PORTS[scheme.lower()])
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it is a proxy of SOCKS 5."""
+        return self.scheme in _SOCKS_PORTS
+
     @property
     def authority(self) -> str:
         """`host:port`, the port left out where it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == PORTS.get(self.scheme) else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -98,9 +114,13 @@ class Proxies:
             return ""
         if "://" not in proxy:
             proxy = f"http://{proxy}"
-        if urlsplit(proxy).scheme not in PORTS:
+        try:
+            scheme = urlsplit(proxy).scheme
+        except ValueError as error:
+            raise Invalid(f"invalid proxy {proxy.rpartition('@')[2]}: {error}") from None
+        if scheme not in PORTS and scheme not in _SOCKS_PORTS:
             raise Unsupported(
-                f"proxy {proxy.partition('@')[2] or proxy}: http and https proxies are known"
+                f"proxy {proxy.rpartition('@')[2]}: http, https and socks5 proxies are known"
             )
         return proxy
 
