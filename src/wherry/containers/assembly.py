@@ -43,6 +43,7 @@ from wherry.containers.freeze import Pauser
 from wherry.containers.furnish import Furnisher
 from wherry.containers.groups import Cgroups, Groups
 from wherry.containers.health import Monitors
+from wherry.containers.held_roots import HeldRoots
 from wherry.containers.live import Lives, Tasks
 from wherry.containers.mount_trees import MountTrees
 from wherry.containers.namefeed import Feed, Names
@@ -162,6 +163,8 @@ class _Ground:
         self.lives = Lives()
         self.trash = Trash(settings.root / "trash", needs.remove_tree)
         self.folders = settings.root / "containers"
+        self.held = HeldRoots(settings.root)
+        needs.events.on_event(self.held.heard)
         self.groups = Groups(needs.cgroups, settings.host.cgroup_parent)
         self.signals = Signals(needs.store, needs.supervisor, self.groups, needs.events)
 
@@ -265,10 +268,11 @@ class _Doers:
             log_default=settings.log_default,
             check_logs=around.shipping.check,
             networking=cabling,
-            host_gateways=lambda: settings.host_gateways or gateways(needs.networks),
+            host_gateways=lambda: settings.host_gateways or needs.networks.bridge_gateways(),
             dns=settings.dns,
             furnisher=around.furnisher,
             volumes=around.volumes,
+            held=ground.held,
         )
         self.executor = execute.Executor(
             store=store,
@@ -308,6 +312,7 @@ class Assembly:
         doers = _Doers(needs, settings, ground, around, self._let_go_soon)
         store, lives, supervisor = needs.store, ground.lives, needs.supervisor
         self._tasks, self._lives, self._trash = ground.tasks, ground.lives, ground.trash
+        self._held = ground.held
         self._release_layers = needs.let_go
         self._shipping, self._monitors = around.shipping, doers.monitors
         self.networks, self.volumes = around.networks, around.volumes
@@ -413,6 +418,7 @@ class Assembly:
                     MountTrees(needs.kernel, needs.snapshots, needs.volumes),
                     store,
                     folder,
+                    ground.held,
                 ),
                 events=events,
             ),
@@ -479,18 +485,12 @@ class Assembly:
         self._shipping.close()
         await self._tasks.close()
         await asyncio.to_thread(self._trash.close)
+        await asyncio.to_thread(self._held.close)
 
 
 def default_network(bridge: NetworkSpec | None) -> str:
     """Return the network of a container that names none."""
     return DEFAULT_BRIDGE if bridge is not None else NONE
-
-
-def gateways(networks: NetworkStore) -> tuple[str, ...]:
-    """Return the host's addresses on the default bridge."""
-    bridge = networks.named(DEFAULT_BRIDGE)
-    pools = bridge.spec.pools if bridge is not None else ()
-    return tuple(pool.gateway.partition("/")[0] for pool in pools if pool.gateway)
 
 
 def _find(store: ContainerStore, ref: str) -> Container | None:

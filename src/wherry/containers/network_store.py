@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from wherry.model.errors import Conflict, Invalid, NotFound
-from wherry.model.networks import Network
+from wherry.model.networks import DEFAULT_BRIDGE, Network
 
 _STEPS = (
     """
@@ -65,6 +65,12 @@ class NetworkStore:
         """Return the network called `name`, or None."""
         found = self._by_name.get(name)
         return self._by_id[found] if found else None
+
+    def bridge_gateways(self) -> tuple[str, ...]:
+        """Return the host's addresses on the default bridge."""
+        bridge = self.named(DEFAULT_BRIDGE)
+        pools = bridge.spec.pools if bridge is not None else ()
+        return tuple(pool.gateway.partition("/")[0] for pool in pools if pool.gateway)
 
     def resolve(self, ref: str) -> Network:
         """Return the network that an id, a name or the unique beginning of an id names.

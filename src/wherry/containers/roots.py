@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from wherry.containers.held_roots import HeldRoots
 from wherry.containers.hostfiles import place_files, targets
 from wherry.containers.inside import Wanted
 from wherry.containers.mount_trees import MountTrees
@@ -76,8 +77,10 @@ class Roots:
         trees: MountTrees,
         containers: Iterable[Container],
         folder: Callable[[str], Path],
+        held: HeldRoots,
     ) -> None:
         """`folder` is where a container's own files are, by its id."""
+        self._held = held
         self._kernel = kernel
         self._snapshots = snapshots
         self._trees = trees
@@ -108,6 +111,7 @@ class Roots:
     @contextmanager
     def _resting(self, container: Container, wanted: Wanted, *, writable: bool) -> Generator[Root]:
         """Give the root of a container that does not run, with what it mounts."""
+        self._held.settle(container.id)
         mounts = (*self._file_mounts(container), *container.mounts)
         inside = find_mount(mounts, wanted.path)
         if inside is not None and self._trees.is_shared(inside):

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from wherry.containers import hostfiles
 from wherry.containers.events import Recorder, container_event
+from wherry.containers.held_roots import HeldRoots
 from wherry.containers.legacy_links import host_lines, variables
 from wherry.containers.live import Live
 from wherry.containers.log_settings import check_ready, parse_log_config
@@ -116,6 +117,7 @@ class Starter:
         dns: hostfiles.DnsDefaults,
         furnisher: Furnisher,
         volumes: Volumes,
+        held: HeldRoots,
     ) -> None:
         """`folder(container_id)` is where a container's own files are.
 
@@ -136,6 +138,7 @@ class Starter:
         self._furnisher = furnisher
         self._check_logs = check_logs
         self._volumes = volumes
+        self._held = held
 
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
         """Start `container` and return it running; `restarts` is how often a policy did so before.
@@ -146,11 +149,14 @@ class Starter:
         try:
             check_ready(container.spec.log, self._log_default)
             await self._check_logs(container)
+            await self._held.settled(container.id)
             async with Undo() as undo:
                 prepared = await self._networking.attach(container)
                 container = self._keep(before, prepared.container)
                 undo.push(self._networking.release, container)
                 launch = self.prepare(container, prepared.wiring)
+                # What is volatile is not written to the disk at the end.
+                launch = replace(launch, keep_root=not container.spec.auto_remove)
                 self._networking.attached(container)
                 if live.unforgotten:
                     live.unforgotten = False
@@ -169,6 +175,7 @@ class Starter:
             self._store.observe(container.id, state)
             raise
         live.attached = False
+        self._held.hold(container.id, started.root)
         state = move(
             container.state,
             Status.RUNNING,

@@ -114,6 +114,8 @@ class Host:
                     hint=f"at most {handshake.MOST_DESCRIPTORS - 5} bind mounts fit one container",
                 )
             handshake.send(slot.socket, handshake.PLAN, json.dumps(body).encode(), descriptors)
+            if slot.keep_root:
+                slot.root = os.dup(opened[0])
         except OSError as error:
             if said := self.told(slot):
                 raise said from error

@@ -64,6 +64,9 @@ class Slot:
     """oom_score_adj of the container, for those that join it later."""
     namespaces: int = 0
     """CLONE_NEW* of the container that an exec's child has joined."""
+    keep_root: bool = False
+    root: int = -1
+    """The overlay of a slot that is to `keep_root`, once its plan is sent; whoever asked for it owns it."""
 
     def close(self) -> None:
         """Close everything but pidfd and socket, which belong to whoever took the slot."""

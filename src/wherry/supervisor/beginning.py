@@ -33,6 +33,8 @@ class Start(Protocol):
     key: str
     descriptors: tuple[int, ...]
     """What the answer carries, once `begin` was done; whoever sends it owns them."""
+    root: int
+    """The same of the root's mount, -1 where nobody asked for it."""
 
     def take(self, launcher: Launcher) -> Slot:
         """Return the child-to-be; raise StartFailed."""
@@ -76,6 +78,7 @@ class ContainerStart:
     ) -> None:
         self.key = launch.id
         self.descriptors: tuple[int, ...] = ()
+        self.root = -1
         self._wirer = wirer
         self._joined = joined
         self._launch = launch
@@ -112,7 +115,9 @@ class ContainerStart:
         s = streams
         plan = self._launch.plan
         self.descriptors = self._wirer.wire(slot.pid, slot.pidfd, self._launch.wiring)
+        slot.keep_root = self._launch.keep_root
         launcher.begin(slot, plan, s.stdin, s.stdout, s.stderr, s.console, self._held)
+        self.root, slot.root = slot.root, -1
 
     def connect(self) -> None:
         """Start.connect."""
@@ -123,9 +128,10 @@ class ContainerStart:
 
     def give_up(self) -> None:
         """Start.give_up."""
-        for fd in self.descriptors:
-            os.close(fd)
-        self.descriptors = ()
+        for fd in (*self.descriptors, self.root):
+            if fd >= 0:
+                os.close(fd)
+        self.descriptors, self.root = (), -1
         self._waiting.close(self.key)
 
 
@@ -135,6 +141,7 @@ class ExecStart:
     def __init__(self, launch: ExecLaunch, container: Process, client: Client | None) -> None:
         self.key = launch.exec_id
         self.descriptors: tuple[int, ...] = ()
+        self.root = -1
         self._launch = launch
         self._container = container
         self._client = client

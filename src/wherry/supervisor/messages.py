@@ -126,6 +126,8 @@ class Launch:
     joins: tuple[tuple[str, int], ...] = ()
     """The containers whose namespaces the plan names by pid: a pid alone may be another's by now."""
     held: tuple[str, ...] = ()
+    keep_root: bool = False
+    """Whether the answer is to bear a descriptor of the root's mount."""
 
     def to_wire(self) -> Wire:
         """Return the wire form."""
@@ -153,6 +155,7 @@ class Launch:
             wiring=wiring_from_wire(f.table("wiring")),
             joins=_joins(f),
             held=f.texts("held") if "held" in f.wire else (),
+            keep_root=f.wire.get("keep_root") is True,
         )
 
 
@@ -258,19 +261,24 @@ class Attachment:
 class Started:
     """A process runs: its pid on the host, and when it was started (ns since the epoch).
 
-    `descriptors` are the name service's (udp, tcp, pidfd) where the wiring wanted one; whoever has the
-    answer owns them.
+    `descriptors` are the name service's (udp, tcp, pidfd) where the wiring wanted one, `root` is the root's
+    mount where that was asked for, else -1; whoever has the answer owns them.
     """
 
     pid: int
     started_at: int
     descriptors: tuple[int, ...] = ()
+    root: int = -1
 
     @classmethod
     def from_wire(cls, wire: object, descriptors: tuple[int, ...] = ()) -> Started:
         """Return the answer; raise Invalid."""
         f = Fields(wire)
-        return cls(f.number("pid"), f.number("started_at"), descriptors)
+        root = -1
+        if f.wire.get("root") is True and descriptors:
+            *others, root = descriptors
+            descriptors = tuple(others)
+        return cls(f.number("pid"), f.number("started_at"), descriptors, root)
 
 
 @dataclass(frozen=True, slots=True)

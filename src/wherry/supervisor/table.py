@@ -322,8 +322,8 @@ class Table:
         except Exception:
             # It runs, whatever becomes of its streams: whoever started it is to know.
             traceback.print_exc()
-        started_at, descriptors = process.meta.started_at, beginning.start.descriptors
-        beginning.answer(Started(process.pid, started_at, descriptors))
+        start, started_at = beginning.start, process.meta.started_at
+        beginning.answer(Started(process.pid, started_at, start.descriptors, start.root))
 
     def _now_runs(self, process: Process) -> None:
         process.meta.running = True
