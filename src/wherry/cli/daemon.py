@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.client.address import Address
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 _LOG_NAME = "wherryd.log"
 
 

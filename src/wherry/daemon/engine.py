@@ -90,7 +90,10 @@ def read_facts(
     security = [f"name=seccomp,profile={config.seccomp_profile or 'builtin'}", "name=cgroupns"]
     if config.no_new_privileges:
         security.append("name=no-new-privileges")
-    if userns_missing:
+    # Who has said that containers are to have none is not told that they cannot.
+    if config.userns_remap == "host":
+        pass
+    elif userns_missing:
         warnings.append(f"WARNING: containers need --userns=host here: {userns_missing}")
     else:
         security.append("name=userns")
