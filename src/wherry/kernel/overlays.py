@@ -19,6 +19,7 @@ from wherry.kernel.workshop import PLACE, attached, workshop
 
 # mount(2) takes one page of options; the kernel counts the terminating NUL.
 _PAGE = 4096
+_MOST = 500  # OVL_MAX_STACK
 # Some kernels are built with these on: an upper layer then holds what no other engine can read
 # (overlayfs.rst, redirect_dir and metacopy), and commit would lose it.
 _PLAIN = (b"redirect_dir", b"metacopy", b"index")
@@ -101,6 +102,8 @@ def _by_page(k: Kernel, wanted: Overlay, owner: int) -> int:
 
 def _mount_page(k: Kernel, wanted: Overlay, owner: int) -> int:
     """Mount it in the workshop and return a detached copy; lowers by number, to have room for many."""
+    if len(wanted.lowers) > _MOST:
+        raise OSError(errno.E2BIG, f"{len(wanted.lowers)} layers are more than overlayfs takes")
     held: list[int] = []
 
     def short(path: bytes) -> bytes:
