@@ -187,7 +187,7 @@ def test_pause_and_what_it_forbids(play: Callable[[Play], None]) -> None:
         assert house.store.get(made.id).state.status is Status.RUNNING
         await service.pause("web")
         assert await service.stop("web", 1, "") is True
-        assert house.actions("web")[-4:] == ["kill", "unpause", "die", "stop"]
+        assert house.actions("web")[-4:] == ["kill", "unpause", "stop", "die"]
 
     play(scenario)
 

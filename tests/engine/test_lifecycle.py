@@ -628,3 +628,34 @@ def test_disk_usage(docker: Client, box: str) -> None:
         "Local",
         "Build",
     ]
+
+
+def test_the_order_of_what_an_end_brings(boxes: Boxes) -> None:
+    """As a Docker 28.5 tells it; kill and rm -f return when it is over."""
+    docker, image = boxes.docker, boxes.image
+    name = boxes.sleeper()
+    docker("restart", name)
+    docker("stop", name)
+    docker("start", name)
+    docker("pause", name)
+    docker("kill", name)
+    docker("start", name)
+    docker("pause", name)
+    docker("rm", "-f", name)
+    kept = boxes.name()
+    docker("run", "-d", "--rm", "--name", kept, "--network", "none", image, "sleep", "60")
+    docker("stop", "-t", "0", kept)
+    eventually(lambda: docker("inspect", kept, check=False).returncode == 1)
+    told = docker(
+        *("events", "--since", "1m", "--until", f"{time.time():.9f}", "--format", "{{.Action}}"),
+        *("-f", f"container={name}", "-f", f"container={kept}", "-f", "type=container"),
+    ).stdout.split()
+    expected = """
+        create start
+        kill stop die start restart
+        kill stop die start
+        pause kill die start
+        pause kill die destroy
+        create start kill kill stop die destroy
+    """
+    assert told == expected.split()

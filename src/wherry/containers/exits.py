@@ -151,7 +151,7 @@ class Exits:
         )
         if live.removing or (spec.auto_remove and not live.kept):
             container = self._store.save_volatile(container.id, state)
-            self._tell(container, ran)
+            self._tell(container, live, ran)
             await self._drain(container.id)
             try:
                 await self._remover.delete(
@@ -164,18 +164,22 @@ class Exits:
                 live.tell_not_removed(exited(container), error)
             return
         container = self._store.observe(container.id, state)
-        self._tell(container, ran)
+        self._tell(container, live, ran)
         live.tell_exit(exited(container))
         if again:
             self._restarts.schedule(container.id, live, next_delay(live.delay, ran))
         else:
             live.delay = 0.0
 
-    def _tell(self, container: Container, ran: int) -> None:
+    def _tell(self, container: Container, live: Live, ran: int) -> None:
         if container.points:
             self._volumes.tell_unmounted(container)
         if container.state.oom_killed:
             self._events.record(container_event(container, "oom"))
+        if live.stopping:
+            # Before "die", as a Docker 28.5 nearly always has it.
+            live.stopping = False
+            self._events.record(container_event(container, "stop"))
         self._events.record(
             container_event(
                 container,

@@ -24,6 +24,7 @@ class Live:
         "removing",
         "removing_volumes",
         "kept",
+        "stopping",
         "attached",
         "unforgotten",
         "restart",
@@ -40,6 +41,8 @@ class Live:
         """That removal takes the anonymous volumes too."""
         self.kept = False
         """`restart` is under way: neither the policy nor --rm acts on the exit."""
+        self.stopping = False
+        """A stop waits for the exit: whoever sees it tells that the container was stopped."""
         self.attached = False
         """A client attached while nothing ran: the supervisor holds its connection."""
         self.unforgotten = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import replace
 from typing import Protocol
 
@@ -51,11 +52,13 @@ class Signals:
             return
         self._events.record(container_event(container, "kill", signal=str(number)))
         if container.state.status is Status.PAUSED:
-            await self.thaw(container)
+            # Of one that is killed Docker tells the end only.
+            await self.thaw(container, tell=number != signal.SIGKILL)
 
-    async def thaw(self, container: Container) -> None:
+    async def thaw(self, container: Container, *, tell: bool = True) -> None:
         """Let a frozen container go on."""
         await asyncio.to_thread(self._freezer.thaw, container)
         state = move(container.state, Status.RUNNING)
         container = self._store.observe(container.id, state)
-        self._events.record(container_event(container, "unpause"))
+        if tell:
+            self._events.record(container_event(container, "unpause"))

@@ -79,8 +79,11 @@ class Stopper:
                 raise Conflict(
                     f"cannot kill container: {ref}: container {container.id} is not running"
                 )
+            ended = live.next_exit() if number == KILL else None
             ending = number in (KILL, parse_signal(container.stop_signal))
             await self._signals.send(container, number, by_user=ending)
+        if ended is not None:
+            await self._wait_killed(container, ended)
 
     async def _stop(
         self, container: Container, live: Live, timeout: int | None, signal: str
@@ -97,19 +100,32 @@ class Stopper:
             if container.state.status not in ALIVE:
                 return False
             ended = live.next_exit()
+            live.stopping = True
             await self._signals.send(container, number, by_user=True)
-        if not await _wait(ended, seconds if seconds >= 0 else None):
-            async with live.lock:
-                found = self._store.find(container.id)
-                if found is not None and not ended.done() and found.state.status in ALIVE:
-                    await self._signals.send(found, KILL, by_user=True)
-            if not await _wait(ended, _KILL_SECONDS):
-                raise Unavailable(
-                    f"cannot stop container: {container.name}: tried to kill container, but did not "
-                    "receive an exit event"
-                )
-        self._events.record(container_event(container, "stop"))
+        try:
+            await self._see_through(container, live, ended, seconds)
+        finally:
+            live.stopping = False
         return True
+
+    async def _see_through(
+        self, container: Container, live: Live, ended: asyncio.Future[Exited], seconds: int
+    ) -> None:
+        """Return when a container that was asked to end has; kill it after `seconds`."""
+        if await _wait(ended, seconds if seconds >= 0 else None):
+            return
+        async with live.lock:
+            found = self._store.find(container.id)
+            if found is not None and not ended.done() and found.state.status in ALIVE:
+                await self._signals.send(found, KILL, by_user=True)
+        await self._wait_killed(container, ended)
+
+    async def _wait_killed(self, container: Container, ended: asyncio.Future[Exited]) -> None:
+        if not await _wait(ended, _KILL_SECONDS):
+            raise Unavailable(
+                f"cannot stop container: {container.name}: tried to kill container, but did not "
+                "receive an exit event"
+            )
 
     def _again(self, container_id: str, ref: str) -> Container:
         found = self._store.find(container_id)
