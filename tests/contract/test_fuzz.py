@@ -154,7 +154,7 @@ def test_no_request_breaks_it(target: Target) -> None:
         pytest.skip("the OpenAPI file is not here: WHERRY_API_SPEC=FILE names it")
     operations = [found.ok() for found in schemathesis.openapi.from_path(path).get_all_operations()]
     chosen = os.environ.get("WHERRY_FUZZ_SEED", "20250101")
-    number = random.randrange(1 << 30) if chosen == "random" else int(chosen)
+    number = first = random.randrange(1 << 30) if chosen == "random" else int(chosen)
     chance = random.Random(number)
     wrong: list[str] = []
     asked = 0
@@ -183,11 +183,15 @@ def test_no_request_breaks_it(target: Target) -> None:
         # What the first round fills stays: pools, modules, caches.
         before = before or footprint(target.engine)
     assert before is not None
-    assert not wrong, f"of {asked} requests (seed {number}):\n" + "\n".join(sorted(set(wrong)))
+    assert not wrong, f"of {asked} requests (seed {first}):\n" + "\n".join(sorted(set(wrong)))
     deadline = time.monotonic() + 10
     while footprint(target.engine)[0] > before[0] + 8 and time.monotonic() < deadline:
         time.sleep(0.2)
     after = footprint(target.engine)
+    print(
+        f"{asked} requests of {len(operations)} operations, seed {first}:"
+        f" descriptors {before[0]}, then {after[0]}; {before[1] >> 20} MiB, then {after[1] >> 20} MiB"
+    )
     assert after[0] <= before[0] + 8, f"descriptors: {before[0]}, then {after[0]}"
     assert after[1] <= before[1] + GROWTH, f"memory: {before[1]}, then {after[1]}"
     assert "Traceback" not in target.engine.log.read_text(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import socket
 import time
@@ -17,6 +18,7 @@ from tests.engine.raw import Api
 from tests.engine.tars import busybox_tar
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
+from tests.harness.hosts import Site
 
 IMAGE = "bb:1"
 MANY = 2000
@@ -156,3 +158,18 @@ def test_more_clients_than_descriptors(own: tuple[Engine, Client]) -> None:
     assert docker.line("run", "--rm", "--network", "none", IMAGE, "echo", "hi") == "hi"
     assert docker.line("exec", "box", "echo", "alive") == "alive"
     check_log(engine)
+
+
+def test_a_client_whose_machine_vanishes_is_looked_for(nothing_left: None) -> None:
+    """It says no farewell: the kernel asks after it, by the time `ss` shows, and ends what nobody answers."""
+    with (
+        Site(ipv6=False) as site,
+        Engine("--bridge", "none", "-H", f"tcp://{Site.HOST}:2375", host=site.host) as engine,
+    ):
+        with site.outside.connect(site.HOST, 2375) as client:
+            client.sendall(f"GET /v1.51/events {HEAD}\r\n".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+            shown = site.host.run("ss", "-tnoH", "state", "established")
+        left = re.search(r"timer:\(keepalive,(\d+)", shown)
+        assert left and int(left[1]) <= 30, shown
+        assert engine.answers()

@@ -201,6 +201,7 @@ def open_tcp(host: Host) -> list[Listener]:
             listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
             opened.append(Listener(host, listener))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _look_for_peers(listener)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
@@ -213,6 +214,18 @@ def open_tcp(host: Host) -> list[Listener]:
             raise Forbidden(f"may not listen on {host}") from None
         raise Unavailable(f"cannot listen on {host}: {error.strerror}") from None
     return opened
+
+
+def _look_for_peers(listener: socket.socket) -> None:
+    """Have the kernel end connections whose peer has vanished: after a minute, not after two hours or never.
+
+    What is accepted inherits it (tcp(7)). No TCP_USER_TIMEOUT: that ends a peer too that lives and reads
+    nothing for a while, as a pager does in front of `docker logs`.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def take_inherited() -> dict[str, list[socket.socket]]:
