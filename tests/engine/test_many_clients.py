@@ -107,6 +107,11 @@ def memory(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def listeners(api: Api) -> int:
+    """For how many clients the engine keeps events."""
+    return api("GET", "/info").json()["NEventsListener"]
+
+
 def test_two_thousand_clients(own: tuple[Engine, Client]) -> None:
     engine, docker = own
     api, pid = Api(str(engine.socket)), engine.pid
@@ -115,6 +120,7 @@ def test_two_thousand_clients(own: tuple[Engine, Client]) -> None:
             warm.add(way)
         docker("run", "--rm", "--network", "none", IMAGE, "true")
     eventually(lambda: descriptors(pid) < 80)
+    eventually(lambda: listeners(api) == 0, 30)
     before, weight = descriptors(pid), memory(pid)
     with Crowd(engine) as crowd:
         for number in range(MANY):
@@ -126,8 +132,11 @@ def test_two_thousand_clients(own: tuple[Engine, Client]) -> None:
         assert docker.line("run", "--rm", "--network", "none", IMAGE, "echo", "hi") == "hi"
         assert docker.line("exec", "box", "echo", "alive") == "alive"
         assert descriptors(pid) > MANY // 2
+        assert listeners(api) > MANY // len(WAYS) - 20
         assert memory(pid) < weight + GROWTH, (weight, memory(pid))
     eventually(lambda: descriptors(pid) <= before + 4, 30)
+    # Nothing goes on for those who have left.
+    eventually(lambda: listeners(api) == 0, 30)
     assert docker.line("exec", "box", "echo", "alive") == "alive"
     check_log(engine)
 
