@@ -23,6 +23,7 @@ from tests.network.questions import question, take_apart
 from tests.network.spaces import Space
 from wherry.model.errors import Unavailable
 from wherry.network.dns import client, message
+from wherry.network.dns import process as service_process
 from wherry.network.dns.channel import connect
 from wherry.network.dns.client import NameService
 from wherry.network.dns.facts import Side, Upstream
@@ -253,6 +254,130 @@ def test_what_ended_is_not_served_again_by_an_update(house: House) -> None:
     asyncio.run(test())
 
 
+def test_what_ended_is_found_by_nobody_though_told_of_late(house: House) -> None:
+    async def test() -> None:
+        async with house.names() as names:
+            web, db = house.box("web"), house.box("db")
+            for box in (web, db):
+                names.serve(box.view(), box.sockets())
+            names.put(db.member())
+            names.forget("db")
+            names.put(db.member())
+            assert (await web.ask("db")).code == message.SERVFAIL
+            db.close()
+            # A network that is connected while the container ends is told of afterwards, with sockets.
+            process = subprocess.Popen(["true"])
+            wait_ended(process.pid)
+            for reaped in (False, True):
+                if reaped:
+                    process.wait()
+                db = house.box("db")
+                names.serve(db.view(), db.sockets())
+                names.watch("db", process.pid)
+                names.put(db.member())
+                assert (await web.ask("db")).code == message.SERVFAIL
+                db.close()
+            names.forget("web")
+            os.kill(await names.pid(), signal.SIGKILL)
+            with suppress(Unavailable):
+                while await names.pid():
+                    await asyncio.sleep(0.01)
+            await names.settled()
+            assert await names.pid() == 0, "nothing is wanted"
+            # A process again, which leaves as it should.
+            other = house.box("other")
+            names.serve(other.view(), other.sockets())
+            await names.settled()
+
+    asyncio.run(test())
+
+
+def wait_ended(pid: int) -> None:
+    """Return when a child has ended, and leave it to be reaped."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_a_process_that_nothing_is_wanted_of_is_left_and_ends(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "IDLE", 0.2)
+
+    async def test() -> None:
+        web = house.box("web")
+        async with house.names() as names:
+            await names.open([], [])
+            names.serve(web.view(), web.sockets())
+            await names.settled()
+            # While something is wanted it stays.
+            before = os.pidfd_open(await names.pid())
+            await asyncio.sleep(0.5)
+            assert (await web.ask("web", seconds=2)).code == message.SERVFAIL
+            # Wanted again within the time: the same process.
+            names.forget("web")
+            await names.settled()
+            names.serve(web.view(), web.sockets())
+            names.put(web.member())
+            await asyncio.sleep(0.5)
+            assert (await web.ask("web", seconds=2)).answers == ["10.0.0.1"]
+            names.forget("web")
+            await readable(before)
+            assert await names.pid() == 0
+            assert not (house.folder / "names.sock").exists()
+            os.close(before)
+            # And another one when something is wanted again.
+            names.serve(web.view(), web.sockets())
+            names.put(web.member())
+            assert (await web.ask("web")).answers == ["10.0.0.1"]
+
+    asyncio.run(test())
+
+
+async def readable(fd: int) -> None:
+    """Return when a descriptor can be read, a pidfd when its process has ended."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        async with asyncio.timeout(20):
+            await event.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
+def test_no_query_is_lost_where_leaving_and_coming_meet(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of what is wanted, left, and killed: who is served is answered at the first query."""
+    monkeypatch.setattr(client, "IDLE", 0.0)
+    monkeypatch.setattr(
+        service_process,
+        "_MAIN",
+        service_process._MAIN.replace(
+            "from wherry.network.dns.process",
+            "import wherry.network.dns.service as s; s.IDLE = 0.3; from wherry.network.dns.process",
+        ),
+    )
+    chance = random.Random(8)
+
+    async def test() -> None:
+        async with house.names() as names:
+            await names.open([], [])
+            for _ in range(8):
+                web = house.box("web")
+                names.serve(web.view(), web.sockets())
+                names.put(web.member())
+                # Asked at once: the query waits in the socket, whoever comes to answer it.
+                assert (await web.ask("web", seconds=10)).answers == ["10.0.0.1"]
+                if chance.random() < 0.2:
+                    os.kill(await names.pid(), signal.SIGKILL)
+                    assert (await web.ask_until("web")).answers == ["10.0.0.1"]
+                names.forget("web")
+                house.boxes.pop("web").close()
+                # In the middle of the leaving, or of the end, or after it.
+                await asyncio.sleep(0.25 + chance.random() * 0.15)
+
+    asyncio.run(test())
+
+
 def test_a_silent_resolver_delays_only_its_own_question(house: House, host: Space) -> None:
     async def test() -> None:
         web = house.box()
@@ -446,10 +571,9 @@ from wherry.network.dns.facts import Member, View
 async def main():
     async def none(name): raise AssertionError
     names = NameService(Path(sys.argv[1]), sockets=none)
-    await names.open([], [])
+    await names.open([], [Member("n1", "old", "old", ("old",), ("10.0.0.2",))])
     names.serve(View("web", (("n1", "net"),)), [int(word) for word in sys.argv[2:]])
     names.put(Member("n1", "web", "web", ("web",), ("10.0.0.1",)))
-    names.put(Member("n1", "old", "old", ("old",), ("10.0.0.2",)))
     await names.settled()
     print(await names.pid(), flush=True)
     await asyncio.sleep(600)

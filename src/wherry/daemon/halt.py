@@ -24,7 +24,7 @@ from wherry.daemon.log import set_level, set_up_log
 from wherry.daemon.networks import network_settings
 from wherry.model.containers import Container, Status
 from wherry.model.errors import Conflict, NotFound, Unavailable, WherryError
-from wherry.network.dns.client import end_process
+from wherry.network.dns.ending import end_process
 from wherry.runtime.cgroups import open_cgroups
 from wherry.supervisor.client import SupervisorClient
 from wherry.supervisor.identity import cgroup_parent, engine_id

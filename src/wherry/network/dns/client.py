@@ -3,6 +3,9 @@
 Nothing here waits for the process: what is said is noted, and sent when there is one. A process that dies is
 started again and told everything; it gets new sockets from whoever opens them (the supervisor). A new wherryd
 finds the process of the last one and brings it up to date without a query going unanswered.
+
+While nothing is wanted for half a minute it is left, and ends: what comes afterwards starts another. It is wherryd
+that leaves, since a process that ended by itself would take with it what is on its way to it at that moment.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from wherry.model.errors import Invalid, Unavailable, WherryError
 from wherry.network.dns import channel as channels
 from wherry.network.dns import facts
 from wherry.network.dns.channel import Channel, Closed, close_all
+from wherry.network.dns.ending import PATIENCE, open_running
 from wherry.network.dns.facts import Member, View, Wire
 from wherry.network.dns.process import plan_process
 
@@ -32,8 +36,9 @@ caller owns them. A WherryError says that there is none to open them in."""
 
 _SOURCE = str(Path(__file__).resolve().parents[3])
 _FIRST_PAUSE = 0.05
-_PATIENCE = 5.0
 _LONGEST_PAUSE = 5.0
+IDLE = 30.0
+"""Seconds without anything wanted after which the process is left."""
 _STEADY = 10.0
 """Seconds that a process has to live for its end not to count as a failure to start."""
 
@@ -64,6 +69,7 @@ class NameService:
         self._answers: dict[int, asyncio.Future[tuple[Wire, list[int]]]] = {}
         self._number = 0
         self._keeping: asyncio.Task[None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
         self._connected_at = 0.0
         self._pause = 0.0
         self._closing = False
@@ -82,11 +88,13 @@ class NameService:
             self._keep()
         if self._keeping is not None:
             # Whoever reaches the new daemon finds names answered; a process that does not start is no hindrance.
-            await asyncio.wait([self._keeping], timeout=_PATIENCE)
+            await asyncio.wait([self._keeping], timeout=PATIENCE)
+        self._look_wanted()
 
     def serve(self, view: View, descriptors: Sequence[int]) -> None:
         """Answer a container's queries by `descriptors`, which are taken: UDP, TCP, and maybe a pidfd."""
         self._views[view.container] = view
+        self._look_wanted()
         self._refresh(view.container, list(descriptors))
         if self._channel is None:
             self._keep()
@@ -96,13 +104,14 @@ class NameService:
     def watch(self, container: str, pid: int) -> None:
         """Have everything of a container let go when its first process ends, though wherryd be dead then.
 
-        It is to be running now, and `serve` or `relay` to have been called for it; else this does nothing.
+        `serve` or `relay` is to have been called for it, else this does nothing. Where the process has ended
+        already, all of it is forgotten: its end may have been told before what came to be just then.
         """
         if container in self._views or any(r.container == container for r in self._relays.values()):
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError:
-                return  # it has ended: `forget` is to come
+            pidfd = open_running(pid)
+            if pidfd < 0:
+                self.forget(container)
+                return
             self._watch_by(container, pidfd)
             self._say_watch(container)
 
@@ -123,9 +132,12 @@ class NameService:
         for key in [key for key, one in self._relays.items() if one.container == container]:
             self._relays.pop(key).listener.close()
         self._say({"do": "forget", "container": container})
+        self._look_wanted()
 
     def put(self, member: Member) -> None:
-        """Add a member of a network or replace it."""
+        """Add a member of a network or replace it; nothing for one that is not served (any more)."""
+        if member.container not in self._views:
+            return
         self._members[member.network, member.container] = member
         self._say({"do": "put", "member": member.to_wire()})
 
@@ -144,6 +156,7 @@ class NameService:
         """Carry what comes in by `listener`, which is taken, to `target`; `key` names it."""
         before = self._relays.pop(key, None)
         self._relays[key] = _Relay(container, listener, target)
+        self._look_wanted()
         if self._channel is None:
             self._keep()
         else:
@@ -157,6 +170,7 @@ class NameService:
         if before is not None:
             before.listener.close()
         self._say({"do": "unrelay", "key": key})
+        self._look_wanted()
 
     async def adopt(self) -> dict[str, socket.socket]:
         """Return copies of the sockets that a process listens on for relays, by key; before `open` or after.
@@ -188,7 +202,7 @@ class NameService:
             await asyncio.shield(self._keeping)
         if self._channel is not None:
             await self._ask({"do": "hello"})
-        elif self._views or self._relays:
+        elif self._wanted:
             raise Unavailable("the name service does not run")
 
     async def pid(self) -> int:
@@ -201,6 +215,7 @@ class NameService:
     async def close(self) -> None:
         """Leave: the process goes on while it serves anything, else it ends."""
         self._closing = True
+        self._look_wanted()
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -235,10 +250,31 @@ class NameService:
 
     # -- a process that does it -----------------------------------------------------------------
 
+    @property
+    def _wanted(self) -> bool:
+        return bool(self._views or self._relays)
+
+    def _look_wanted(self) -> None:
+        """Plan to leave the process while nothing is wanted."""
+        if self._wanted or self._closing:
+            if self._leaving is not None:
+                self._leaving.cancel()
+                self._leaving = None
+        elif self._leaving is None:
+            self._leaving = asyncio.get_running_loop().call_later(IDLE, self._leave)
+
+    def _leave(self) -> None:
+        """Let the process be, which ends without a wherryd that wants something."""
+        self._leaving = None
+        if self._answers or self._keeping is not None:
+            self._look_wanted()  # it is spoken to
+        else:
+            self._pause = 0.0
+            self._lose()
+
     def _keep(self) -> None:
         """See to it that a process runs, if one is wanted."""
-        wanted = bool(self._views or self._relays)
-        if wanted and not self._closing and self._channel is None and self._keeping is None:
+        if self._wanted and not self._closing and self._channel is None and self._keeping is None:
             self._keeping = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -254,19 +290,23 @@ class NameService:
 
     async def _restart(self) -> None:
         """Start a process and tell it everything; again until that works."""
-        while self._views or self._relays:
+        found = True
+        while self._wanted:
             await asyncio.sleep(self._pause)
             self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
             try:
                 try:
                     self._hear()
                 except OSError:
+                    found = False
                     await self._start()
                     self._hear()
                 await self._attach()
                 return
             except (WherryError, OSError) as error:
-                _log.error("the name service does not start: %s", error)
+                # One that was just ending may take a connection without answering.
+                level = logging.INFO if found else logging.ERROR
+                _log.log(level, "the name service does not start: %s", error)
                 self._lose()
 
     async def _start(self) -> None:
@@ -418,7 +458,7 @@ class NameService:
     def _lost(self) -> None:
         """The process has gone: start one anew if it is wanted."""
         lived = asyncio.get_running_loop().time() - self._connected_at
-        if lived > _STEADY or not (self._views or self._relays):
+        if lived > _STEADY or not self._wanted:
             self._pause = 0.0
         self._lose()
         self._keep()
@@ -434,31 +474,6 @@ class NameService:
         for answer in answers.values():
             if not answer.done():
                 answer.set_exception(Unavailable("the name service is gone"))
-
-
-async def end_process(exec_root: Path) -> None:
-    """End the name service below `exec_root`, whatever it serves; return when it has, or after five seconds."""
-    try:
-        channel = channels.connect(str(exec_root))
-    except OSError:
-        return
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    try:
-        channel.send({"id": 0, "do": "quit"})
-        deadline = loop.time() + _PATIENCE
-        loop.add_reader(channel.fileno(), gone.set)
-        while loop.time() < deadline:
-            async with asyncio.timeout_at(deadline):
-                await gone.wait()
-            gone.clear()
-            while channel.receive() is not None:
-                pass
-    except (Closed, Invalid, OSError, TimeoutError):
-        pass
-    finally:
-        loop.remove_reader(channel.fileno())
-        channel.close()
 
 
 def _note(answer: asyncio.Future[tuple[Wire, list[int]]]) -> None:

@@ -24,8 +24,6 @@ from wherry.network.dns.zone import Zones
 
 IDLE = 3.0
 """Seconds without anything to serve and without a wherryd after which the process ends."""
-IDLE_BESIDE = 30.0
-"""The same beside a wherryd, which may want something soon."""
 _MOST_UNSENT = 4096
 _A_PAGE = 32
 
@@ -273,7 +271,8 @@ class Service:
         if self._servers or self._relays:
             self._plan_end(0.0)
         else:
-            self._plan_end(IDLE_BESIDE if self._channels else IDLE)
+            # A wherryd leaves when it has wanted nothing for a while.
+            self._plan_end(0.0 if self._channels else IDLE)
 
     def _plan_end(self, seconds: float) -> None:
         if seconds == self._ends_in:
