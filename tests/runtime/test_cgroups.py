@@ -35,6 +35,7 @@ from wherry.model.resources import (
     Limits,
 )
 from wherry.runtime.cgroups import CgroupDriver, Handle, Hierarchies, detect, open_cgroups
+from wherry.runtime.cgroups.entrances import open_entrances
 from wherry.runtime.cgroups.files import read_text
 from wherry.runtime.seccomp.syscalls import table
 
@@ -580,3 +581,55 @@ def test_making_a_set_is_quick(whole: CgroupDriver) -> None:
         times.append(time.perf_counter() - began)
         whole.remove(handle)
     assert min(times) < 0.01
+
+
+def v2_controller() -> str:
+    """A controller that v2 gives only below cgroups without processes; "" where there is none to try."""
+    found = MACHINE.unified.controllers if MACHINE.unified is not None else ()
+    return next((name for name in ("hugetlb", "memory", "io") if name in found), "")
+
+
+@pytest.fixture
+def inner() -> Iterator[Path]:
+    """A v2 cgroup that may give its controllers on, as a container's is."""
+    if not v2_controller():
+        pytest.skip("no controller on v2 here")
+    with opened(part("v2")) as driver:
+        (directory,) = set(driver.directories(driver.create(f"{driver.parent}/inner")).values())
+        yield Path(directory)
+
+
+def test_an_engine_in_a_container_makes_room_for_its_containers(inner: Path) -> None:
+    assert MACHINE.unified is not None
+    unified = replace(MACHINE.unified, mount_point=str(inner), mount_root="/", own="/")
+    found = Hierarchies(v1=(), unified=unified)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            (inner / "cgroup.procs").write_text(str(os.getpid()))
+            driver = open_cgroups(f"{NAME}/nested", hierarchies=found)
+            handle = driver.create(f"{driver.parent}/one")
+            (directory,) = set(driver.directories(handle).values())
+            controllers = Path(directory, "cgroup.controllers").read_text().split()
+            fine = v2_controller() in controllers
+            fine &= (inner / "init/cgroup.procs").read_text().split() == [str(os.getpid())]
+            os._exit(0 if fine else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_process_enters_a_cgroup_that_has_given_its_controllers_on(
+    inner: Path, spawn: Spawn
+) -> None:
+    first = spawn()
+    (inner / "init").mkdir()
+    (inner / "init/cgroup.procs").write_text(str(first.pid))
+    (inner / "cgroup.subtree_control").write_text(f"+{v2_controller()}")
+    entrances = open_entrances((), str(inner))
+    try:
+        pid = clone3(CLONE_INTO_CGROUP, entrances.unified)
+        if pid == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        entrances.close()

@@ -10,9 +10,12 @@ clone3 with CLONE_INTO_CGROUP does not move anyone. v2 has no such file across d
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from wherry.runtime.cgroups.files import read_pids, read_text, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,27 @@ def open_entrances(v1: Iterable[str], unified: str | None) -> Entrances:
     try:
         opened += (os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC) for path in v1)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        return Entrances(tuple(opened), os.open(unified, flags) if unified is not None else -1)
+        directory = os.open(_room(unified), flags) if unified is not None else -1
+        return Entrances(tuple(opened), directory)
     except OSError:
         for fd in opened:
             os.close(fd)
         raise
+
+
+def _room(unified: str) -> str:
+    """Return the v2 cgroup that takes a process: `unified`, or that of the oldest process below it.
+
+    What runs in a container may have given controllers to cgroups of its own below (systemd, an engine): its
+    own cgroup then takes none (EBUSY).
+    """
+    try:
+        if not read_text(f"{unified}/cgroup.subtree_control").strip():
+            return unified
+    except FileNotFoundError:
+        return unified
+    found: list[tuple[int, str]] = []
+    for directory in walk(unified):
+        with contextlib.suppress(OSError):  # it went meanwhile, or is a threaded one
+            found += ((pid, directory) for pid in read_pids(directory)[:1] if pid)
+    return min(found)[1] if found else unified

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterable
 
 from wherry.model.errors import Invalid, Unavailable
-from wherry.runtime.cgroups.files import read_text, write_text
+from wherry.runtime.cgroups.files import read_pids, read_text, write_text
 from wherry.runtime.cgroups.hierarchies import Hierarchies, Hierarchy
 
 # What a container's limits and figures come from. The rest (perf_event, rdma, misc) is not enabled:
 # each costs every cgroup that is made.
 _ENABLED = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 _TRIES = 10
+LEAF = "init"
+"""Where processes go that are in the way, as in other engines' containers."""
 
 
 def check_path(path: str) -> str:
@@ -85,7 +87,32 @@ class Tree:
             for level in levels:
                 _mkdir(f"{self.unified}/{level}")
             if self._hierarchies.mode == "v2":
+                self._make_room()
                 self.enable(parent, _ENABLED)
+
+    def _make_room(self) -> None:
+        """Move the processes beside this one out of the v2 base, which is to have cgroups with controllers below.
+
+        That is how it is in a container, whose processes are in the root of its cgroup namespace: v2 gives
+        controllers only to what is below a cgroup without processes. The machine's own root, which has no
+        cgroup.type, is exempt. Raises OSError.
+        """
+        unified = self._hierarchies.unified
+        base = self.unified
+        if unified is None or base is None or unified.own_directory != base:
+            return
+        if not os.path.exists(f"{base}/cgroup.type"):
+            return
+        leaf = f"{base}/{LEAF}"
+        _mkdir(leaf)
+        for _ in range(_TRIES):
+            # 0 is a process of an outer pid namespace.
+            pids = [pid for pid in read_pids(base) if pid]
+            if not pids:
+                return
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    write_text(f"{leaf}/cgroup.procs", str(pid))
 
     def forget(self) -> None:
         """Make parents anew when next asked: someone may have removed them."""
