@@ -206,7 +206,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "published": st.sampled_from([(), (("80/tcp", "", "8080"), ("80/tcp", "::1", ""))]),
     "publish_all": st.booleans(),
     "network_disabled": st.booleans(),
-    "mac_address": text,
+    # What becomes of it hangs on the networks: see test_mac_addresses.
+    "mac_address": st.just(""),
     "runtime": text,
     "storage_options": pairs,
     "volume_driver": text,

@@ -53,7 +53,31 @@ def adapt_create(body: CreateBody, version: Version) -> tuple[str, ...]:
             "The container-wide MacAddress field is now deprecated. "
             "It should be specified in EndpointsConfig instead."
         )
+    _adapt_mac_address(body, host.NetworkMode or "default", version)
     return tuple(warnings)
+
+
+def _adapt_mac_address(body: CreateBody, mode: str, version: Version) -> None:
+    """Read the container's MAC address, and those of its endpoints, which came with 1.44."""
+    networks = (body.NetworkingConfig and body.NetworkingConfig.EndpointsConfig) or {}
+    unlinked = mode in ("host", "none") or mode.startswith("container:")
+    if version < (1, 44):
+        for endpoint in networks.values():
+            if endpoint is not None:
+                endpoint.MacAddress = None
+        if body.MacAddress and unlinked:
+            raise Invalid("conflicting options: mac-address and the network mode")
+    elif unlinked:
+        body.MacAddress = None
+    elif body.MacAddress and networks and not (networks.keys() & _same_as(mode)):
+        raise Invalid(
+            "unable to migrate container-wide MAC address to a specific network: "
+            "HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks"
+        )
+
+
+def _same_as(mode: str) -> set[str]:
+    return {"default", "bridge"} if mode in ("default", "bridge") else {mode}
 
 
 def _adapt_defaults(host: HostConfig, version: Version) -> None:
