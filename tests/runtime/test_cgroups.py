@@ -443,6 +443,15 @@ for _ in range(9):
         with pytest.raises(Invalid, match="Requested memory nodes are not available"):
             whole.check(Limits(cpuset_mems="900"))
 
+    @needs("cpuset")
+    def test_a_cpuset_is_checked_where_someone_removed_the_parents(
+        self, whole: CgroupDriver
+    ) -> None:
+        whole.close()
+        whole.check(Limits(cpuset_cpus="0", cpuset_mems="0"))
+        with pytest.raises(Invalid, match="Requested CPUs are not available - requested 4000"):
+            whole.check(Limits(cpuset_cpus="4000"))
+
     @needs("devices")
     def test_devices(self, whole: CgroupDriver, spawn: Spawn) -> None:
         unlimited, process, nothing = spawn(OPENS), spawn(OPENS), spawn(OPENS)

@@ -45,6 +45,8 @@ def halt(config: Config, timeout: int) -> None:
     set_level("warn", debug=config.debug)
     end_daemon(config.exec_root)
     if not config.exec_root.exists():
+        # It was deleted: nothing of it can be asked any more. Cgroups with processes stay.
+        _remove_cgroups(config.data_root)
         return
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, None)

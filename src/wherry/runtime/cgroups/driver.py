@@ -140,7 +140,15 @@ class CgroupDriver:
 
     def check(self, limits: Limits) -> None:
         """Raise Unsupported or Invalid for what of `limits` this machine cannot honour."""
-        self._applier.check(limits)
+        try:
+            self._applier.check(limits)
+        except (FileNotFoundError, Unsupported):
+            if all(os.path.isdir(f"{base}/{self.parent}") for base in self._tree.bases):
+                raise
+            # Someone removed it: what its files would say cannot be told without it.
+            self._tree.forget()
+            self._tree.prepare(self.parent)
+            self._applier.check(limits)
 
     def remove(self, handle: Handle, patience: float = 1.0) -> None:
         """Remove the cgroups and those below them; missing ones are fine.
