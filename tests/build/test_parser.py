@@ -124,7 +124,7 @@ def test_onbuild_has_its_instruction() -> None:
         ("FROM x\nENV a", 2, "ENV must have two arguments", ""),
         ("FROM x\nENV =1", 2, "names can not be blank", ""),
         ("FROM x\nSHELL sh", 2, "SHELL requires the arguments to be in JSON form", ""),
-        ("FROM x\nHEALTHCHECK curl", 2, "Unknown type 'CURL'", ""),
+        ("FROM x\nHEALTHCHECK curl", 2, 'Unknown type "CURL"', ""),
         ("FROM x\nHEALTHCHECK CMD", 2, "Missing command", ""),
         ("FROM x\nONBUILD ONBUILD RUN x", 2, "isn't allowed", ""),
         ("FROM x\nONBUILD FROM y", 2, "FROM isn't allowed", ""),
