@@ -38,7 +38,7 @@ def warm_slot(pool: Pool) -> Slot:
     """Return the warm slot that the pool has, or has made now; it stays the pool's."""
     pool.refill()
     if not pool._warm:  # pyright: ignore[reportPrivateUsage]
-        pool._receive()  # pyright: ignore[reportPrivateUsage]
+        pool._receive(10)  # pyright: ignore[reportPrivateUsage]
     return pool._warm[0]  # pyright: ignore[reportPrivateUsage]
 
 

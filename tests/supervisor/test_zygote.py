@@ -28,7 +28,8 @@ from wherry.testing.kernel import Own
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr("wherry.supervisor.pool._NEARLY", 10.0)  # a busy machine makes no cold slot
     with house(tmp_path) as made:
         yield made
         for pool in list(made.pools):
@@ -118,10 +119,16 @@ def test_one_that_hangs_is_not_waited_for_forever(
     pid = _zygote_of(here, pool)
     assert _hello(here, pool).warm
     os.kill(pid, signal.SIGSTOP)
-    monkeypatch.setattr(zygote, "_PATIENCE", 0.2)
     pool.refill()
+    monkeypatch.setattr("wherry.supervisor.pool._NEARLY", 0.01)
+    assert not _hello(here, pool).warm
+    monkeypatch.setattr("wherry.supervisor.pool._NEARLY", 3600.0)
+    assert not _hello(here, pool).warm
+    monkeypatch.setattr("wherry.supervisor.pool._OVERDUE", 0.0)
     assert not _hello(here, pool).warm
     _ended(pid)
+    pool.refill()
+    assert warm_slot(pool)
 
 
 def test_what_fails_there_is_made_at_the_start(

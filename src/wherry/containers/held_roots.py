@@ -2,9 +2,10 @@
 
 With the last descriptor of an overlay the kernel writes everything that the whole file system below has
 unwritten to the disk, waits for it, and for two grace periods of RCU (ovl_sync_fs, ovl_free_fs, Linux 6.18).
-In the exit of a container that is 2 to 30 ms, beside other work, before anybody hears of it. So the daemon holds the overlay
-of what it starts, and closes it in a thread some time after the exit, all that have ended at once: what
-the first has written is no work for the others. What a process has synced itself is on the disk anyway.
+In the exit of a container that is 2 to 30 ms, beside other work, before anybody hears of it. So the daemon
+holds the overlay of what it starts, and closes it in a thread some time after the exit, all that have ended at
+once: what the first has written is no work for the others. What a process has synced itself is on the disk
+anyway.
 
     start > hold           exit (die event) > let go, in PAUSE seconds
     next start, cp         settled: the same upper is never mounted twice

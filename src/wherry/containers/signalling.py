@@ -51,14 +51,17 @@ class Signals:
         except NotFound:
             return
         self._events.record(container_event(container, "kill", signal=str(number)))
-        if container.state.status is Status.PAUSED:
-            # Of one that is killed Docker tells the end only.
-            await self.thaw(container, tell=number != signal.SIGKILL)
+        if container.state.status is not Status.PAUSED:
+            return
+        if number == signal.SIGKILL:
+            # Docker tells the end only. Until then it is paused: frozen once more it could not end.
+            await asyncio.to_thread(self._freezer.thaw, container)
+        else:
+            await self.thaw(container)
 
-    async def thaw(self, container: Container, *, tell: bool = True) -> None:
+    async def thaw(self, container: Container) -> None:
         """Let a frozen container go on."""
         await asyncio.to_thread(self._freezer.thaw, container)
         state = move(container.state, Status.RUNNING)
         container = self._store.observe(container.id, state)
-        if tell:
-            self._events.record(container_event(container, "unpause"))
+        self._events.record(container_event(container, "unpause"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ from wherry.supervisor.zygote import Zygote
 _WARM = SlotProfile()
 _EXIT_PATIENCE = 2.0
 _BRIEF = 0.05
+_NEARLY = 0.005
+"""Seconds to wait for the zygote: about what a slot takes that is made without it."""
+_OVERDUE = 5.0
+"""Seconds after which a zygote is given up on."""
 _OWN = "slot-"
 _ID_DIGITS = 64
 _HEX_DIGITS = frozenset("0123456789abcdef")
@@ -67,8 +72,10 @@ class Pool:
         self._maker = Maker(k, config.data_root, cgroups, hierarchies)
         self._host = self._maker.host
         self._zygote = Zygote(self._maker, _WARM)
-        self._asked: deque[tuple[str, int]] = deque()
-        """Cgroup and range of the slots that the zygote was asked for and were not received."""
+        self._asked: deque[tuple[str, int, float]] = deque()
+        """Cgroup, range and moment of the slots that the zygote was asked for and were not received."""
+        self._is_late = False
+        """The zygote is not waited for, since it was in vain."""
         self._warm: deque[Slot] = deque()
         self._adopted: set[str] = set()
         self._unreleased: list[dict[str, Any]] = []
@@ -112,8 +119,13 @@ class Pool:
         return self._make(plan.profile, tell=plan.process.terminal, path=wanted)
 
     def _next_warm(self) -> Slot | None:
+        """Return a warm slot, None where none is ready: many starts at once wait for no zygote."""
         if not self._warm and self._asked:
-            self._receive()
+            overdue = time.monotonic() - self._asked[0][2] > _OVERDUE
+            if overdue or self._zygote.answered(0.0 if self._is_late else _NEARLY):
+                self._receive()
+            else:
+                self._is_late = True
         return self._warm.popleft() if self._warm else None
 
     def refill(self) -> bool:
@@ -125,7 +137,7 @@ class Pool:
     def close(self) -> None:
         """Let go of the zygote and the warm slots: they end at the closed socket."""
         while self._asked:
-            self._receive()
+            self._receive(_EXIT_PATIENCE)
         self._zygote.close()
         while self._warm:
             self._discard(self._warm.popleft())
@@ -175,17 +187,18 @@ class Pool:
         except WherryError:
             self._cancel(path, ids)
             raise
-        self._asked.append((path, ids))
+        self._asked.append((path, ids, time.monotonic()))
 
-    def _receive(self) -> None:
+    def _receive(self, seconds: float = 0.0) -> None:
         """Take in the slot that the zygote was asked for first; where it has failed, none is expected."""
+        self._is_late = False
         first = self._asked.popleft()
         try:
-            slot = self._zygote.receive()
+            slot = self._zygote.receive(seconds)
         except WherryError:
             # What it has made since ends with it.
             self._zygote.close()
-            for path, ids in (first, *self._asked):
+            for path, ids, _ in (first, *self._asked):
                 self._cancel(path, ids)
             self._asked.clear()
         else:

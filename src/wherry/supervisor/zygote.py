@@ -33,7 +33,6 @@ NAME = "wherry-zygote"
 """What ps calls it."""
 IDLE_SECONDS = 2.0
 _PATIENCE = 5.0
-"""Seconds to wait for a slot: a supervisor makes one by itself then."""
 _MAKE = b"M"
 _MADE = b"S"
 
@@ -63,10 +62,14 @@ class Zygote:
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"cannot fork the zygote: {text}", errno=error.errno or 0) from error
 
-    def receive(self) -> Slot:
+    def answered(self, seconds: float) -> bool:
+        """Return whether `receive` needs not wait; wait for that as long as `seconds`."""
+        return wait_readable(self._socket, seconds)
+
+    def receive(self, seconds: float = 0.0) -> Slot:
         """Return the slot that was asked for first. Raises StartFailed; `close` is due then."""
         try:
-            answer = handshake.receive(self._socket, _PATIENCE)
+            answer = handshake.receive(self._socket, seconds)
         except OSError as error:
             text = (error.strerror or str(error)).lower()
             raise StartFailed(f"cannot make the container's namespaces: {text}") from error
