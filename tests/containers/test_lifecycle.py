@@ -15,6 +15,7 @@ from wherry.model.containers import ExecSpec, Namespaces, RestartPolicy, Securit
 from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.resources import Limits
 from wherry.model.views import AttachOptions, Exited
+from wherry.runtime.cgroups import Handle
 
 Play = Callable[[House, Any], Awaitable[None]]
 
@@ -188,6 +189,22 @@ def test_pause_and_what_it_forbids(play: Callable[[Play], None]) -> None:
         await service.pause("web")
         assert await service.stop("web", 1, "") is True
         assert house.actions("web")[-4:] == ["kill", "unpause", "stop", "die"]
+
+    play(scenario)
+
+
+def test_a_paused_one_is_killed_though_its_cgroup_has_gone(play: Callable[[Play], None]) -> None:
+    def gone(handle: Handle) -> None:
+        raise NotFound("cgroup", handle.path)
+
+    async def scenario(house: House, service: Any) -> None:
+        await service.create(spec("sleep"), "web")
+        _use_own_pid(house)
+        await service.start("web")
+        await service.pause("web")
+        house.cgroups.thaw = gone
+        await service.kill("web", "")
+        await until(lambda: house.actions("web")[-3:] == ["pause", "kill", "die"])
 
     play(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import replace
 from typing import Protocol
@@ -55,7 +56,8 @@ class Signals:
             return
         if number == signal.SIGKILL:
             # Docker tells the end only. Until then it is paused: frozen once more it could not end.
-            await asyncio.to_thread(self._freezer.thaw, container)
+            with contextlib.suppress(NotFound):  # it has ended already, and its cgroups are gone
+                await asyncio.to_thread(self._freezer.thaw, container)
         else:
             await self.thaw(container)
 
