@@ -189,11 +189,11 @@ class Server:
         def decided(result: Started | WherryError) -> None:
             if isinstance(result, Started):
                 told: Wire = {"pid": result.pid, "started_at": result.started_at}
+                descriptors = result.descriptors
                 if result.root >= 0:
                     told["root"] = True
-                    answer(told, (*result.descriptors, result.root))
-                else:
-                    answer(told, result.descriptors)
+                    descriptors += (result.root,)
+                answer(told, descriptors)
             else:
                 answer(result)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 from pathlib import Path
 
+from wherry.kernel.processes import wait_readable
 from wherry.model.errors import Invalid
 from wherry.network.dns import channel as channels
 from wherry.network.dns.channel import Closed
@@ -21,9 +21,7 @@ def open_running(pid: int) -> int:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return -1
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(0):
+    if not wait_readable(pidfd, 0):
         return pidfd
     os.close(pidfd)
     return -1
