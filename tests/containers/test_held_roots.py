@@ -48,6 +48,8 @@ def test_closed_some_time_after_the_end(
             held.hold(f"c{number}", fd)
         held.heard(Event("container", "start", "c0", (), 1))
         held.heard(Event("volume", action, "c0", (), 1))
+        await held.settled("c0")
+        assert _is_open(fds[0])
         held.heard(Event("container", action, "c0", (), 1))
         assert all(_is_open(fd) for fd in fds)
         await _until(lambda: not _is_open(fds[0]))
