@@ -123,6 +123,32 @@ def test_nothing_is_put_off_where_room_is_scarce(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("longest", "most"), [(0.0, 9), (3600.0, 1)])
+def test_while_others_end_nothing_is_closed_but_for_the_oldest_and_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float, most: int
+) -> None:
+    async def run() -> None:
+        held = HeldRoots(tmp_path)
+        fds = [_open(), _open()]
+        for number, fd in enumerate(fds):
+            held.hold(f"c{number}", fd)
+        held.heard(_die("c0"))
+        held.heard(_die("c1"))
+        # The pause counts from the last end: this timer finds it long ahead.
+        monkeypatch.setattr(held_roots, "PAUSE", 3600.0)
+        await asyncio.sleep(0.05)
+        assert all(_is_open(fd) for fd in fds)
+        monkeypatch.setattr(held_roots, "LONGEST", longest)
+        monkeypatch.setattr(held_roots, "MOST", most)
+        held._begin()  # pyright: ignore[reportPrivateUsage]
+        await _until(lambda: not any(_is_open(fd) for fd in fds))
+        held.close()
+
+    monkeypatch.setattr(held_roots, "PAUSE", 0.01)
+    monkeypatch.setattr(held_roots, "LONGEST", 3600.0)
+    asyncio.run(run())
+
+
 def test_another_of_the_same_container_lets_go_of_the_first(tmp_path: Path) -> None:
     async def run() -> None:
         held = HeldRoots(tmp_path)

@@ -3,11 +3,11 @@
 With the last descriptor of an overlay the kernel writes everything that the whole file system below has
 unwritten to the disk, waits for it, and for two grace periods of RCU (ovl_sync_fs, ovl_free_fs, Linux 6.18).
 In the exit of a container that is 2 to 30 ms, beside other work, before anybody hears of it. So the daemon
-holds the overlay of what it starts, and closes it in a thread some time after the exit, all that have ended at
-once: what the first has written is no work for the others. What a process has synced itself is on the disk
-anyway.
+holds the overlay of what it starts, and closes it in a thread when no container has ended for a moment, all that
+have ended at once: what the first has written is no work for the others, and no start stands behind its
+journal commit. What a process has synced itself is on the disk anyway.
 
-    start > hold           exit (die event) > let go, in PAUSE seconds
+    start > hold           exit (die event) > let go, PAUSE seconds after the last of them
     next start, cp         settled: the same upper is never mounted twice
 
 Of a container that outlives its daemon nothing is held any more: its exit takes as long as with Docker.
@@ -24,6 +24,10 @@ from pathlib import Path
 from wherry.model.events import Event
 
 PAUSE = 1.0
+LONGEST = 10.0
+"""Seconds from an end to the closing where others go on ending."""
+MOST = 256
+"""Descriptors of what has ended; with one more they are closed without another pause."""
 _SCARCE = 1 << 30
 """Free bytes below which nothing is put off: files that were removed take room as long as they are held."""
 
@@ -36,6 +40,8 @@ class HeldRoots:
         self._running: dict[str, int] = {}
         self._ended: dict[str, list[int]] = {}
         self._closing = threading.Lock()
+        self._first = self._last = 0.0
+        """Moments of the loop's clock at which the first and the last of `_ended` came."""
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
 
@@ -55,10 +61,12 @@ class HeldRoots:
         fd = self._running.pop(container_id, -1)
         if fd < 0:
             return
+        loop = asyncio.get_running_loop()
+        self._last = loop.time()
         self._ended.setdefault(container_id, []).append(fd)
         if self._timer is None:
-            pause = PAUSE if self._has_room() else 0.0
-            self._timer = asyncio.get_running_loop().call_later(pause, self._begin)
+            self._first = self._last
+            self._timer = loop.call_later(PAUSE if self._has_room() else 0.0, self._begin)
 
     async def settled(self, container_id: str) -> None:
         """Return when nothing is held of a container that has ended."""
@@ -87,6 +95,11 @@ class HeldRoots:
         return found.f_bavail * found.f_frsize > _SCARCE
 
     def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = min(self._last + PAUSE, self._first + LONGEST)
+        if loop.time() < due and len(self._ended) <= MOST and self._has_room():
+            self._timer = loop.call_at(due, self._begin)
+            return
         self._timer = None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "held-roots")

@@ -196,6 +196,8 @@ class Starter:
 
     def _keep(self, before: Container, prepared: Container) -> Container:
         """Keep what was reserved before it is used: a daemon that dies finds it again."""
+        if prepared is before:
+            return before
         if prepared.spec != before.spec:
             self._store.save(prepared)
             return prepared

@@ -118,6 +118,7 @@ def forget_the_parent(k: Kernel, keep: int) -> None:
 
 
 def _forget_signals(k: Kernel) -> None:
+    # What is ignored stays so across execve, and Python ignores SIGPIPE and SIGXFSZ.
     signal.set_wakeup_fd(-1)
     k.default_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -313,8 +314,6 @@ def become(
         os.chdir(process.cwd)
     stay_inside(process.cwd)
     os.umask(0o022 if process.user.umask is None else process.user.umask)
-    # What is ignored stays so across execve, and Python ignores SIGPIPE and SIGXFSZ.
-    k.default_signals()
     progress.step = "find the command"
     path = find_command(process.argv[0] if process.argv else "", environment)
     if wait is not None:

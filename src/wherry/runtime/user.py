@@ -16,6 +16,7 @@ from wherry.model.errors import StartFailed
 from wherry.model.oci import User
 
 LARGEST = 16 << 20
+_PAGE = 4096
 _HIGHEST = (1 << 31) - 1
 _OUT_OF_RANGE = f"uids and gids must be in range 0-{_HIGHEST}"
 _NEGATIVE = re.compile("-[0-9]+")
@@ -39,9 +40,12 @@ def _read(path: str) -> str:
     except OSError:
         return ""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             return ""
-        return os.read(fd, LARGEST).decode(errors="surrogateescape")
+        # A file may tell no size and have text, in /proc for one.
+        size = min(max(found.st_size, _PAGE), LARGEST)
+        return os.read(fd, size).decode(errors="surrogateescape")
     except OSError:
         return ""
     finally:

@@ -58,12 +58,13 @@ class OverlaySnapshotter(DirectorySnapshotter):
         """
         lowers = self.container_paths(chain)
         folder = self._folder(key)
-        view = OverlayView(lowers, folder / "upper", folder / "work")
+        upper, work = folder / "upper", folder / "work"
         with full(f"container {key}", folder):
-            (folder / "work").mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            if not (folder / "upper").is_dir():
-                self._make_upper(folder / "upper", lowers)
-        return view
+            folder.mkdir(exist_ok=True)
+            work.mkdir(mode=_PRIVATE, exist_ok=True)
+            if not upper.is_dir():
+                self._make_upper(upper, lowers)
+        return OverlayView(lowers, upper, work)
 
     def view(self, chain: Sequence[Digest]) -> OverlayView:
         """Return the read-only view of `chain`. Raises NotFound."""
@@ -86,8 +87,13 @@ class OverlaySnapshotter(DirectorySnapshotter):
         return (*self.parent_paths(chain), *self._base) or (self._empty,)
 
     def _make_upper(self, upper: Path, lowers: tuple[Path, ...]) -> None:
-        """Make the upper directory whole under another name first: it is there or it is not."""
-        temporary = self._trees.fresh()
+        """Make the upper directory whole under another name first: it is there or it is not.
+
+        What a dead process left under that name is used: it is empty, and all of it is set anew.
+        """
+        # Not in `making`, whose directories are spread over the disk: that takes 0.2 ms, here 0.04.
+        temporary = upper.with_name("making")
+        temporary.mkdir(mode=_PRIVATE, exist_ok=True)
         try:
             with LowerTree(lowers[:1]) as top:
                 root = top.directory(b"") or _PLAIN_ROOT

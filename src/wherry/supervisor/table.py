@@ -38,6 +38,8 @@ from wherry.supervisor.waiting import Waiting
 from wherry.supervisor.wiring import Wirer
 
 _PATIENCE = 3.0
+_BUSY = 0.1
+"""Seconds between two starts that follow each other."""
 LONGEST_START = 60.0
 """Seconds until a child must have begun its program."""
 _LONGEST_KILL = 5.0
@@ -65,6 +67,8 @@ class Table:
         self._beginnings: dict[str, Beginning] = {}
         self._waiting = Waiting()
         self._releases = Releases(reactor, launcher)
+        self._last_start = 0.0
+        self._is_busy = False
 
     @property
     def empty(self) -> bool:
@@ -215,8 +219,9 @@ class Table:
         del self._processes[key]
         self._keeping.drop(key)
         process.release_clients()
-        # Who ends one container often starts the next: a slot is made while the daemon prepares that.
-        self._reactor.want_idle(soon=True)
+        # Where one start follows the other, a slot is made while the daemon prepares the next. Else it is
+        # made when the daemon is done: beside it, the removal of a container takes twice as long.
+        self._reactor.want_idle(soon=self._is_busy)
 
     def exits(self) -> list[Exit]:
         """Return the exits that were not forgotten."""
@@ -258,6 +263,8 @@ class Table:
 
     def _begin(self, start: Start, answer: Answer) -> None:
         slot = start.take(self._launcher)
+        now = time.monotonic()
+        self._is_busy, self._last_start = now - self._last_start < _BUSY, now
         self._reactor.want_idle()
         try:
             streams = start.streams(self._launcher, slot)
