@@ -32,6 +32,47 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class _Kept:
+    """A kept connection that knows just enough HTTP: the client's own time is in every figure.
+
+    http.client takes 0.2 ms for an answer, the thirtieth part of a container's whole life.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(TIMEOUT)
+        self._socket.connect(path)
+        self._file = self._socket.makefile("rb")
+
+    def exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
+        """Return the status and the body of the answer."""
+        kind = "Content-Type: application/json\r\n" if body else ""
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{kind}"
+        if body is not None or method == "POST":
+            head += f"Content-Length: {len(body or b'')}\r\n"
+        self._socket.sendall(head.encode() + b"\r\n" + (body or b""))
+        first = self._file.readline()
+        if not first:
+            raise ApiError(f"{method} {target}: the engine closed the connection")
+        status = _status(first)
+        length, chunked = 0, False
+        while (line := self._file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.partition(b":")
+            if (name := name.lower()) == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = b"chunked" in value
+        return status, self._chunks() if chunked else self._file.read(length)
+
+    def _chunks(self) -> bytes:
+        pieces: list[bytes] = []
+        while size := int(self._file.readline().split(b";")[0], 16):
+            pieces.append(self._file.read(size))
+            self._file.readline()
+        self._file.readline()
+        return b"".join(pieces)
+
+
 class Api:
     """The API at `host` (`unix:///path`). One kept connection for each thread."""
 
@@ -43,16 +84,13 @@ class Api:
 
     def call(self, method: str, path: str, body: object = None, /, **query: object) -> Any:
         """Return the decoded JSON of the answer (None when empty); raises ApiError."""
-        connection: _UnixConnection | None = getattr(self._local, "connection", None)
+        connection: _Kept | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = _UnixConnection(self.path)
+            connection = self._local.connection = _Kept(self.path)
         target = f"/{VERSION}{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
-        connection.request(
-            method, target, data, {"Content-Type": "application/json"} if data else {}
-        )
-        response = connection.getresponse()
-        return _checked(method, target, response.status, response.read())
+        status, answer = connection.exchange(method, target, data)
+        return _checked(method, target, status, answer)
 
     def drain(self, path: str, /, **query: object) -> int:
         """GET `path` and throw the answer away; return its size in bytes as sent, chunking included.

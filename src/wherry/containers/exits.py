@@ -99,7 +99,8 @@ class Exits:
                 self._lives.drop(end.key)
             elif is_news(container, end):
                 await self._take(container, live, end, started_at)
-            # After the answers: whoever waits does not wait for cgroups to be removed.
+            # Whoever waits does not wait for cgroups to be removed: a turn of the loop for the answers.
+            await asyncio.sleep(0)
             if self._store.is_late(end.key):
                 live.unforgotten = True
             else:

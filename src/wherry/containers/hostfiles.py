@@ -244,9 +244,11 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
-        file.write(text)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o644)
+    # open() asks the file five things that nobody needs here; three files are written at each start.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        data = memoryview(text.encode(errors="surrogateescape"))
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)

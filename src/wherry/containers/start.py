@@ -196,11 +196,13 @@ class Starter:
 
     def _keep(self, before: Container, prepared: Container) -> Container:
         """Keep what was reserved before it is used: a daemon that dies finds it again."""
-        if prepared is before:
-            return before
         if prepared.spec != before.spec:
             self._store.save(prepared)
             return prepared
+        attachments = prepared.state.attachments
+        if not attachments.ports and not any(one.interface for one in attachments.endpoints):
+            # Nothing that would have to be given back: the row that tells that it runs has it.
+            return self._store.save_volatile(prepared.id, prepared.state)
         return self._store.save_state(prepared.id, prepared.state)
 
     async def _launch(self, launch: Launch) -> Started:

@@ -142,6 +142,10 @@ class FileSlice:
             os.close(fd)
 
 
+class LastPiece(bytes):
+    """A body's last piece, not empty, known to be it: sent in one write with the body's end."""
+
+
 @dataclass(slots=True)
 class Response:
     """What a handler answers. A body that is an iterator is sent piece by piece, a file by sendfile(2).

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from wherry.http.framing import LAST_CHUNK, encode_chunk
 from wherry.http.head import BODILESS, HeadReader, render_head
-from wherry.http.messages import ClientGone, FileSlice, Response
+from wherry.http.messages import ClientGone, FileSlice, LastPiece, Response
 from wherry.http.style import Style
 from wherry.model.errors import WherryError
 
@@ -163,6 +163,9 @@ class Outgoing:
         if first:
             await self._write_piece(first, chunked=head.modern)
         async for piece in body:
+            if isinstance(piece, LastPiece) and head.modern:
+                self._transport.write(encode_chunk(piece) + LAST_CHUNK)
+                return reuse and reusable()
             if piece:
                 await self._write_piece(piece, chunked=head.modern)
         if head.modern:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
 
-from wherry.api.messages import HIJACKED, Answer, Request, Response
+from wherry.api.messages import HIJACKED, Answer, LastPiece, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.containers import window_size
 from wherry.api.routes.shapes import JSON, RAW_STREAM, json_answer, read_json, stream_type
@@ -134,7 +134,7 @@ class StreamRoutes:
             answer: dict[str, object] = {"StatusCode": result.code}
             if result.error:
                 answer["Error"] = {"Message": result.error}
-            yield encode(answer)
+            yield LastPiece(encode(answer))
 
         return Response(200, body(), JSON, early=True)
 
