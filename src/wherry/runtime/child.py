@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -54,6 +55,8 @@ def run_slot(
     """Furnish a slot, wait for a plan, perform it and exec."""
     progress = _Progress()
     try:
+        # Nothing lives long enough here to be garbage that matters, and to look for it writes to many pages.
+        gc.disable()
         forget_the_parent(k, end)
         go = handshake.receive(end)
         if go is None:
@@ -99,6 +102,7 @@ def run_exec(k: Kernel, end: int) -> NoReturn:
     """Wait for a process to run in a container that was joined already, and exec it."""
     progress = _Progress()
     try:
+        gc.disable()
         _forget_signals(k)
         message = handshake.receive(end)
         if message is None:
