@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wherry.build.dockerfile.faults import DockerfileError
 from wherry.build.dockerfile.parser import parse
-from wherry.build.graph import DEFAULT_PATH, ImagesNeeded, plan_graph
+from wherry.build.graph import ImagesNeeded, plan_graph
 from wherry.build.steps import (
     CopyStep,
     FromContext,
@@ -25,6 +25,7 @@ from wherry.build.steps import (
 from wherry.model.build import BuildRequest, ContextKind, ContextRef
 from wherry.model.errors import Invalid, WherryError
 from wherry.model.images import ImageConfig, Platform
+from wherry.model.oci import DEFAULT_PATH
 
 HOST = Platform("linux", "amd64")
 
@@ -37,7 +38,9 @@ def graph(text: str, *, base: ImageConfig | None = None, **wanted: Any) -> Graph
         try:
             return plan_graph(parse(text.encode()), request, images, HOST)
         except ImagesNeeded as needed:
-            images |= {image: base or ImageConfig(env=(DEFAULT_PATH,)) for image in needed.images}
+            images |= {
+                image: base or ImageConfig(env=(f"PATH={DEFAULT_PATH}",)) for image in needed.images
+            }
 
 
 def created(text: str, **wanted: Any) -> list[str]:
@@ -156,7 +159,7 @@ def test_environment_goes_before_arguments_and_stages_inherit_both() -> None:
 
 
 def test_triggers_of_the_base_come_first_and_are_not_handed_on() -> None:
-    base = ImageConfig(env=(DEFAULT_PATH,), on_build=("RUN one", "COPY . /src"))
+    base = ImageConfig(env=(f"PATH={DEFAULT_PATH}",), on_build=("RUN one", "COPY . /src"))
     planned = graph("FROM base\nRUN two\nONBUILD RUN three\n", base=base)
     stage = planned.stage(0)
     assert [step.common.title for step in stage.steps[:3]] == ["RUN one", "COPY . /src", "RUN two"]
@@ -254,7 +257,7 @@ def test_a_folder_as_base_is_copied_whole() -> None:
     for name in ("base", "base:latest", "docker.io/library/base"):
         planned = graph(f"FROM {name}\nRUN x", contexts=contexts)
         (stage,) = planned.stages
-        assert isinstance(stage.base, Scratch) and DEFAULT_PATH in stage.config.env
+        assert isinstance(stage.base, Scratch) and f"PATH={DEFAULT_PATH}" in stage.config.env
         copied = stage.steps[0]
         assert isinstance(copied, CopyStep) and copied.origin == FromContext("base")
         assert (copied.sources, copied.destination) == ((".",), "/")

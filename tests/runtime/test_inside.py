@@ -16,7 +16,7 @@ from wherry.runtime.terminal import open_pty
 OUTSIDE = """
 import os, sys
 from wherry.model.errors import StartFailed
-from wherry.runtime.child import stay_inside
+from wherry.runtime.becoming import stay_inside
 stay_inside("/")
 os.chroot(sys.argv[1])
 try:

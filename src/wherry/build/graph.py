@@ -33,8 +33,7 @@ from wherry.images.config import parse_platform
 from wherry.model.build import BuildRequest, ContextKind
 from wherry.model.errors import Invalid, WherryError
 from wherry.model.images import ImageConfig, Platform
-
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from wherry.model.oci import DEFAULT_PATH
 
 
 class ImagesNeeded(Exception):
@@ -338,7 +337,7 @@ def _all_of(base: FromContext, made: Instruction, config: ImageConfig) -> CopySt
 
 def with_path(config: ImageConfig) -> ImageConfig:
     """Return `config` with Docker's PATH first in its environment."""
-    return replace(config, env=(DEFAULT_PATH, *config.env))
+    return replace(config, env=(f"PATH={DEFAULT_PATH}", *config.env))
 
 
 def sources_of(steps: tuple[Step, ...]) -> list[Source]:

@@ -19,6 +19,7 @@ from wherry.containers.security import SeccompProgram, SecurityPlan
 from wherry.model.containers import Container, MountKind, MountSpec, Ulimit
 from wherry.model.errors import Unsupported
 from wherry.model.oci import (
+    DEFAULT_PATH,
     HOST,
     Device,
     Emulator,
@@ -33,7 +34,6 @@ from wherry.model.oci import (
 )
 from wherry.model.resources import ALL_DEVICES, DEFAULT_DEVICES, DeviceRule, with_defaults
 
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHM = 64 << 20
 INIT_TARGET = "/sbin/docker-init"
 _RECURSIVE_READ_ONLY = "rro"
@@ -177,7 +177,7 @@ def build_process(
 
 def base_env(container: Container, *, tty: bool, extra: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the environment of a process in `container`; `extra` is an exec's own."""
-    defaults = [DEFAULT_PATH]
+    defaults = [f"PATH={DEFAULT_PATH}"]
     if container.image_name:  # A build's steps are of no image, and are not told: as with BuildKit.
         defaults.append(f"HOSTNAME={container.hostname}")
     if tty:

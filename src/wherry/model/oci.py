@@ -14,6 +14,9 @@ from wherry.model.resources import Limits
 if TYPE_CHECKING:
     from wherry.model.containers import Pairs
 
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a command is looked for when nobody says PATH, as with Docker."""
+
 
 @dataclass(frozen=True, slots=True)
 class User:
