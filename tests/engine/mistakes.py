@@ -7,13 +7,13 @@ with `--ours` after it, what of a wherry's answers is other than that.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.engine.plain import plain
 from tests.engine.raw import Api
 
 RECORD = Path(__file__).with_name("recorded") / "mistakes.json"
@@ -21,7 +21,6 @@ OURS = RECORD.with_name("mistakes_ours.json")
 """What wherry says otherwise, and means to."""
 Said = dict[str, list[Any]]
 """A request as `GET /path?query body`, to its status and message."""
-_HEX = re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b")
 
 # NAME is a container that runs, DEAD one that was never started, BUSYBOX an image.
 _QUERIES = """
@@ -221,9 +220,11 @@ def _requests() -> Iterator[tuple[str, object]]:
 class Mistakes:
     """Asks what is wrong, of a container that runs and one that never did."""
 
-    def __init__(self, socket: str, image: str) -> None:
+    def __init__(self, socket: str, image: str, seconds: float) -> None:
+        """What has no answer after `seconds` is said to wait."""
         self.api = Api(socket)
         self.image = image
+        self.seconds = seconds
         self.alive = f"mistakes-{secrets.token_hex(4)}"
         self.dead = f"{self.alive}-dead"
 
@@ -241,9 +242,9 @@ class Mistakes:
         for name in (self.alive, self.dead):
             self._ask("DELETE", f"/containers/{name}?force=1&v=1")
 
-    def _ask(self, method: str, path: str, body: object = None, timeout: float = 3) -> Any:
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
         path = path.replace('"', "%22").replace("{", "%7B").replace("}", "%7D").replace(" ", "%20")
-        return self.api(method, f"/v1.51{path}", body, version="", timeout=timeout)
+        return self.api(method, f"/v1.51{path}", body, version="", timeout=self.seconds)
 
     def all(self) -> Said:
         """Ask everything; return what was said."""
@@ -273,7 +274,7 @@ class Mistakes:
             return answer.status, ""
         text = str(answer.json()["message"]) if answer.body[:1] == b"{" else answer.body.decode()
         text = text.replace(self.dead, "DEAD").replace(self.alive, "NAME")
-        return answer.status, _HEX.sub("ID", text.replace(self.image, "BUSYBOX")).strip()
+        return answer.status, plain(text.replace(self.image, "BUSYBOX")).strip()
 
     def _clean(self, path: str, made: dict[str, Any]) -> None:
         kind = path.split("/")[1]
@@ -281,15 +282,17 @@ class Mistakes:
         self._ask("DELETE", f"/{kind}/{name}" + ("?v=1&force=1" if kind == "containers" else ""))
 
 
-def ask_all(socket: str, image: str) -> Said:
+def ask_all(socket: str, image: str, seconds: float = 30) -> Said:
     """Return what the engine at `socket` says to every mistake."""
-    with Mistakes(socket, image) as mistakes:
+    with Mistakes(socket, image, seconds) as mistakes:
         return mistakes.all()
 
 
 if __name__ == "__main__":
-    said = ask_all(sys.argv[1].removeprefix("unix://"), sys.argv[2])
-    if len(sys.argv) > 3:  # --ours
+    ours = len(sys.argv) > 3
+    # Docker looks for a plugin of the name of any driver, for 15 s.
+    said = ask_all(sys.argv[1].removeprefix("unix://"), sys.argv[2], 30 if ours else 3)
+    if ours:
         docker: Said = json.loads(RECORD.read_text())
         said = {asked: answer for asked, answer in said.items() if answer != docker[asked]}
-    (OURS if len(sys.argv) > 3 else RECORD).write_text(json.dumps(said, indent=1) + "\n")
+    (OURS if ours else RECORD).write_text(json.dumps(said, indent=1) + "\n")

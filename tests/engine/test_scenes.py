@@ -13,7 +13,7 @@ from tests.harness.clients import Client
 DOCKER = read(RECORD)
 OWN = read(OURS)
 ABREAST = 3
-SECONDS = 240
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
