@@ -337,3 +337,10 @@ def test_entrypoint_and_command(
     wanted = ContainerSpec("bb", command=command, entrypoint=entrypoint, namespaces=modes())
     create(wanted, "web", house)
     assert house.store.resolve("web").argv == argv
+
+
+def test_the_image_s_shell_is_for_builds(tmp_path: Path, create: Callable[..., Created]) -> None:
+    house = House(tmp_path)
+    house.images.image = make_image(command=("a",), shell=("/bin/bash", "-c"))
+    create(ContainerSpec("bb", namespaces=modes()), "web", house)
+    assert house.store.resolve("web").spec.shell == ()

@@ -48,7 +48,7 @@ def test_the_interval_is_short_only_while_it_starts() -> None:
     assert next_interval(SPEC, Health(HealthStatus.HEALTHY), 0, SECOND) == 30 * SECOND
 
 
-def test_the_command_is_run_by_the_image_s_shell_or_by_none() -> None:
+def test_the_command_is_run_by_the_container_s_shell_or_by_none() -> None:
     assert command_of(HealthSpec(("CMD", "a", "b")), ()) == ("a", "b")
     assert command_of(HealthSpec(("CMD-SHELL", "a b")), ()) == ("/bin/sh", "-c", "a b")
     assert command_of(HealthSpec(("CMD-SHELL", "a")), ("/bin/bash", "-c")) == (

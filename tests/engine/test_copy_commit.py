@@ -367,6 +367,24 @@ def test_commit_changes(
     assert inspect(image, path) == value
 
 
+def test_what_the_image_gave_stays(docker: Client, boxes: Boxes, inspect: Inspect) -> None:
+    words = ("VOLUME /kept", "STOPSIGNAL SIGINT", "EXPOSE 80", "USER 7", "WORKDIR /tmp", "ENV A=b")
+    run = ('ENTRYPOINT ["sleep"]', 'CMD ["9"]', "HEALTHCHECK --interval=1h CMD true", "LABEL l=m")
+    base = boxes.imported(tar_of(busybox_entries()), *words, *run)
+    name = boxes.create("-v", "/own", base)
+    whole = inspect(name, ".Config")
+    assert isinstance(whole, dict)
+    assert whole["Volumes"] == {"/kept": {}, "/own": {}}
+    again = boxes.image_name()
+    docker("commit", name, again)
+    committed = inspect(again, ".Config")
+    assert isinstance(committed, dict)
+    assert {key: whole[key] for key in committed} == committed
+    assert {"Volumes", "StopSignal", "Healthcheck", "ExposedPorts"} < set(committed)
+    docker("rmi", "-f", again, base)
+    assert inspect(name, ".Config") == whole
+
+
 def test_commit_refused(docker: Client, boxes: Boxes) -> None:
     name = boxes.create(boxes.image)
     done = docker("commit", "-c", "NONSENSE x", name, check=False)

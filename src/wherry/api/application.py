@@ -24,7 +24,7 @@ def all_routes(services: Services) -> list[Route]:
     registries = RegistriesRoutes(services.registries)
     return [
         *SystemRoutes(services).routes(),
-        *ContainerRoutes(containers, images, engine).routes(),
+        *ContainerRoutes(containers, engine).routes(),
         *StreamRoutes(containers, engine).routes(),
         *WebSocketRoutes(containers).routes(),
         *FileRoutes(containers).routes(),

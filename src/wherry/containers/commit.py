@@ -140,6 +140,7 @@ def image_config(container: Container, override: ContainerSpec | None) -> ImageC
         user=container.user,
         labels=container.labels,
         exposed_ports=spec.exposed_ports,
+        volumes=spec.image_volumes,
         stop_signal=spec.stop_signal or "",
         health=spec.health,
         shell=spec.shell,
@@ -156,6 +157,7 @@ def image_config(container: Container, override: ContainerSpec | None) -> ImageC
         user=override.user or config.user,
         labels=tuple((dict(config.labels) | dict(override.labels)).items()),
         exposed_ports=tuple(dict.fromkeys((*config.exposed_ports, *override.exposed_ports))),
+        volumes=tuple(dict.fromkeys((*config.volumes, *override.image_volumes))),
         stop_signal=override.stop_signal or config.stop_signal,
         health=override.health or config.health,
     )

@@ -28,6 +28,7 @@ class Merged:
 def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
     """Return what a container of `spec` made from an image with this configuration is.
 
+    The image's SHELL is for builds only: Docker's containers do not get it, nor do their health checks.
     Raises Invalid where there is nothing to run.
     """
     entrypoint, command = spec.entrypoint, spec.command
@@ -44,6 +45,7 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
     if not argv:
         raise Invalid("no command specified")
     ports = dict.fromkeys((*spec.exposed_ports, *image.exposed_ports))
+    volumes = dict.fromkeys((*spec.image_volumes, *image.volumes))
     health = spec.health or image.health
     if spec.health and image.health:
         health = _merge_health(spec.health, image.health)
@@ -55,8 +57,9 @@ def merge(spec: ContainerSpec, image: ImageConfig) -> Merged:
             entrypoint=spec.entrypoint if spec.entrypoint == () else entrypoint or None,
             command=command,
             exposed_ports=tuple(ports),
+            image_volumes=tuple(volumes),
+            stop_signal=spec.stop_signal or image.stop_signal,
             health=health,
-            shell=spec.shell or image.shell,
         ),
         argv=argv,
         env=env,

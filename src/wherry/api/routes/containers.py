@@ -9,7 +9,7 @@ from wherry.api.devices import number_of, path_of
 from wherry.api.messages import Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, done, json_answer, read_json
-from wherry.api.services import Containers, Engine, Images
+from wherry.api.services import Containers, Engine
 from wherry.api.wire.bodies import UpdateBody
 from wherry.api.wire.codec import decode, encode
 from wherry.api.wire.container import Surroundings, render_container
@@ -19,7 +19,6 @@ from wherry.api.wire.older import adapt_update
 from wherry.api.wire.rendered import RenderedContainers, RenderedItems
 from wherry.api.wire.resources import parse_limits
 from wherry.model.errors import Invalid, NotFound, Unsupported
-from wherry.model.views import ContainerView
 
 _PLATFORMS = (1, 41)
 _STOP_SIGNALS = (1, 42)
@@ -29,9 +28,8 @@ _CHANGED_ONLY_BY_CREATE = ("Devices", "DeviceCgroupRules", "Ulimits", "CgroupPar
 class ContainerRoutes:
     """`/containers/…` without streams and files."""
 
-    def __init__(self, containers: Containers, images: Images, engine: Engine) -> None:
+    def __init__(self, containers: Containers, engine: Engine) -> None:
         self._containers = containers
-        self._images = images
         self._engine = engine
         self._items = RenderedItems()
         self._inspected = RenderedContainers()
@@ -197,20 +195,10 @@ class ContainerRoutes:
         view = await self._containers.inspect(request.parameters["id"], size=request.flag("size"))
         text = self._inspected.get(view)
         if text is None:
-            around = await self._surroundings(view)
+            around = Surroundings(self._engine.facts().default_log_driver, path_of)
             text = encode(render_container(view, around))
-            if around.image is not None:
-                # The image may come back, and nothing of the container changes then.
-                self._inspected.put(view, text)
+            self._inspected.put(view, text)
         return Response(200, text, JSON)
-
-    async def _surroundings(self, view: ContainerView) -> Surroundings:
-        driver = self._engine.facts().default_log_driver
-        try:
-            image = await self._images.inspect(str(view.image_id))
-        except NotFound:
-            return Surroundings(driver, path_of)
-        return Surroundings(driver, path_of, image.config)
 
     async def prune(self, request: Request) -> Response:
         """POST /containers/prune."""

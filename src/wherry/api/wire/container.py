@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wherry.api.versions import CURRENT, Version
@@ -19,7 +18,6 @@ from wherry.model.containers import (
     HealthStatus,
     Status,
 )
-from wherry.model.images import ImageConfig
 from wherry.model.literals import human_span
 from wherry.model.views import ContainerView, MountPoint
 
@@ -36,12 +34,10 @@ DRIVER = "overlay2"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What inspect shows of the engine and the image rather than of the container."""
+    """What inspect shows of the engine rather than of the container."""
 
     default_log_driver: str
     path_of: DevicePath
-    image: ImageConfig | None = None
-    """None where the image is gone."""
 
 
 def render_state(state: ContainerState) -> dict[str, object]:
@@ -81,44 +77,22 @@ def render_health(health: Health) -> dict[str, object]:
     }
 
 
-def merged_spec(container: Container, image: ImageConfig | None) -> ContainerSpec:
-    """Return the spec with what the image adds, as inspect's Config shows it.
-
-    Of the command only the whole is kept; what neither side says is told apart by the image.
-    """
-    spec, argv = container.spec, container.argv
-    entrypoint, command = spec.entrypoint, spec.command
-    if entrypoint is None and command is not None:
-        entrypoint = argv[: len(argv) - len(command)] or None
-    elif entrypoint is None:
-        entrypoint = image.entrypoint if image is not None else None
-        if entrypoint is not None and argv[: len(entrypoint)] != entrypoint:
-            entrypoint = None
-        command = argv[len(entrypoint or ()) :] or None
-    signal = container.stop_signal
+def merged_spec(container: Container) -> ContainerSpec:
+    """Return the spec as inspect's Config shows it: with what the image had when it was made from it."""
+    spec = container.spec
     return replace(
         spec,
-        command=command,
-        entrypoint=entrypoint,
         env=container.env,
         working_dir=container.working_dir,
         user=container.user,
         labels=container.labels,
         mac_address=spec.mac_address or _main_mac(spec),
         hostname=container.hostname,
-        stop_signal=spec.stop_signal or ("" if signal in ("TERM", "SIGTERM", "15") else signal),
-        health=spec.health or (image.health if image is not None else None),
-        exposed_ports=_together(spec.exposed_ports, image.exposed_ports if image else ()),
-        image_volumes=_together(spec.image_volumes, image.volumes if image else ()),
     )
 
 
 def _main_mac(spec: ContainerSpec) -> str:
     return next((w.mac for w in spec.endpoints if w.network == spec.namespaces.network), "")
-
-
-def _together(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
 
 
 def render_container(view: ContainerView, around: Surroundings) -> dict[str, object]:
@@ -157,7 +131,7 @@ def render_container(view: ContainerView, around: Surroundings) -> dict[str, obj
         answer["SizeRw"] = view.size_rw
         answer["SizeRootFs"] = view.size_root_fs
     answer["Mounts"] = [_mount_point(mount) for mount in view.mounts]
-    answer["Config"] = render_config(merged_spec(container, around.image))
+    answer["Config"] = render_config(merged_spec(container))
     answer["NetworkSettings"] = render_settings(container)
     return answer
 
