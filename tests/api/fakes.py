@@ -193,7 +193,7 @@ class FakeContainers:
             id=container_id,
             name=name or "brave_dart",
             created=time.time_ns(),
-            spec=spec,
+            spec=replace(spec, command=argv[len(spec.entrypoint or ()) :] or None),
             image_id=DIGEST,
             image_name=spec.image,
             argv=argv,

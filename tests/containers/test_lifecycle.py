@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.containers.fakes import NOT_FOUND, House, spec, until
+from wherry.api.status import status_of
 from wherry.model.containers import ExecSpec, Namespaces, RestartPolicy, Security, Status
 from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed
 from wherry.model.resources import Limits
@@ -348,6 +349,24 @@ def test_exec_runs_once_and_tells_its_code(play: Callable[[Play], None]) -> None
             "exec_start: sh -c x",
             "exec_die",
         ]
+
+    play(scenario)
+
+
+def test_who_resizes_what_nobody_starts(
+    play: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wherry.containers.execute._START_SECONDS", 0.01)
+
+    async def scenario(house: House, service: Any) -> None:
+        await service.create(spec("sleep"), "web")
+        _use_own_pid(house)
+        await service.start("web")
+        key = await service.exec_create("web", ExecSpec(("sh",), tty=True))
+        with pytest.raises(StartFailed, match="timeout waiting for exec session ready") as caught:
+            await service.exec_resize(key, 1, 1)
+        # Docker's answer; a 409 is none that the API has for it.
+        assert status_of(caught.value) == 500
 
     play(scenario)
 

@@ -198,7 +198,7 @@ class Executor:
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of its terminal, once it runs. Raises NotFound where it does not run any more.
 
-        Conflict where it is not started in ten seconds, as in Docker. A client knows that its start was
+        StartFailed where it is not started in ten seconds: 500, as in Docker. A client knows that its start was
         answered, which is before the process is there.
         """
         if not _settled(self._execs.get(exec_id)):
@@ -215,7 +215,7 @@ class Executor:
             async with asyncio.timeout(_START_SECONDS):
                 await event.wait()
         except TimeoutError:
-            raise Conflict("timeout waiting for exec session ready") from None
+            raise StartFailed("timeout waiting for exec session ready") from None
         finally:
             others.remove(event)
             if not others:
