@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 _QUEUED = 8
 """Pieces of an output that wait for the client."""
+_AHEAD = 64
+"""Events that wait for the client here; further ones stay with the build, which bounds them."""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class ClientBuild:
         self._queue: asyncio.Queue[Progress | dict[str, object] | WherryError | None] = (
             asyncio.Queue()
         )
+        self._room = asyncio.Semaphore(_AHEAD)
         self._agents: list[AgentSocket] = []
 
     async def run(self, request: BuildRequest) -> AsyncGenerator[Progress | dict[str, object]]:
@@ -96,6 +99,8 @@ class ClientBuild:
             while (item := await self._queue.get()) is not None:
                 if isinstance(item, WherryError):
                     raise item
+                if not isinstance(item, dict):
+                    self._room.release()
                 yield item
             await task
         finally:
@@ -110,6 +115,7 @@ class ClientBuild:
             events = self._builds.build(request, secrets=self, exporter=self)
             async with contextlib.aclosing(events):
                 async for event in events:
+                    await self._room.acquire()
                     self._queue.put_nowait(event)
         except WherryError as error:
             self._queue.put_nowait(error)

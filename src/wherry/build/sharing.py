@@ -1,4 +1,4 @@
-"""Work that several builds want at once is done once; what it tells is told to all."""
+"""Work that several builds want at once is done once; what it prints is told to all."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from wherry.build.telling import Latest, Written
+
 R = TypeVar("R")
-E = TypeVar("E")
+Tell = Callable[[Written], None]
 
 
-class _Work(Generic[R, E]):
+class _Work(Generic[R]):
     def __init__(self) -> None:
         self.task: asyncio.Task[R] | None = None
-        self.told: list[E] = []
-        self.listeners: list[Callable[[E], None]] = []
+        self.latest = Latest()
+        self.listeners: list[Tell] = []
 
-    def tell(self, event: E) -> None:
-        self.told.append(event)
+    def tell(self, piece: Written) -> None:
+        self.latest.add(piece)
         for listener in self.listeners:
-            listener(event)
+            listener(piece)
 
 
-class Sharing(Generic[R, E]):
+class SharedWork(Generic[R]):
     """Work by key. It is cancelled when the last who waits for it has gone."""
 
     def __init__(self) -> None:
-        self._works: dict[str, _Work[R, E]] = {}
+        self._works: dict[str, _Work[R]] = {}
 
     async def do(
-        self,
-        key: str,
-        make: Callable[[Callable[[E], None]], Awaitable[R]],
-        listener: Callable[[E], None],
+        self, key: str, make: Callable[[Tell], Awaitable[R]], listener: Tell
     ) -> tuple[R, bool]:
         """Return the result of `make`, and whether another's work was joined.
 
-        `make` is given what tells; `listener` hears all of it, from the beginning.
+        `make` is given what tells; `listener` hears all of it, or of work that is joined the latest and
+        what comes.
         """
         work = self._works.get(key)
         joined = work is not None
         if work is None:
-            work = _Work[R, E]()
+            work = _Work[R]()
             self._works[key] = work
             work.task = asyncio.ensure_future(self._run(key, work, make))
-        for event in work.told:
-            listener(event)
+        for piece in work.latest.pieces():
+            listener(piece)
         work.listeners.append(listener)
         assert work.task is not None
         try:
@@ -59,12 +59,7 @@ class Sharing(Generic[R, E]):
                 work.task.cancel()
                 await asyncio.gather(work.task, return_exceptions=True)
 
-    async def _run(
-        self,
-        key: str,
-        work: _Work[R, E],
-        make: Callable[[Callable[[E], None]], Awaitable[R]],
-    ) -> R:
+    async def _run(self, key: str, work: _Work[R], make: Callable[[Tell], Awaitable[R]]) -> R:
         try:
             return await make(work.tell)
         finally:

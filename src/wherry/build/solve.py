@@ -31,10 +31,11 @@ from wherry.build.outline import describe
 from wherry.build.perform import Tools
 from wherry.build.prune import Keeper
 from wherry.build.service import CacheRecord, Pruned, Pruning
-from wherry.build.sharing import Sharing
+from wherry.build.sharing import SharedWork
 from wherry.build.squash import squash
 from wherry.build.stages import Found, Outcome, StageResult, Stages, short_id, steps_in, together
 from wherry.build.steps import FromImage, Graph, RunStep, Stage, Step
+from wherry.build.telling import Telling
 from wherry.images.bridge import in_thread
 from wherry.images.config import host_platform
 from wherry.images.intake import Intake, Intakes
@@ -83,7 +84,7 @@ class Solver:
         self._keeper = keeper
         self._tagged = tagged
         self._exchanging = exchanging
-        self._sharing: Sharing[Outcome, tuple[int, bytes]] = Sharing()
+        self._sharing: SharedWork[Outcome] = SharedWork()
         self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     # -- what front ends call ----------------------------------------------------------------
@@ -92,13 +93,13 @@ class Solver:
         self, request: BuildRequest, *, secrets: SecretSource, exporter: Exporter | None = None
     ) -> AsyncGenerator[Progress]:
         """Build; closing the generator cancels it. See `service.Builds.build`."""
-        told: asyncio.Queue[Progress | None] = asyncio.Queue()
-        task = asyncio.create_task(self._whole(request, secrets, exporter, told.put_nowait))
-        task.add_done_callback(lambda _: told.put_nowait(None))
+        telling = Telling()
+        task = asyncio.create_task(self._whole(request, secrets, exporter, telling.tell))
+        task.add_done_callback(lambda _: telling.end())
         if request.build_id:
             self._running.setdefault(request.build_id, set()).add(task)
         try:
-            while (event := await told.get()) is not None:
+            while (event := await telling.next()) is not None:
                 yield event
             if task.cancelled():
                 raise Unsupported("the build was canceled")

@@ -16,7 +16,7 @@ from wherry.build.keys import step_key
 from wherry.build.layers import LayersTree
 from wherry.build.perform import Performer, Place, Tools
 from wherry.build.service import BuildFailed
-from wherry.build.sharing import Sharing
+from wherry.build.sharing import SharedWork
 from wherry.build.steps import (
     ConfigStep,
     FromContext,
@@ -95,7 +95,7 @@ class Stages:
         found: Found,
         tools: Tools,
         cache: BuildCache,
-        sharing: Sharing[Outcome, tuple[int, bytes]],
+        sharing: SharedWork[Outcome],
         contexts: Contexts,
         unpacker: Unpacker,
         intake: Intake,
