@@ -66,26 +66,28 @@ class Chunked:
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Raises Invalid where the coding is broken."""
         pieces: list[bytes] = []
-        while data and not self.complete:
+        # Moved along, not cut off: chunks of one byte would have all that follows copied for each.
+        at, size = 0, len(data)
+        while at < size and not self.complete:
             if self._left:
-                piece = data[: self._left]
-                data = data[len(piece) :]
+                piece = data[at : at + self._left]
+                at += len(piece)
                 self._left -= len(piece)
                 pieces.append(piece)
                 continue
-            line, newline, after = data.partition(b"\n")
-            self._line += line
+            end = data.find(b"\n", at)
+            self._line += data[at : end if end >= 0 else size]
             if len(self._line) > _LONGEST_SIZE_LINE and self._expect is not self._trailer:
                 raise Invalid("malformed chunked body: a size line is too long")
             if len(self._line) + self._trailers > _LONGEST_TRAILERS:
                 raise Invalid("malformed chunked body: the trailers are too long")
-            if not newline:
+            if end < 0:
                 break
             if not self._line.endswith(b"\r"):
                 raise Invalid("malformed chunked body: a line ends without CR")
-            whole, self._line, data = self._line[:-1], b"", after
+            whole, self._line, at = self._line[:-1], b"", end + 1
             self._expect(whole)
-        return pieces, data if self.complete else b""
+        return pieces, data[at:] if self.complete else b""
 
     def _size(self, line: bytes) -> None:
         digits = line.partition(b";")[0].strip(b" \t")
