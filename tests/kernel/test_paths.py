@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 import subprocess
 import threading
 import time
@@ -13,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from wherry.kernel import paths
-from wherry.kernel.paths import make_dirs_in_root, open_in_root, remove_path, remove_tree
+from wherry.kernel.paths import (
+    make_dirs_in_root,
+    open_file_in_root,
+    open_in_root,
+    remove_path,
+    remove_tree,
+)
 
 
 @pytest.fixture
@@ -262,3 +269,28 @@ def test_walking_by_components_finds_what_openat2_finds(
             paths._walk(fd, b"up", os.O_PATH, 0, follow=False)
     finally:
         os.close(fd)
+
+
+def test_a_file_to_read_is_a_regular_one_and_nothing_else_is_opened(root: Path) -> None:
+    (root / "file").write_text("inside")
+    (root / "link").symlink_to("/file")
+    (root / "folder").mkdir()
+    os.mknod(root / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.mkfifo(root / "pipe")
+    # A writer: whoever opens it to read gets a line.
+    writer = os.open(root / "pipe", os.O_RDWR)
+    fd = os.open(root, os.O_PATH)
+    try:
+        os.write(writer, b"line\n")
+        for name in ("file", "link", "/../file"):
+            with open(open_file_in_root(fd, name), "rb") as file:
+                assert file.read() == b"inside"
+        for name in ("folder", "zero", "pipe", "."):
+            with pytest.raises(OSError) as refused:
+                open_file_in_root(fd, name)
+            assert refused.value.errno == errno.EINVAL
+        with pytest.raises(FileNotFoundError):
+            open_file_in_root(fd, "missing")
+    finally:
+        os.close(fd)
+        os.close(writer)

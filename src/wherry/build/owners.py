@@ -6,16 +6,14 @@ A number without a group is its own group; a name without one has the group of i
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import Final
 
-from wherry.kernel.paths import open_in_root
-from wherry.model.errors import NotFound
+from wherry.kernel.paths import open_file_in_root
+from wherry.model.errors import Invalid, NotFound, StartFailed
+from wherry.model.oci import User
+from wherry.runtime.user import LARGEST, identify
 
-_LARGEST: Final = 16 << 20
 _HIGHEST: Final = 0xFFFFFFFE
-_FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def look_up(text: str, root: int) -> tuple[int, int] | None:
@@ -27,6 +25,15 @@ def look_up(text: str, root: int) -> tuple[int, int] | None:
     if group:
         return uid, _group(group, root)
     return uid, 0 if colon else gid
+
+
+def look_up_process(user: str, root: int) -> tuple[int, int]:
+    """Return (uid, gid) of a process of USER `user` in the tree `root`. Raises Invalid in Docker's words."""
+    try:
+        who = identify(User(name=user), _read(root, "etc/passwd"), _read(root, "etc/group"))
+    except StartFailed as error:
+        raise Invalid(error.message) from None
+    return who.uid, who.gid
 
 
 def _user(name: str, root: int) -> tuple[int, int]:
@@ -60,18 +67,13 @@ def _number(text: str) -> int | None:
 
 
 def _rows(root: int, path: str) -> list[list[str]]:
-    # An image may have anything here: a FIFO without a writer, a device.
+    return [line.split(":") for line in _read(root, path).splitlines()]
+
+
+def _read(root: int, path: str) -> str:
     try:
-        fd = open_in_root(root, path, os.O_PATH)
+        fd = open_file_in_root(root, path)
     except OSError:
-        return []
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
-        with open(f"/proc/self/fd/{fd}", "rb") as file:
-            text = file.read(_LARGEST).decode(errors="surrogateescape")
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-    return [line.split(":") for line in text.splitlines()]
+        return ""
+    with open(fd, "rb") as file:
+        return file.read(LARGEST).decode(errors="surrogateescape")

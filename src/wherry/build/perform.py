@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wherry.build import owners
 from wherry.build.dispatch import SCRIPTS
 from wherry.build.files import Copier, Target, Tree
 from wherry.build.layers import MADE_BY_RUNTIME, LayersTree, make_layer, open_view
@@ -256,7 +257,7 @@ class Performer:
                 ) from error
         root = open_view(self._tools.snapshots.prepare(key, place.chain))
         try:
-            uid, gid = owner_of(root, step.common.config.user)
+            uid, gid = owners.look_up_process(step.common.config.user, root)
             at = b""
             for part in os.fsencode(step.path).strip(b"/").split(b"/"):
                 parent = open_in_root(root, at or b".", _DIRECTORY, resolve=_INSIDE)
@@ -445,37 +446,3 @@ def make_directories(root: int, wanted: Sequence[Entry]) -> None:
             os.close(fd)
     for entry in reversed(wanted):
         os.utime(entry.name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=root)
-
-
-def owner_of(root: int, user: str) -> tuple[int, int]:
-    """Return the ids of `user[:group]`, names looked up in the tree. Raises Invalid for an unknown name."""
-    name, _, group = user.partition(":")
-    if not name:
-        return 0, 0
-    passwd = _table(root, b"etc/passwd")
-    if name.isdecimal():
-        uid = int(name)
-        gid = next((int(row[3]) for row in passwd if row[2:3] == [name] and len(row) > 3), 0)
-    else:
-        row = next((row for row in passwd if row[0] == name and len(row) > 3), None)
-        if row is None:
-            raise Invalid(f"unable to find user {name}: no matching entries in passwd file")
-        uid, gid = int(row[2]), int(row[3])
-    if group.isdecimal():
-        return uid, int(group)
-    if group:
-        row = next((row for row in _table(root, b"etc/group") if row[0] == group), None)
-        if row is None or len(row) < 3:
-            raise Invalid(f"unable to find group {group}: no matching entries in group file")
-        return uid, int(row[2])
-    return uid, gid
-
-
-def _table(root: int, path: bytes) -> list[list[str]]:
-    try:
-        fd = open_in_root(root, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, resolve=_INSIDE)
-    except OSError:
-        return []
-    with os.fdopen(fd, "rb") as file:
-        text = file.read(1 << 20).decode("utf-8", "replace")
-    return [line.split(":") for line in text.splitlines() if line]

@@ -12,13 +12,12 @@ import posixpath
 import stat
 from dataclasses import dataclass
 
-from wherry.kernel.paths import follow_in_root, open_in_root
+from wherry.kernel.paths import follow_in_root, open_file_in_root, open_in_root
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.oci import User
 from wherry.model.views import PathStat
 from wherry.runtime.user import LARGEST, Identity, identify
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # os.FileMode of Go: the permission bits, and these above them.
 _GO_KINDS = {
     stat.S_IFDIR: 1 << 31,
@@ -111,10 +110,8 @@ def read_user(root_fd: int, text: str, groups: tuple[str, ...] = ()) -> Identity
 
 def _read_table(root_fd: int, path: str) -> str:
     try:
-        fd = open_in_root(root_fd, path, _READ)
+        fd = open_file_in_root(root_fd, path)
     except OSError:
         return ""
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
         return file.read(LARGEST).decode(errors="surrogateescape")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +16,7 @@ from wherry.build.context.store import ContextStore
 from wherry.build.files import Export, Exported, Tree
 from wherry.images.bridge import Flow, in_thread
 from wherry.images.config import parse_platform
-from wherry.kernel.paths import open_in_root
+from wherry.kernel.paths import open_file_in_root
 from wherry.model.build import ContextKind, ContextRef, Progress
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ignore import parse
@@ -115,12 +115,13 @@ class ClientContexts:
 def _read(tree: Tree, path: str) -> bytes:
     with tree.open() as root:
         try:
-            fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError:
+            fd = open_file_in_root(root, os.fsencode(path))
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise Invalid(f"{path}: not a file of at most {_LARGEST} bytes") from None
             raise NotFound("file in the build context", path) from None
         with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            if os.fstat(fd).st_size > _LARGEST:
                 raise Invalid(f"{path}: not a file of at most {_LARGEST} bytes")
             return file.read()
 

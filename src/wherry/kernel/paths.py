@@ -81,6 +81,21 @@ def open_in_root(
     return _walk(root_fd, name, flags, mode, follow=not resolve & RESOLVE_NO_SYMLINKS)
 
 
+def open_file_in_root(root_fd: int, path: bytes | str, *, resolve: int = CONTAINED) -> int:
+    """Return a descriptor to read the regular file at `path`; links are followed as `resolve` says.
+
+    Raises OSError, EINVAL for anything else: opening a device may already do something (a watchdog's
+    counts down from then on, watchdog-api.rst), and an image may have one under any name.
+    """
+    found = open_in_root(root_fd, path, os.O_PATH, resolve=resolve)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fsencode(path))
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
 def _walk(root_fd: int, path: bytes, flags: int, mode: int, *, follow: bool) -> int:
     """Do what openat2 with RESOLVE_IN_ROOT does, one component at a time.
 

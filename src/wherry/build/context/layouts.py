@@ -17,7 +17,7 @@ from wherry.images.manifests import (
     decode_index,
     encode_index,
 )
-from wherry.kernel.paths import open_in_root
+from wherry.kernel.paths import open_file_in_root
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
 from wherry.model.images import Platform
@@ -25,7 +25,6 @@ from wherry.registry.media import INDEXES
 from wherry.storage.layers import Readable, TarWriter, pack
 
 _DEEPEST: Final = 8
-_FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 Load = Callable[[Readable], str]
 """Takes an archive of one image, and returns its id."""
 
@@ -87,7 +86,7 @@ def _for_platform(root: int, entry: Descriptor, wanted: Platform) -> Descriptor:
 
 def _read(root: int, name: str) -> bytes:
     try:
-        fd = open_in_root(root, name, _FILE)
+        fd = open_file_in_root(root, name)
     except OSError:
         raise Invalid(f"not an OCI layout: it has no {name}") from None
     with open(fd, "rb") as file:

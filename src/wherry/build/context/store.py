@@ -6,6 +6,7 @@ next sync replaces it or others crowd it out. Nothing here outlives the process:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -26,7 +27,7 @@ from wherry.build.context.synced import SyncedFolder, fill
 from wherry.build.context.tarred import receive_tar
 from wherry.build.context.views import ignoring, link_tree
 from wherry.build.files import Tree
-from wherry.kernel.paths import open_in_root, remove_path
+from wherry.kernel.paths import open_file_in_root, remove_path
 from wherry.model import folder as codec
 from wherry.model.build import ContextKind, ContextRef
 from wherry.model.errors import Invalid, NotFound, Unsupported
@@ -349,12 +350,13 @@ class ContextStore:
         """
         with self.tree(tree_id).open() as root:
             try:
-                fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-            except OSError:
+                fd = open_file_in_root(root, path)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    raise Invalid(f"{path}: not a file of at most {limit} bytes") from None
                 raise NotFound("file in the build context", path) from None
             try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                if os.fstat(fd).st_size > limit:
                     raise Invalid(f"{path}: not a file of at most {limit} bytes")
                 return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
             finally:

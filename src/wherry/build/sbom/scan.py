@@ -16,9 +16,9 @@ from wherry.build.sbom.packages import (
     read_os_release,
     read_python,
 )
-from wherry.kernel.paths import open_in_root
+from wherry.kernel.paths import open_file_in_root, open_in_root
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LARGEST = 64 << 20
 _LARGEST_METADATA = 1 << 20
 _PIECE = 1 << 20
@@ -90,7 +90,7 @@ def _program(fd: int, name: str, path: str) -> Iterator[Package]:
         executable = stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
         if not executable or not 4096 < status.st_size < _LARGEST_PROGRAM:
             return
-        with open(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=fd), "rb") as file:
+        with open(os.open(name, _READ, dir_fd=fd), "rb") as file:
             if file.read(4) != b"\x7fELF":
                 return
             # Aligned to 16 bytes, in a section near the beginning of the data: looked for piece by piece.
@@ -110,7 +110,7 @@ def _program(fd: int, name: str, path: str) -> Iterator[Package]:
 
 def _names(root: int, path: str) -> list[str]:
     try:
-        fd = open_in_root(root, path.encode(), _READ | os.O_DIRECTORY)
+        fd = open_in_root(root, path.encode(), os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return []
     try:
@@ -122,9 +122,8 @@ def _names(root: int, path: str) -> list[str]:
 def _read(root: int, path: str, limit: int) -> bytes | None:
     """Return a regular file of at most `limit` bytes; a link in the way is followed inside the root alone."""
     try:
-        with open(open_in_root(root, os.fsencode(path), _READ), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        with open(open_file_in_root(root, os.fsencode(path)), "rb") as file:
+            if os.fstat(file.fileno()).st_size > limit:
                 return None
             return file.read(limit)
     except OSError:
