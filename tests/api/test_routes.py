@@ -193,6 +193,25 @@ def test_refusals(api: Api, method: str, path: str, status: int, message: str) -
     assert (reply.status, message in reply.message) == (status, True), reply
 
 
+ENDLESS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/v{ENDLESS}/info", 404),
+        ("GET", f"/v1.{ENDLESS}/info", 404),
+        ("POST", f"/containers/x/resize?h={ENDLESS}&w=1", 400),
+        ("POST", "/containers/x/resize?h=%C2%B2&w=1", 400),
+        ("GET", f"/containers/json?limit={ENDLESS}", 400),
+    ],
+)
+def test_numbers_that_python_takes_for_none_are_refused(
+    api: Api, method: str, path: str, status: int
+) -> None:
+    assert api.ask(method, path).status == status
+
+
 def test_old_clients_get_plain_text(api: Api) -> None:
     reply = api.ask("GET", "/v1.10/info")
     assert reply.status == 400
@@ -407,6 +426,8 @@ def test_attach_options(api: Api) -> None:
         ("stdout=1", LogOptions(stderr=False)),
         ("stdout=1&stderr=true&tail=all", LogOptions()),
         ("stderr=1&tail=7&timestamps=1&details=1", LogOptions(False, tail=7, timestamps=True, details=True)),
+        (f"stdout=1&tail={ENDLESS}", LogOptions(stderr=False)),
+        ("stdout=1&tail=%C2%B2", LogOptions(stderr=False)),
         ("stdout=1&since=5.5&until=6&tail=x", LogOptions(stderr=False, since=5_500_000_000, until=6_000_000_000)),
     ],
 )  # fmt: skip

@@ -45,7 +45,7 @@ from wherry.model.containers import (
 )
 from wherry.model.errors import Invalid, Unsupported
 from wherry.model.images import HistoryEntry
-from wherry.model.networks import EndpointSpec
+from wherry.model.networks import Attachments, Endpoint, EndpointSpec
 from wherry.model.resources import DeviceRate, Limits
 from wherry.model.views import ContainerView, MountPoint, PathStat
 
@@ -506,6 +506,29 @@ def test_times_of_every_form(text: str, nanoseconds: int) -> None:
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(Invalid, match="since"):
         parse_time(text, "since")
+
+
+def test_what_an_image_exposes_breaks_no_listing() -> None:
+    """One `PrivatePort` that is no uint16, and docker ps shows nothing at all (28.2)."""
+    ports = (
+        "80/tcp",
+        "99999/tcp",
+        "9" * 5000 + "/tcp",
+        "\u00b2/tcp",
+        "80-82/tcp",
+        "/tcp",
+        "53/udp",
+    )
+    view = view_of(ContainerSpec("x", exposed_ports=ports), "x", RECORDED["minimal"])
+    endpoint = Endpoint("e" * 64, "n" * 64, "bridge", "eth0")
+    attached = Attachments((endpoint,))
+    state = replace(view.container.state, attachments=attached)
+    view = replace(view, container=replace(view.container, state=state))
+    item = json.loads(encode(render_item(view, 0)))
+    assert item["Ports"] == [
+        {"PrivatePort": 80, "Type": "tcp"},
+        {"PrivatePort": 53, "Type": "udp"},
+    ]
 
 
 def test_every_state_has_its_words() -> None:

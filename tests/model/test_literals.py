@@ -13,6 +13,7 @@ from wherry.model.literals import (
     human_span,
     parse_bool,
     parse_duration,
+    parse_number,
     parse_size,
     quote,
     render_duration,
@@ -143,3 +144,31 @@ def test_quotes_are_go_s() -> None:
 )
 def test_human_span(seconds: float, text: str) -> None:
     assert human_span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("007", 7),
+        ("65535", 65535),
+        ("0" * 9000 + "9", 9),
+        ("65536", None),
+        ("9" * 9000, None),
+        ("", None),
+        ("-1", None),
+        ("+1", None),
+        (" 1", None),
+        ("1_0", None),
+        ("²", None),
+        ("٣", None),
+        ("0x10", None),
+    ],
+)
+def test_numbers_of_strangers(text: str, number: int | None) -> None:
+    assert parse_number(text, 65535) == number
+
+
+@given(st.integers(0, 1 << 70), st.integers(0, 1 << 70))
+def test_a_number_is_itself_up_to_the_most(number: int, most: int) -> None:
+    assert parse_number(str(number), most) == (number if number <= most else None)

@@ -7,6 +7,8 @@ from wherry.model.errors import Invalid
 Version = tuple[int, int]
 OLDEST: Version = (1, 24)
 CURRENT: Version = (1, 51)
+_LONGEST = 16
+_DIGITS = frozenset("0123456789")
 
 
 class TooOld(Invalid):
@@ -22,7 +24,7 @@ def split_version(path: str) -> tuple[str | None, str]:
     """Return the version prefix of `path` (None where there is none) and the rest."""
     if path[:2] == "/v" and path[2:3].isdigit():
         version, slash, rest = path[2:].partition("/")
-        if slash and version.replace(".", "").isdigit():
+        if slash and len(version) <= _LONGEST and _DIGITS.issuperset(version.replace(".", "")):
             return version, f"/{rest}"
     return None, path
 

@@ -16,7 +16,7 @@ from wherry.images.changes import parse_interval
 from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
-from wherry.model.literals import render_duration
+from wherry.model.literals import parse_number, render_duration
 from wherry.model.signals import parse_signal
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -148,9 +148,10 @@ def _health(config: ImageConfig, instruction: Instruction) -> tuple[ImageConfig,
     else:
         test = ("CMD", *command) if instruction.form is Form.EXEC else ("CMD-SHELL", *command)
         retries = instruction.flag("retries") or "0"
-        if not retries.lstrip("-").isdecimal():
+        count = parse_number(retries.removeprefix("-"))
+        if count is None:
             raise Invalid(f"--retries must be a number, not {retries!r}")
-        if int(retries) < 0:
+        if retries.startswith("-") and count:
             raise Invalid(f"--retries cannot be negative ({retries})")
         health = HealthSpec(
             test=test,
@@ -158,7 +159,7 @@ def _health(config: ImageConfig, instruction: Instruction) -> tuple[ImageConfig,
             timeout=parse_interval(instruction.flag("timeout"), "timeout"),
             start_period=parse_interval(instruction.flag("start-period"), "start-period"),
             start_interval=parse_interval(instruction.flag("start-interval"), "start-interval"),
-            retries=int(retries),
+            retries=count,
         )
     durations = " ".join(
         f'"{render_duration(value)}"'

@@ -12,6 +12,7 @@ from wherry.images.places import LayerForm
 from wherry.images.store import StoredLayer
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest
+from wherry.model.literals import parse_number
 from wherry.registry.media import DOCKER_LAYER, OCI_LAYER
 from wherry.storage.layers.compression import Compression, compressor, decompressed
 
@@ -55,10 +56,11 @@ def parse_compression(attributes: Mapping[str, str]) -> Wanted:
             hint="uncompressed, gzip or zstd",
         )
     text = attributes.get("compression-level", "")
-    if text and not (text.isdecimal() and int(text) <= 22):
+    level = parse_number(text, 22)
+    if text and level is None:
         raise Invalid(f"invalid compression level {text!r}", hint="0 to 22")
     force = attributes.get("force-compression", "") in ("1", "true")
-    return Wanted(_KINDS[name], int(text) if text else None, force)
+    return Wanted(_KINDS[name], level, force)
 
 
 class LayerForms:

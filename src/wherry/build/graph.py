@@ -33,6 +33,7 @@ from wherry.images.config import parse_platform
 from wherry.model.build import BuildRequest, ContextKind
 from wherry.model.errors import Invalid, WherryError
 from wherry.model.images import ImageConfig, Platform
+from wherry.model.literals import parse_number
 from wherry.model.oci import DEFAULT_PATH
 
 
@@ -193,8 +194,9 @@ class _Planner:
         for draft in reversed(drafts):
             if draft.name == wanted:
                 return draft.index
-        if wanted.isdecimal() and int(wanted) < len(drafts):
-            return int(wanted)
+        number = parse_number(wanted, len(drafts) - 1)
+        if number is not None:
+            return number
         near = get_close_matches(wanted, [draft.name for draft in drafts], 1)
         raise Invalid(
             f'target stage "{self._request.target}" could not be found',
@@ -294,7 +296,9 @@ class _Planner:
         if lowered == "scratch":
             return Scratch()
         if lowered.isdecimal():
-            index = int(lowered)
+            index = parse_number(lowered)
+            if index is None:
+                raise Invalid(f"invalid stage index {lowered[:40]}")
             if index >= draft.index:
                 if index >= len(self._drafts):
                     raise Invalid(f"invalid stage index {index}")

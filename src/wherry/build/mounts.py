@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from wherry.build.steps import FromContext, MountKind, RunMount, Sharing, Source
 from wherry.model.errors import Invalid
-from wherry.model.literals import parse_size
+from wherry.model.literals import parse_number, parse_size
 
 _ALIASES = {
     "src": "source",
@@ -138,9 +138,10 @@ def _truth(values: Mapping[str, str], key: str) -> bool:
 
 def _number(values: Mapping[str, str], key: str) -> int:
     value = values.get(key, "0")
-    if not value.isdecimal() or int(value) > 65535:
+    number = parse_number(value, 65535)
+    if number is None:
         raise Invalid(f"invalid value {value} for {key}", hint="a number up to 65535")
-    return int(value)
+    return number
 
 
 def _mode(text: str | None) -> int | None:

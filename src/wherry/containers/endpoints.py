@@ -20,6 +20,7 @@ from wherry.model.networks import (
     Network,
     Pool,
     PortWish,
+    parse_port,
 )
 from wherry.network.options import interface_prefix, sysctls
 
@@ -240,11 +241,8 @@ def check_published(spec: ContainerSpec) -> None:
 
 def _span(text: str) -> tuple[int, int] | None:
     first, dash, last = text.partition("-")
-    words = (first, last if dash else first)
-    if not all(word.isascii() and word.isdecimal() and int(word) < 65536 for word in words):
-        return None
-    start, end = int(words[0]), int(words[1])
-    return (start, end) if start <= end else None
+    start, end = parse_port(first), parse_port(last if dash else first)
+    return None if start is None or end is None or start > end else (start, end)
 
 
 def exposed(ports: Sequence[str]) -> list[tuple[str, int]]:

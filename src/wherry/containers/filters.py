@@ -14,6 +14,7 @@ from wherry.model.containers import Container, MountKind, Status
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest
 from wherry.model.moments import parse_when
+from wherry.model.networks import parse_port
 from wherry.model.views import Filters
 
 Test = Callable[[Container], bool]
@@ -204,13 +205,15 @@ def _ports(name: str, values: tuple[str, ...]) -> Test:
     for value in values:
         numbers, _, protocol = value.partition("/")
         first, _, last = numbers.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            wrong = numbers if not first.isdecimal() else last
+        start, end = parse_port(first), parse_port(last or first)
+        if start is None or end is None:
+            wrong = numbers if start is None else last
+            reason = "value out of range" if wrong.isdecimal() else "invalid syntax"
             raise Invalid(
                 f"error while looking up for {name} {value}: strconv.ParseUint: parsing "
-                f'"{wrong}": invalid syntax'
+                f'"{wrong}": {reason}'
             )
-        for port in range(int(first), min(int(last or first), 65535) + 1):
+        for port in range(start, end + 1):
             wanted.add(f"{port}/{protocol or 'tcp'}")
     if name == "publish":
         return lambda c: any(

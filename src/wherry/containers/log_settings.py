@@ -13,7 +13,7 @@ from wherry.containers.shipping import options as shipping
 from wherry.containers.shipping.entries import check_tag
 from wherry.model.containers import LogConfig, Pairs
 from wherry.model.errors import Invalid, StartFailed
-from wherry.model.literals import parse_bool, parse_size
+from wherry.model.literals import parse_bool, parse_number, parse_size
 
 KEPT_HERE = ("json-file", "local", "none")
 DRIVERS = (*KEPT_HERE, *shipping.DRIVERS)
@@ -124,9 +124,9 @@ def _count_of(options: dict[str, str], name: str, default: int) -> int:
     text = options.get(name)
     if not text:
         return default
-    if not text.isdecimal() or int(text) < 1:
+    if not (count := parse_number(text)):
         raise Invalid(f"{name} must be a number of 1 or more: {text!r}")
-    return int(text)
+    return count
 
 
 def _check_mode(options: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import cast
 from wherry.model.containers import HealthSpec
 from wherry.model.errors import Invalid
 from wherry.model.images import ImageConfig
-from wherry.model.literals import parse_duration
+from wherry.model.literals import parse_duration, parse_number
 from wherry.model.signals import parse_signal
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
@@ -221,7 +221,7 @@ def _health(config: ImageConfig, text: str) -> ImageConfig:
     if unknown:
         raise Invalid(f"Unknown flag: {sorted(unknown)[0]}")
     retries = options.get("retries", "0")
-    if not retries.isdecimal():
+    if (count := parse_number(retries)) is None:
         raise Invalid(f"--retries must be a number, not {retries!r}")
     return replace(
         config,
@@ -231,7 +231,7 @@ def _health(config: ImageConfig, text: str) -> ImageConfig:
             timeout=parse_interval(options.get("timeout", ""), "timeout"),
             start_period=parse_interval(options.get("start-period", ""), "start-period"),
             start_interval=parse_interval(options.get("start-interval", ""), "start-interval"),
-            retries=int(retries),
+            retries=count,
         ),
     )
 

@@ -32,6 +32,18 @@ def quote(text: str) -> str:
     return f'"{out}"'
 
 
+def parse_number(text: str, most: int = _MOST) -> int | None:
+    """Return the decimal number that `text` is, None for anything else and beyond `most`.
+
+    For text of strangers: `isdecimal` takes digits of any script, int() fails beyond 4,300 of them.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    digits = text.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= len(str(most)) else most + 1
+    return number if number <= most else None
+
+
 def parse_bool(text: str) -> bool:
     """Return a switch. Raises Invalid. Go: strconv.ParseBool."""
     if text in _TRUE:

@@ -9,10 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from wherry.model.literals import parse_number
 from wherry.model.wiring import Pairs as Pairs
 
 DEFAULT_BRIDGE = "bridge"
 """The name of the network that `--network` means when it is left out."""
+
+
+def parse_port(text: str) -> int | None:
+    """Return the port number that `text` is, None for anything else."""
+    return parse_number(text, 65535)
 
 
 class Driver(StrEnum):

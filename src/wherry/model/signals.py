@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 
 from wherry.model.errors import Invalid
+from wherry.model.literals import parse_number
 
 # glibc keeps 32 and 33 for itself: RTMIN is 34 for everyone who calls it by name.
 _RTMIN, _RTMAX = 34, 64
+_MOST = (1 << 31) - 1
 _NAMES = {item.name: int(item) for item in signal.Signals} | {
     "SIGCLD": int(signal.SIGCHLD),
     "SIGSTKFLT": 16,
@@ -18,18 +20,16 @@ _NAMES = {item.name: int(item) for item in signal.Signals} | {
 def parse_signal(text: str) -> int:
     """Return the number that `text` names. Raises Invalid, in Docker's words."""
     upper = text.upper()
-    if upper.isascii() and upper.isdecimal():
-        number = int(upper)
-        if number == 0:
-            raise Invalid(f"invalid signal: {text}")
+    if number := parse_number(upper, _MOST):
         return number
     name = upper if upper.startswith("SIG") else f"SIG{upper}"
     if name in _NAMES:
         return _NAMES[name]
     for base, start in (("SIGRTMIN+", _RTMIN), ("SIGRTMAX-", -_RTMAX)):
         offset = name.removeprefix(base)
-        if offset != name and offset.isdecimal():
-            number = abs(start + int(offset))
+        count = parse_number(offset, _RTMAX) if offset != name else None
+        if count is not None:
+            number = abs(start + count)
             if _RTMIN <= number <= _RTMAX:
                 return number
     raise Invalid(f"invalid signal: {text}")

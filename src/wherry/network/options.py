@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from wherry.model.errors import Invalid
-from wherry.model.literals import parse_bool
+from wherry.model.literals import parse_bool, parse_number
 from wherry.model.networks import BridgePlan, Driver, Network, NetworkSpec, Pairs
 from wherry.network.naming import Naming, check_link_name, network_link
 
@@ -71,9 +71,10 @@ def mtu(options: Pairs, *, ipv6: bool) -> int:
         raise _unread(MTU, value, f'strconv.Atoi: parsing "{value}": invalid syntax')
     if value.startswith("-"):
         raise Invalid(f"invalid MTU number: {value}")
-    if not smallest <= int(value) <= _LARGEST_MTU:
+    size = parse_number(value, _LARGEST_MTU) or 0
+    if size < smallest:
         raise Invalid(f"invalid value for {MTU}: {value!r}", hint=f"{smallest} to {_LARGEST_MTU}")
-    return int(value)
+    return size
 
 
 def interface_prefix(network: Network) -> str:

@@ -19,6 +19,7 @@ from wherry.api.wire.older import adapt_update
 from wherry.api.wire.rendered import RenderedContainers, RenderedItems
 from wherry.api.wire.resources import parse_limits
 from wherry.model.errors import Invalid, NotFound, Unsupported
+from wherry.model.literals import parse_number
 
 _PLATFORMS = (1, 41)
 _STOP_SIGNALS = (1, 42)
@@ -222,8 +223,9 @@ def window_size(request: Request) -> tuple[int, int]:
     sizes: list[int] = []
     for name, noun in (("h", "height"), ("w", "width")):
         text = request.text(name)
-        if not text.isdecimal() or int(text) > 65535:
+        size = parse_number(text, 65535)
+        if size is None:
             reason = "value out of range" if text.isdecimal() else "invalid syntax"
             raise Invalid(f'invalid resize {noun} "{text}": {reason}')
-        sizes.append(int(text))
+        sizes.append(size)
     return sizes[0], sizes[1]

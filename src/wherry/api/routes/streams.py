@@ -18,6 +18,7 @@ from wherry.api.wire.codec import encode, parse_time
 from wherry.api.wire.execs import console_size, parse_exec, parse_exec_start, render_exec
 from wherry.api.wire.stats import render_stats
 from wherry.model.errors import Invalid, NotFound, StartFailed, WherryError
+from wherry.model.literals import parse_number
 from wherry.model.views import AttachOptions, LogOptions, StatsSample
 
 _CONDITIONS = frozenset(("", "not-running", "next-exit", "removed"))
@@ -189,7 +190,8 @@ class StreamRoutes:
 
 def _tail(text: str) -> int:
     # Docker takes anything that is no number for "all".
-    return int(text) if text.isdecimal() else -1
+    number = parse_number(text)
+    return -1 if number is None else number
 
 
 def _kind(request: Request, *, tty: bool) -> str:

@@ -23,6 +23,7 @@ from wherry.model.containers import (
     Security,
 )
 from wherry.model.errors import Invalid, Unsupported
+from wherry.model.networks import parse_port
 
 
 def parse_create(body: bytes, number_of: DeviceNumber) -> ContainerSpec:
@@ -178,7 +179,7 @@ def parse_words(words: Words) -> tuple[str, ...] | None:
 def _port(text: str) -> str:
     number, slash, protocol = text.partition("/")
     bounds = number.split("-")
-    fine = len(bounds) <= 2 and all(part.isdecimal() and int(part) < 65536 for part in bounds)
+    fine = len(bounds) <= 2 and all(parse_port(part) is not None for part in bounds)
     if not fine or (slash and protocol not in ("tcp", "udp", "sctp")):
         raise Invalid(f'invalid port specification: "{number}"')
     return text if slash else f"{text}/tcp"

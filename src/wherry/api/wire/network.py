@@ -23,6 +23,7 @@ from wherry.model.networks import (
     NetworkSpec,
     Pool,
     PublishedPort,
+    parse_port,
 )
 from wherry.model.views import NetworkView, Repaired
 
@@ -380,8 +381,9 @@ def render_port_list(container: Container) -> list[dict[str, object]]:
         )
     for name in container.spec.exposed_ports:
         number, _, proto = name.partition("/")
-        if name not in published and number.isdecimal():
-            answer.append({"PrivatePort": int(number), "Type": proto or "tcp"})
+        # An image may expose anything; one port out of range and Docker's client shows no container at all.
+        if name not in published and (port := parse_port(number)) is not None:
+            answer.append({"PrivatePort": port, "Type": proto or "tcp"})
     return answer
 
 

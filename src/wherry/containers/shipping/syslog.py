@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from wherry.containers.shipping.entries import STDERR, Entry, Origin
+from wherry.model.literals import parse_number
 
 FACILITIES = (
     *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"),
@@ -60,6 +61,4 @@ def facility_number(text: str) -> int | None:
     """Return a facility's number by name or number, None for what is none."""
     if text in FACILITIES:
         return FACILITIES.index(text)
-    if text.isdecimal() and int(text) < len(FACILITIES):
-        return int(text)
-    return None
+    return parse_number(text, len(FACILITIES) - 1)
