@@ -24,6 +24,8 @@ LAST_PATIENCE = 4.0
 """Seconds that the last one has."""
 MOST = 1024
 """Questions under way for one container; more are refused, as Docker does."""
+_A_ROUND = 32
+"""Datagrams taken from one server before the turn of others."""
 _SERVERS = 3
 """As resolv.conf(5): MAXNS."""
 
@@ -198,11 +200,13 @@ class _Asked:
         except BlockingIOError:
             return None
 
-    def _receive_datagram(self) -> bytes:
-        while True:
+    def _receive_datagram(self) -> bytes | None:
+        # A container may be its own upstream, and send faster than this reads: the others have their turn.
+        for _ in range(_A_ROUND):
             response = self._socket.recv(65535)
             if message.answers(response, self._number, self._question):
                 return response
+        return None
 
     def _receive_stream(self) -> bytes:
         while True:
