@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import urllib.parse
@@ -556,12 +557,20 @@ def test_errors_of_a_progress_stream(api: Api) -> None:
     api.images.broken = Invalid("broken archive")
     first = api.ask("POST", "/images/load", b"x")
     assert (first.status, first.message) == (400, "broken archive")
+    assert late_error(api) == "broken archive"
+    # What nobody expected ends a stream as orderly: a client waits for the end of its chunks.
+    api.images.broken = OSError(errno.ENOSPC, "No space left on device", "/data/ingest/x")
+    assert "no space left" in late_error(api)
+    api.images.broken = ZeroDivisionError("a defect")
+    assert late_error(api) == "internal error of wherry: ZeroDivisionError: a defect"
+
+
+def late_error(api: Api) -> str:
     late = api.ask("POST", "/images/create?fromSrc=-", b"x")
     assert late.status == 200
-    assert json.loads(late.body.splitlines()[-1]) == {
-        "errorDetail": {"message": "broken archive"},
-        "error": "broken archive",
-    }
+    line = json.loads(late.body.splitlines()[-1])
+    assert line["errorDetail"] == {"message": line["error"]}
+    return str(line["error"])
 
 
 def test_events(api: Api) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from wherry.api.building import Asks, ClientBuild
 from wherry.api.contexts import BuildContexts
-from wherry.api.messages import HIJACKED, Answer, Request, Response
+from wherry.api.messages import HIJACKED, Answer, ClientGone, Request, Response
 from wherry.api.promises import Promises
 from wherry.api.router import Route
-from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer
-from wherry.api.status import known_error
+from wherry.api.routes.shapes import JSON, RAW_STREAM, TAR, json_answer, told_late
 from wherry.api.wire.build import (
     before_stages,
     parse_build,
@@ -35,7 +33,7 @@ from wherry.model.build import (
     NoSecrets,
     Progress,
 )
-from wherry.model.errors import Internal, Invalid, NotFound, WherryError
+from wherry.model.errors import Invalid, NotFound
 from wherry.model.ignore import Matcher
 from wherry.model.urls import is_web
 from wherry.model.views import Filters
@@ -43,7 +41,6 @@ from wherry.model.views import Filters
 if TYPE_CHECKING:
     from wherry.build.service import Builds
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _BODY_LIMIT = 32 << 20
@@ -222,9 +219,9 @@ class BuildRoutes:
                         begun = True
                         yield lines
         except Exception as error:
-            if not begun:
+            if not begun or isinstance(error, ClientGone):
                 raise
-            yield render_build_failure(error if isinstance(error, WherryError) else _defect(error))
+            yield render_build_failure(told_late(error, "a build"))
         finally:
             await self._release(contexts)
 
@@ -265,13 +262,6 @@ class BuildRoutes:
 
 def _line(event: Progress | dict[str, object]) -> bytes:
     return encode(event) if isinstance(event, dict) else render_build_event(event)
-
-
-def _defect(error: Exception) -> WherryError:
-    known = known_error(error)
-    if isinstance(known, Internal):
-        log.exception("a build broke off")
-    return known
 
 
 def _resolve(answer: asyncio.Future[object], value: object) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
-from wherry.api.messages import Request, Response
+from wherry.api.messages import ClientGone, Request, Response
+from wherry.api.status import known_error
 from wherry.api.versions import Version
 from wherry.api.wire.codec import check_content_type, encode
 from wherry.api.wire.events import render_failure, render_progress
-from wherry.model.errors import WherryError
+from wherry.model.errors import Internal, WherryError
 from wherry.model.views import Progress
+
+log = logging.getLogger(__name__)
 
 JSON = "application/json"
 TAR = "application/x-tar"
@@ -39,6 +43,16 @@ def stream_type(version: Version, *, tty: bool) -> str:
     return MULTIPLEXED_STREAM if version >= (1, 42) and not tty else RAW_STREAM
 
 
+def told_late(error: Exception, what: str) -> WherryError:
+    """Return what to tell of `error` in the middle of `what`, whose status is sent; a defect is logged."""
+    if isinstance(error, WherryError):
+        return error
+    known = known_error(error)
+    if isinstance(known, Internal):
+        log.exception("%s broke off", what)
+    return known
+
+
 def progress_answer(lines: AsyncIterator[Progress]) -> Response:
     """Return a progress stream; an error after its first line is the stream's last line."""
 
@@ -48,9 +62,9 @@ def progress_answer(lines: AsyncIterator[Progress]) -> Response:
             async for line in lines:
                 begun = True
                 yield render_progress(line)
-        except WherryError as error:
-            if not begun:
+        except Exception as error:
+            if not begun or isinstance(error, ClientGone):
                 raise
-            yield render_failure(error)
+            yield render_failure(told_late(error, "a progress stream"))
 
     return Response(200, render(), JSON)
