@@ -406,7 +406,7 @@ class TestPatience:
         from wherry.http import connection as connection_module
         from wherry.http.server import Server
         from wherry.http.style import Style
-        from wherry.registry.server import sessions as sessions_module
+        from wherry.registry.server import bodies as bodies_module
         from wherry.registry.server.application import STYLE
         from wherry.registry.server.assembly import build
         from wherry.registry.server.settings import Settings
@@ -429,7 +429,7 @@ class TestPatience:
             digest = await loop.run_in_executor(None, client.push, "a", data)
             place = await loop.run_in_executor(None, client.begin, "a")
             await patient.close(0)
-            connection_module.HEAD_SECONDS = sessions_module.STALL_SECONDS = 0.2  # pyright: ignore[reportAttributeAccessIssue]
+            connection_module.HEAD_SECONDS = bodies_module.STALL_SECONDS = 0.2  # pyright: ignore[reportAttributeAccessIssue]
             server, client = await serve(replace(STYLE, idle_seconds=0.2, stall_seconds=0.2))
 
             async def silent(first: bytes) -> bytes:
@@ -437,6 +437,9 @@ class TestPatience:
 
             head = f"PATCH {place} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc".encode()
             assert b" 408 " in (await silent(head))[:20]
+            # Who wants a token has shown nothing yet.
+            form = b"POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"
+            assert b" 408 " in (await silent(form))[:20]
             assert b" 408 " in (await silent(b"GET /v2/ HT"))[:20]
             assert await silent(b"") == b""
             assert (await silent(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"{}")
@@ -450,11 +453,11 @@ class TestPatience:
             await server.close(0)
             built.close()
 
-        before = connection_module.HEAD_SECONDS, sessions_module.STALL_SECONDS
+        before = connection_module.HEAD_SECONDS, bodies_module.STALL_SECONDS
         try:
             asyncio.run(asyncio.wait_for(test(), SECONDS))
         finally:
-            connection_module.HEAD_SECONDS, sessions_module.STALL_SECONDS = before  # pyright: ignore[reportAttributeAccessIssue]
+            connection_module.HEAD_SECONDS, bodies_module.STALL_SECONDS = before  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def cut_off(stream: socket.socket) -> bytes:

@@ -11,6 +11,7 @@ import msgspec
 
 from wherry.http.messages import Request, Response
 from wherry.registry.server.access import Gate
+from wherry.registry.server.bodies import read_whole
 from wherry.registry.server.faults import Code, Fault
 from wherry.registry.server.tokens import LIFETIME, Scope, parse_scopes
 
@@ -39,7 +40,9 @@ class LoginRoutes:
 
     async def post(self, request: Request) -> Response:
         """`POST`: OAuth2's grants `password` and `refresh_token`."""
-        form = parse_qs((await request.read(_FORM_LIMIT)).decode("utf-8", "replace"))
+        form = parse_qs(
+            (await read_whole(request, _FORM_LIMIT, Code.UNSUPPORTED)).decode("utf-8", "replace")
+        )
 
         def field(name: str) -> str:
             return form.get(name, [""])[0]

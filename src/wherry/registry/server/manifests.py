@@ -3,25 +3,24 @@ manifests", "Content Discovery", "Content Management"."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
-from wherry.http.messages import Request, Response, TooLarge
+from wherry.http.messages import Request, Response
 from wherry.http.threads import whole
 from wherry.model.ids import Digest
 from wherry.registry.media import OCI_INDEX
 from wherry.registry.server.access import Gate, Visitor
+from wherry.registry.server.bodies import read_whole
 from wherry.registry.server.documents import LARGEST, parse_document
 from wherry.registry.server.faults import Code, Fault, Headers
 from wherry.registry.server.metrics import Metrics
 from wherry.registry.server.ranges import PAGE, names_tag, parse_page, unchanged
 from wherry.registry.server.repositories import Repositories, TagCondition, tag_order
 from wherry.registry.server.rights import PULL
-from wherry.registry.server.sessions import STALL_SECONDS
 from wherry.registry.server.targets import ManifestAt, Referrers, Tags
 
 _JSON: Final = "application/json"
@@ -51,13 +50,7 @@ class ManifestRoutes:
 
     async def put(self, request: Request, at: ManifestAt) -> Response:
         """`PUT /v2/NAME/manifests/REFERENCE`."""
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                data = await request.read(LARGEST)
-        except TooLarge as error:
-            raise Fault(Code.MANIFEST_INVALID, str(error), status=413) from None
-        except TimeoutError:
-            raise Fault(Code.MANIFEST_INVALID, "the manifest did not come", status=408) from None
+        data = await read_whole(request, LARGEST, Code.MANIFEST_INVALID)
         document = parse_document(data, request.headers.get("content-type", ""))
         condition = _tag_condition(request)
         digest = await whole(

@@ -10,20 +10,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
 
 from wherry.http.messages import Body
 from wherry.http.threads import whole
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
+from wherry.registry.server import bodies
 from wherry.registry.server.faults import Code, Fault
 from wherry.registry.server.folder import new_upload
 from wherry.registry.server.ranges import Span, render_progress
 from wherry.registry.server.repositories import Repositories
 from wherry.registry.server.storage import Upload, UploadStore
-
-STALL_SECONDS: Final = 60.0
-"""How long a client may send nothing in the middle of a body."""
 
 
 class _TooMuch(Exception):
@@ -96,14 +93,14 @@ class Session:
             sink(piece)
 
         try:
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout(bodies.STALL_SECONDS):
                 if sink is not None:
                     return await body.pour(take)
                 pieces = await body.read_pieces()
         except TimeoutError:
             raise Fault(
                 Code.BLOB_UPLOAD_INVALID,
-                f"no byte came for {STALL_SECONDS:.0f} seconds",
+                f"no byte came for {bodies.STALL_SECONDS:.0f} seconds",
                 status=408,
             ) from None
         size = sum(map(len, pieces))
