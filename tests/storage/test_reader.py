@@ -370,3 +370,15 @@ def test_archives_with_flipped_bytes_raise_only_invalid() -> None:
         except Invalid:
             refused += 1
     assert 200 < refused < 1500
+
+
+def test_a_sparse_map_of_empty_pieces_is_read_to_its_end() -> None:
+    """As many as a header's megabyte has: a step for each, and no call within a call."""
+    count = 100_000
+    entries = b",".join([b"0,5", *[b"5,0"] * count, b"8,2"])
+    records = pax.render_records({b"GNU.sparse.map": entries, b"GNU.sparse.size": b"12"})
+    data = raw_header(b"p", len(records), b"x") + records + bytes(-len(records) % 512)
+    data += raw_header(b"sparse", 7) + b"abcdefg".ljust(512, b"\0") + bytes(1024)
+    ((entry, content),) = read_everything(data)
+    assert entry.sparse is not None and len(entry.sparse) == count + 2
+    assert content == b"abcde\0\0\0fg\0\0"

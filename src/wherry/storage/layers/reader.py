@@ -6,6 +6,7 @@ One long class: all of it moves the same position in the same buffer.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -54,7 +55,7 @@ class TarReader:
         self._position: int = 0
         self._stored = 0  # bytes of the current content still to come, without padding
         self._padding = 0
-        self._pieces: list[tuple[int, int]] | None = None
+        self._pieces: deque[tuple[int, int]] | None = None
         self._real_size = 0
         self._offset = 0  # where in an expanded sparse file the next read starts
         self._entry: Entry | None = None
@@ -136,6 +137,9 @@ class TarReader:
             return b"".join(parts)
         if self._pieces is None:
             return self._read_stored(min(n, self._stored))
+        # Pieces of no bytes say nothing; a map may have as many as it likes.
+        while self._pieces and not self._pieces[0][1]:
+            self._pieces.popleft()
         if self._offset >= entry.size:
             return b""
         if not self._pieces or self._offset < self._pieces[0][0]:
@@ -147,10 +151,10 @@ class TarReader:
         data = self._read_stored(min(n, length))
         self._offset += len(data)
         if len(data) == length:
-            del self._pieces[0]
+            self._pieces.popleft()
         else:
             self._pieces[0] = (offset + len(data), length - len(data))
-        return data or self.read(n)
+        return data
 
     def read_all(self, limit: int) -> bytes:
         """Return the current content, or raise Invalid where it is larger than `limit` bytes."""
@@ -347,7 +351,7 @@ class TarReader:
             return entry
         size = pax.parse_decimal(real)
         pax.check_map(pieces, size, self._stored)
-        self._pieces = list(pieces)
+        self._pieces = deque(pieces)
         return entry._replace(size=size, sparse=pieces)
 
     def _sparse_map_in_content(self) -> pax.Holes:
@@ -391,7 +395,7 @@ class TarReader:
             self._real_size = parse_number(real)
         except ValueError as problem:
             raise bad_entry(block.name, str(problem)) from None
-        self._pieces = pieces
+        self._pieces = deque(pieces)
 
     def _check(self, entry: Entry) -> None:
         if not 0 <= entry.uid <= _HIGHEST_ID or not 0 <= entry.gid <= _HIGHEST_ID:
