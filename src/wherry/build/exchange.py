@@ -174,7 +174,7 @@ def import_folder(folder: Path, cache: BuildCache, intake: Intake, mounts: Mount
 
     Every blob is hashed as it comes in. Raises NotFound for a folder that is not there, Invalid.
     """
-    blobs = folder / "blobs" / "sha256"
+    blobs = folder / "blobs"
     try:
         index = decode_index(_read(folder / "index.json", LARGEST_MANIFEST), str(folder))
         if not index:
@@ -211,8 +211,9 @@ def layers_of(config: bytes, blobs: Sequence[Descriptor], subject: str) -> list[
     ]
 
 
-def _blob(blobs: Path, digest: str) -> Path:
-    return blobs / Digest.parse(digest).hex
+def _blob(blobs: Path, text: str) -> Path:
+    digest = Digest.parse(text)
+    return blobs / digest.algorithm / digest.hex
 
 
 def _read(path: Path, limit: int) -> bytes:

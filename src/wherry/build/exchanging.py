@@ -142,7 +142,7 @@ class Exchanging:
             def bring(layer: Layer) -> None:
                 if intake.content.has(layer.blob):
                     return
-                with intake.content.writer() as writer:
+                with intake.content.writer(layer.blob.algorithm) as writer:
                     found.blob(str(layer.blob), layer.blob_size, writer.write)
                     writer.commit(layer.blob, size=layer.blob_size)
 
