@@ -42,12 +42,13 @@ class Digest:
         return cls(algorithm, rest)
 
     @classmethod
-    def of(cls, data: bytes) -> Digest:
-        """Return the sha256 of `data`."""
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """Return the digest of `data` by `algorithm`, sha256 or sha512."""
         # Imported here: hashlib brings OpenSSL, 4 MB that the supervisor has no use for.
-        from hashlib import sha256
+        from hashlib import sha256, sha512
 
-        return cls("sha256", sha256(data).hexdigest())
+        by = sha512 if algorithm == "sha512" else sha256
+        return cls(algorithm, by(data).hexdigest())
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

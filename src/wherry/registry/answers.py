@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256, sha512
 from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,7 +20,6 @@ from wherry.registry.media import ACCEPTED, essence
 from wherry.registry.messages import Answer
 
 _RANGE = re.compile(r"(?:bytes[= ])?(\d+)-(\d+)(?:/(\d+|\*))?")
-_HASHES = {"sha256": sha256, "sha512": sha512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,12 @@ def checked_manifest(
     if named is None:
         digest = Digest.of(data)
     else:
-        digest = digest_by(named.algorithm, data)
+        digest = Digest.of(data, named.algorithm)
         if digest != named:
             raise WrongContent(
                 f"{origin} sent a manifest whose digest is {digest}, not {named} as it should be"
             )
     return Fetched(_media_type(answer, data), digest, data)
-
-
-def digest_by(algorithm: str, data: bytes) -> Digest:
-    """Return the digest of `data` by an algorithm that is known."""
-    return Digest(algorithm, _HASHES[algorithm](data).hexdigest())
 
 
 class _TypeOnly(msgspec.Struct, rename="camel"):

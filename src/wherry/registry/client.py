@@ -19,7 +19,6 @@ from wherry.registry.answers import (
     Fetched,
     WrongContent,
     checked_manifest,
-    digest_by,
     is_document,
     list_of,
     named_digest,
@@ -218,7 +217,7 @@ class Repository:
             answer = self._session.send(endpoint, request)
             named = named_digest(answer)
             answer.read_all(_LARGEST_LIST)
-            if named is not None and named != digest_by(named.algorithm, data):
+            if named is not None and named != Digest.of(data, named.algorithm):
                 raise WrongContent(f"{endpoint.origin} stored {named} where {digest} was sent")
             return "oci-subject" in answer.headers
 

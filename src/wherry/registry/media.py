@@ -41,6 +41,10 @@ _FOREIGN: Final = (
     DOCKER_FOREIGN,
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
+_LAYER: Final = re.compile(
+    r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar(?:\+(?:gzip|zstd))?"
+    r"|docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar(?:\.gzip|\.zstd)?)"
+)
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _TYPE: Final = re.compile(rf"{_NAME}/{_NAME}")
 
@@ -53,6 +57,11 @@ def essence(content_type: str) -> str:
 def is_media_type(text: str) -> bool:
     """Whether `text` is `type/subtype`."""
     return _TYPE.fullmatch(text) is not None
+
+
+def is_layer(media_type: str) -> bool:
+    """Whether this is the type of a layer's archive, in a form that can be unpacked."""
+    return _LAYER.fullmatch(media_type) is not None
 
 
 def is_foreign(media_type: str) -> bool:

@@ -5,7 +5,6 @@ Source: OCI image specification 1.1, image-layout.md and annotations.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from wherry.images.archive.found import Found
@@ -22,17 +21,13 @@ from wherry.images.manifests import (
 from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest, Reference
-from wherry.registry.media import INDEXES, MANIFESTS, OCI_MANIFEST
+from wherry.registry.media import INDEXES, MANIFESTS, OCI_MANIFEST, is_layer
 
 INDEX = "index.json"
 CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 _DEEPEST = 4
 _MOST_IMAGES = 1000
-_LAYER = re.compile(
-    r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar(?:\+(?:gzip|zstd))?"
-    r"|docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar(?:\.gzip|\.zstd)?)"
-)
 
 
 def find_images(spool: Spool, intake: Intake) -> list[Found]:
@@ -130,7 +125,7 @@ def _find(
         )
     layers: list[LayerBlob] = []
     for layer, diff in zip(manifest.layers, diff_ids, strict=True):
-        if not _LAYER.fullmatch(layer.media_type):
+        if not is_layer(layer.media_type):
             raise Invalid(f"layer {layer.digest} is {layer.media_type!r}, not a layer archive")
         part = spool.stored(_blob_name(layer.digest))
         if part.size != layer.size:

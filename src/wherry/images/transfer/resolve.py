@@ -11,18 +11,14 @@ from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid, NotFound, Unsupported, WherryError
 from wherry.model.ids import Digest
 from wherry.model.images import Platform
-from wherry.registry.answers import Fetched, WrongContent, digest_by
+from wherry.registry.answers import Fetched, WrongContent
 from wherry.registry.client import Repository
-from wherry.registry.media import DOCKER_SCHEMA_1, INDEXES, MANIFESTS
+from wherry.registry.media import DOCKER_SCHEMA_1, INDEXES, MANIFESTS, is_layer
 from wherry.storage.content import ContentStore
 
 _DEEPEST = 4
 MOST_LAYERS = 500
 """What one overlay mount can stack (fs/overlayfs/params.h, OVL_MAX_STACK)."""
-LAYER_TYPE = re.compile(
-    r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar(?:\+(?:gzip|zstd))?"
-    r"|docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar(?:\.gzip|\.zstd)?)"
-)
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
@@ -87,7 +83,7 @@ def find_image(
         )
     layers: list[LayerBlob] = []
     for layer, diff in zip(parsed.layers, config.diff_ids, strict=True):
-        if not LAYER_TYPE.fullmatch(layer.media_type):
+        if not is_layer(layer.media_type):
             raise Invalid(f"layer {layer.digest} is {layer.media_type!r}, not a layer archive")
         layers.append(LayerBlob(Digest.parse(layer.digest), layer.size, layer.media_type, diff))
     image_id = digest if digest.algorithm == "sha256" else Digest.of(data)
@@ -104,7 +100,7 @@ def fetch_blob(repository: Repository, digest: Digest, size: int, limit: int) ->
     except WherryError:
         answer.close()
         raise
-    found = digest_by(digest.algorithm, data)
+    found = Digest.of(data, digest.algorithm)
     if len(data) != size or found != digest:
         raise WrongContent(f"blob {digest}: its content is {found}, {len(data)} bytes")
     return data
