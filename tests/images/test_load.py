@@ -430,7 +430,7 @@ def oci_broken(name: str) -> dict[str, bytes]:
         ("layer of another size", "layer sha256:.* descriptor says 7"),
         ("other platform", f"no image for linux/{HERE['architecture']}"),
         ("missing manifest", "has no blobs/sha256"),
-        ("artifact", "no container image"),
+        ("artifact", "unsupported media type"),
         ("odd layers", "not a layer archive"),
         ("old schema", "version 1"),
         ("huge size", "invalid image index"),

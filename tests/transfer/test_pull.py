@@ -335,12 +335,15 @@ LAYER = json.loads(IMAGE.manifest)["layers"][0]
 @pytest.mark.parametrize(
     ("manifest", "words"),
     [
-        (b"", "invalid image manifest|is no image"),
-        (b"[]", "invalid image manifest|is no image"),
-        (b"{" * 5000, "invalid image manifest|is no image"),
+        (b"", "invalid image manifest|is no image|something else than a manifest"),
+        (b"[]", "invalid image manifest|is no image|something else than a manifest"),
+        (b"{" * 5000, "invalid image manifest|is no image|something else than a manifest"),
         (changed(layers=json.loads(IMAGE.manifest)["layers"][:1]), "lists 1 layers"),
         (changed(layers=[LAYER] * 501), "max depth exceeded"),
-        (changed(config=CONFIG | {"mediaType": "application/vnd.cncf.helm"}), "no container image"),
+        (
+            changed(config=CONFIG | {"mediaType": "application/vnd.cncf.helm"}),
+            "unsupported media type",
+        ),
         (changed(config=CONFIG | {"size": 1 << 40}), "more than 4194304"),
         (changed(config=CONFIG | {"size": 3}), "its content is|more than 4 bytes"),
         (changed(config=CONFIG | {"digest": "sha256:../../etc/passwd"}), "invalid digest"),

@@ -19,6 +19,7 @@ from wherry.model.errors import (
     Invalid,
     NotFound,
     StartFailed,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     Unsupported,
@@ -39,7 +40,11 @@ STATUS: dict[type[WherryError], int] = {
     StartFailed: 400,
     Internal: 500,
 }
-_SPECIAL: dict[type[WherryError], int] = {TooLarge: 413, Unauthorized: 401}
+_SPECIAL: dict[type[WherryError], int] = {
+    TooLarge: 413,
+    TooManyRequests: 429,
+    Unauthorized: 401,
+}
 _COMMAND_FAULTS = (126, 127)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

@@ -127,7 +127,11 @@ def decode_config(data: bytes, subject: str) -> Configuration:
     if raw.rootfs.type != "layers":
         raise Invalid(f"invalid image configuration {subject}: rootfs is {raw.rootfs.type!r}")
     if raw.os not in ("linux", "", None):
-        raise Unsupported(f"{subject} is an image for {raw.os}", hint="only Linux images run here")
+        raise Unsupported(
+            f'image operating system "{raw.os}" cannot be used on this platform:'
+            " operating system is not supported",
+            hint=f"{subject} is not for Linux",
+        )
     diff_ids = tuple(Digest.parse(text) for text in raw.rootfs.diff_ids or ())
     history = tuple(_history(entry) for entry in raw.history or ())
     if len(diff_ids) > _MOST_LAYERS:

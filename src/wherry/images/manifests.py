@@ -83,7 +83,8 @@ def decode_manifest(data: bytes, subject: str) -> Manifest:
         raise Invalid(f"invalid image manifest {subject}: it holds manifests")
     if manifest.config.media_type not in _CONFIGS:
         raise Invalid(
-            f"{subject} is no container image: its configuration is {manifest.config.media_type!r}"
+            f"unsupported media type {manifest.config.media_type}",
+            hint=f"{subject} is no container image; artifacts are for other tools",
         )
     return manifest
 

@@ -162,6 +162,7 @@ class Unpacker:
             elif blob.blob.algorithm != blob.diff_id.algorithm:
                 archive = hashing = stack.enter_context(HashingReader(archive))
             elif blob.blob != blob.diff_id:
+                source.verify(blob)  # else its content is still anything
                 raise Invalid(f"its content is {blob.blob}")
             target = stack.enter_context(self._snapshots.new_layer(chain, parents, later=True))
             unpacked = unpack(archive, target, parents=parent_paths)

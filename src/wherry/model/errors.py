@@ -53,6 +53,10 @@ class Unavailable(WherryError):
     """A part that the request needs is not reachable now; trying again may help."""
 
 
+class TooManyRequests(Unavailable):
+    """Another asks us to come back later."""
+
+
 class Full(WherryError):
     """No space, no ids, no descriptors left: what ran out is in the message."""
 

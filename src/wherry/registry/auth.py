@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from wherry.model.errors import Invalid, Unauthorized
+from wherry.model.errors import Invalid, Unauthorized, Unavailable
 from wherry.registry.credentials import ANONYMOUS, Credentials
 from wherry.registry.endpoints import Endpoint, Origin
 from wherry.registry.faults import refusal
@@ -232,19 +232,24 @@ class Authorizer:
     def _read(self, answer: TokenAnswer, server: Origin) -> tuple[str, float]:
         if answer.status // 100 != 2:
             problem = refusal(answer.status, answer.reason, answer.body)
-            if answer.status in (400, 401, 403):
+            if answer.status in (400, 401):
                 message = problem.message
                 if not problem.code:
                     message = "unauthorized: incorrect username or password"
                 raise Unauthorized(message)
-            raise problem
+            if answer.status == 403 or problem.temporary:
+                raise problem
+            # Not Refused: its 404 would say that the image is missing.
+            raise Unavailable(f"{server} gives no tokens: {problem.message}")
         try:
             token = msgspec.json.decode(answer.body, type=_Token)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise Unauthorized(f"{server} sent no token but something else") from None
+            raise Unavailable(f"{server}: unable to decode token response") from None
         text = token.token or token.access_token
         if not text or len(text) > _LONGEST_TOKEN or not text.isascii() or not text.isprintable():
-            raise Unauthorized(f"{server} sent no usable token")
+            raise Unavailable(
+                f"{server}: authorization server did not include a token in the response"
+            )
         self.identity_token = token.refresh_token or ""
         return text, float(token.expires_in or _DEFAULT_SECONDS)
 

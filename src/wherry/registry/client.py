@@ -87,9 +87,9 @@ class Repository:
             request = Request("GET", url, accept, scopes=self._pull)
             answer = self._session.send(endpoint, request)
             data = answer.read_all(LARGEST_MANIFEST)
-            if endpoint.mirror and not is_document(data):
-                # A captive portal, a proxy's welcome: the next way is better.
-                raise WrongContent(f"{endpoint.origin} sent something else than a manifest")
+            if not is_document(data):
+                # A captive portal, a proxy's welcome. Of a mirror, the next way is better.
+                raise Invalid(f"{endpoint.origin} sent something else than a manifest")
             return checked_manifest(answer, data, reference, endpoint.origin)
 
         return self._try(fetch, lambda e: e.resolve if by_tag else e.pull)

@@ -14,6 +14,7 @@ from wherry.model.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     WherryError,
@@ -21,6 +22,8 @@ from wherry.model.errors import (
 
 _SHOWN = 300
 DENIED = "denied: requested access to the resource is denied"
+# What docker/distribution takes a status for where the body has no error (the answer to a HEAD has none).
+_CODES = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
 # What docker/distribution says of a code when the server does not.
 _WORDS = {
     "UNAUTHORIZED": "authentication required",
@@ -59,7 +62,9 @@ class Refused(WherryError):
 
     def as_kind(self) -> WherryError:
         """Return the error that a user is to see."""
-        if self.status == 401 or self.code == "UNAUTHORIZED":
+        if self.status == 429:
+            return TooManyRequests(self.message)
+        if self.code != "DENIED" and (self.status == 401 or self.code == "UNAUTHORIZED"):
             return Unauthorized(self.message)
         if self.denied:
             return Forbidden(self.message)
@@ -83,20 +88,24 @@ class Missing(NotFound):
 
 def refusal(status: int, reason: str, body: bytes, *, retry_after: float = 0) -> Refused:
     """Return what an answer of `status` with `body` says."""
-    code, message = _first_error(body)
-    if not code:
-        return Refused(
-            status,
-            "",
-            f"the registry answered {status} {_printable(reason)}".rstrip(),
-            retry_after=retry_after,
-        )
-    text = code.lower().replace("_", " ")
-    detail = message or _WORDS.get(code, "")
-    return Refused(status, code, f"{text}: {detail}" if detail else text, retry_after=retry_after)
+    code, message = _first_error(status, body)
+    said = message or (_plain(body) if not code else "")
+    named = code or _CODES.get(status, "")
+    text = f"{status} {_printable(reason)}".rstrip()
+    if status >= 500:
+        text = f"received unexpected HTTP status: {text}"
+        text = f"{text} ({said})" if said else text
+    elif named:
+        text = named.lower().replace("_", " ")
+        detail = said or _WORDS.get(named, "")
+        text = f"{text}: {detail}" if detail else text
+    else:
+        text = f"the registry answered {text}"
+        text = f"{text}: {said}" if said else text
+    return Refused(status, code, text, retry_after=retry_after)
 
 
-def _first_error(body: bytes) -> tuple[str, str]:
+def _first_error(status: int, body: bytes) -> tuple[str, str]:
     try:
         answer = cast(object, msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -108,9 +117,16 @@ def _first_error(body: bytes) -> tuple[str, str]:
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         first = cast(dict[str, object], errors[0])
         return _text(first.get("code")), _text(first.get("message"))
-    # Token servers: {"details": "…"} or OAuth's {"error": …, "error_description": …}.
+    # Token servers: {"details": "…"} or OAuth's {"error": …, "error_description": …}, with 400 too.
     details = _text(fields.get("details") or fields.get("error_description") or "")
-    return ("UNAUTHORIZED", details) if details else ("", "")
+    code = "UNAUTHORIZED" if status == 400 else _CODES.get(status, "")
+    return (code if details else "", details)
+
+
+def _plain(body: bytes) -> str:
+    """Return a body that is one line for people; of pages and documents nothing."""
+    text = body.decode(errors="replace").strip()
+    return "" if text.startswith(("<", "{", "[")) or "\n" in text else _printable(text)
 
 
 def _text(value: object) -> str:

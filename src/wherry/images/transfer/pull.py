@@ -36,6 +36,8 @@ Report = Callable[[Progress], None]
 _REPORT_SECONDS: Final = 0.1
 # Of a whole image: what was kept may be spoilt, what another pull fetched may fail with its registry.
 _ATTEMPTS: Final = 3
+# A layer that cannot be unpacked is waited for up to this size, to know whether its bytes are wrong.
+_WAITED_FOR: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +210,9 @@ class _Incoming:
         return any(download.failed for download in self._shared)
 
     def verdict(self, problem: WherryError) -> WherryError:
-        """Return what made unpacking fail: `problem`, or that what was kept of the blob was spoilt."""
+        """Return what made unpacking fail: `problem`, or that the blob is not what its digest says."""
         download = self._going.get(self._read) if self._read else None
-        if download is not None and download.kept:
+        if download is not None and (download.kept or download.size <= _WAITED_FOR):
             try:
                 download.wait(self._check)
             except WherryError as error:

@@ -113,7 +113,9 @@ class Uploader:
                 status = error.status if isinstance(error, Refused) else 0
                 # 416: the registry has another number of bytes than it said, since what was on its
                 # way when the connection broke came in after all. It is asked again, once.
-                lost = status in (400, 404) or (status == 416 and start == asked)
+                # Before an upload was there (`start` is -1) a 400 or 404 is for good: names, rights.
+                gone = status in (400, 404) and start >= 0
+                lost = gone or (status == 416 and start == asked)
                 again = is_temporary(error) or lost or status == 416
                 if failures >= self._attempts or not again:
                     raise
