@@ -139,7 +139,11 @@ def test_what_is_no_image_for_us(stores: Stores, liar: Liar) -> None:
     )
 
 
-@pytest.mark.parametrize("served", [b"x" * 5000, gzip.compress(b"x" * 5000), b"\x1f\x8b broken"])
+@pytest.mark.parametrize(
+    "served",
+    [b"x" * 5000, gzip.compress(b"x" * 5000), b"\x1f\x8b broken"],
+    ids=["plain", "packed", "broken"],
+)
 def test_a_layer_with_other_bytes_is_named_by_its_digest(
     stores: Stores, liar: Liar, served: bytes
 ) -> None:
