@@ -11,7 +11,6 @@ import http.server
 import itertools
 import json
 import os
-import subprocess
 import tempfile
 import threading
 import time
@@ -27,7 +26,7 @@ from tests.engine.boxes import eventually
 from tests.engine.raw import Answer, Api
 from tests.engine.tars import busybox_tar, file, tar_of
 from tests.harness.clients import Client
-from tests.harness.engine import Engine, script, wait_until_gone
+from tests.harness.engine import Engine, wait_until_gone
 from tests.harness.registry import MANIFEST, MadeImage, make_image
 from tests.harness.small_disk import SmallDisk
 from wherry.model.frames import Demultiplexer
@@ -365,16 +364,11 @@ def small_engine(
 
 def stop(engine: Engine) -> str:
     """`wherryd stop`, which must succeed; what it printed."""
-    stopped = subprocess.run(
-        engine.command(script("wherryd"), *engine.roots, "stop"),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert stopped.returncode == 0, stopped.stderr
-    assert not wait_until_gone(f"{engine.root}/"), stopped.stderr
-    return stopped.stderr
+    stopped = engine.stop()
+    said = stopped.stderr.decode()
+    assert stopped.returncode == 0, said
+    assert not wait_until_gone(f"{engine.root}/"), said
+    return said
 
 
 @pytest.mark.parametrize("broken", [False, True])

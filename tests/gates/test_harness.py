@@ -13,8 +13,16 @@ from tests.harness.leaks import Footprint, processes_naming, read_footprint, wai
 def test_sees_a_process_by_its_environment() -> None:
     token = f"leak-{secrets.token_hex(8)}"
     before = read_footprint(token)
-    with subprocess.Popen(["sleep", "60"], env=os.environ | {"MARK": token}) as child:
+    environment = os.environ | {"MARK": token}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["cat"], env=environment, stdin=pipe, stdout=pipe) as child:
         try:
+            # Popen returns in the midst of exec, when the kernel shows no environment yet: only what it
+            # says tells that the program runs.
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(b"x")
+            child.stdin.flush()
+            assert child.stdout.read(1) == b"x"
             assert list(processes_naming(token)) == [child.pid]
             assert any(
                 line.startswith(f"processes: {child.pid} ")
@@ -22,7 +30,8 @@ def test_sees_a_process_by_its_environment() -> None:
             )
         finally:
             child.kill()
-    assert token not in str(wait_for_nothing_beyond(before, token))
+    left = read_footprint(token).beyond(before)
+    assert not any(line.startswith(f"processes: {child.pid} ") for line in left)
 
 
 def test_sees_a_folder(tmp_path: Path) -> None:

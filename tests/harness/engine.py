@@ -20,8 +20,9 @@ from tests.harness.foreign import FOLDER
 from tests.harness.hosts import Host
 from tests.harness.leaks import processes_naming
 
-START_SECONDS = 20.0
-STOP_SECONDS = 30.0
+START_SECONDS = 60.0
+STOP_SECONDS = 120.0
+"""More than what `wherryd stop` gives the daemon, the containers and the keeper together (`daemon.halt`)."""
 
 
 def script(name: str) -> str:
@@ -141,18 +142,26 @@ class Engine:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
-    def close(self) -> None:
-        """Stop the daemon, every container, the supervisor and the keeper; remove the folder.
-
-        AssertionError when `wherryd stop` fails or leaves a process; those are then killed.
-        """
-        stopped = subprocess.run(
+    def stop(self) -> subprocess.CompletedProcess[bytes]:
+        """Run `wherryd stop` to its end. Raises subprocess.TimeoutExpired."""
+        return subprocess.run(
             self.command(script("wherryd"), *self.roots, "stop"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=STOP_SECONDS,
             check=False,
         )
+
+    def close(self) -> None:
+        """Stop the daemon, every container, the supervisor and the keeper; remove the folder.
+
+        AssertionError when `wherryd stop` fails or leaves a process; those are then killed.
+        """
+        try:
+            stopped = self.stop()
+        except subprocess.TimeoutExpired as error:
+            said = (error.stderr or b"") + b" and has not ended"
+            stopped = subprocess.CompletedProcess[bytes](error.cmd, -1, b"", said)
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_SECONDS)
@@ -173,7 +182,7 @@ class Engine:
         assert not left, f"wherryd stop left {left}\n{log}"
 
 
-def wait_until_gone(token: str, seconds: float = 5.0) -> dict[int, str]:
+def wait_until_gone(token: str, seconds: float = 20.0) -> dict[int, str]:
     """Wait for the end of every process that names `token`; return those left, pid to command."""
     deadline = time.monotonic() + seconds
     while (left := processes_naming(token)) and time.monotonic() < deadline:

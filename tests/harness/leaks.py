@@ -59,7 +59,7 @@ def read_footprint(token: str) -> Footprint:
     )
 
 
-def wait_for_nothing_beyond(before: Footprint, token: str, seconds: float = 5.0) -> list[str]:
+def wait_for_nothing_beyond(before: Footprint, token: str, seconds: float = 20.0) -> list[str]:
     """Return what is left beyond `before` once it no longer shrinks away, `seconds` at most."""
     deadline = time.monotonic() + seconds
     while (left := read_footprint(token).beyond(before)) and time.monotonic() < deadline:
@@ -70,7 +70,8 @@ def wait_for_nothing_beyond(before: Footprint, token: str, seconds: float = 5.0)
 def processes_naming(token: str) -> dict[int, str]:
     """Return pid and command line of the processes that name `token`, this one left out.
 
-    A process names it in its command line, its environment or the path of its cgroup.
+    A process names it in its command line, its environment or the path of its cgroup. In the midst of an
+    exec it has neither of the first two.
     """
     found: dict[int, str] = {}
     word = token.encode()

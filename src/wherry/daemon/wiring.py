@@ -127,7 +127,8 @@ class _ImageFacts:
 async def build(config: Config, *, ending: bool = False) -> Wired:
     """Return the services of the engine that `config` describes, its containers taken back.
 
-    `ending` is for ending them: nothing of the host's networks is made.
+    `ending` is for ending them: nothing of the host's networks is made, no registry is started, and what
+    is left of earlier lives is the next one's to clear, since that takes as long as there is much of it.
 
     Raises what keeps the daemon from starting: Conflict, Unavailable, Unsupported.
     """
@@ -175,7 +176,8 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             undo.push(action)
         assembly = running.assembly
         await assembly.open()
-        await asyncio.to_thread(images.sweep)
+        if not ending:
+            await asyncio.to_thread(images.sweep)
 
         def make_builds() -> Made:
             from wherry.daemon.building import open_building
@@ -195,7 +197,8 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
             )
 
         building = Building(data, make_builds)
-        building.open()
+        if not ending:
+            building.open()
         undo.push(building.close)
         engine = Engine(
             facts,
@@ -211,7 +214,8 @@ async def build(config: Config, *, ending: bool = False) -> Wired:
 
         registry = EmbeddedRegistry(data)
         undo.push(registry.close)
-        await registry.open()
+        if not ending:
+            await registry.open()
         undo.keep()
     return Wired(
         Services(
