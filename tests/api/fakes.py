@@ -47,7 +47,7 @@ from wherry.model.errors import (
 )
 from wherry.model.events import Event
 from wherry.model.ids import Digest, new_id
-from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer
+from wherry.model.images import HistoryEntry, Image, ImageConfig, Layer, Platform
 from wherry.model.manifest_lists import ManifestList
 from wherry.model.networks import Driver, EndpointSpec, Network, NetworkSpec
 from wherry.model.resources import Limits
@@ -489,7 +489,10 @@ class FakeImages:
     async def prune(self, filters: Filters) -> tuple[list[ImageDeletion], int]:
         return [], 0
 
-    async def load(self, body: ByteSource, *, quiet: bool) -> AsyncIterator[Progress]:
+    async def load(
+        self, body: ByteSource, *, quiet: bool, platform: Platform | None = None
+    ) -> AsyncIterator[Progress]:
+        self.calls.append(("load", quiet, platform))
         if self.broken is not None:
             raise self.broken
         yield Progress(status="Loading layer", id="abc", current=1, total=2)

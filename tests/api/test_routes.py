@@ -16,6 +16,7 @@ from tests.api.serving import Api
 from wherry.api.application import all_routes
 from wherry.model.containers import RestartPolicy
 from wherry.model.errors import Invalid, StartFailed, Unauthorized
+from wherry.model.images import Platform
 from wherry.model.resources import Limits
 from wherry.model.views import AttachOptions, CommitOptions, LogOptions
 from wherry.registry.credentials import Credentials
@@ -616,3 +617,44 @@ def test_system(api: Api) -> None:
         None,
     )
     assert usage["Volumes"][0]["UsageData"] == {"RefCount": 2, "Size": 5}
+
+
+def test_platforms_that_are_asked_for(api: Api) -> None:
+    half, other = ('{"os":"linux"}', '{"os":"linux","architecture":"s390x"}')
+    for path in ("/images/busybox/get?", "/images/get?names=busybox&"):
+        answer = api.ask("GET", f"{path}platform={urllib.parse.quote(other)}")
+        assert answer.status == 404
+        assert answer.json["message"].startswith("image with reference busybox was found")
+    assert api.ask("DELETE", f"/images/busybox?platforms={urllib.parse.quote(other)}").status == 404
+    assert api.ask("DELETE", f"/images/busybox?platforms={urllib.parse.quote(half)}").status == 400
+    assert api.ask("POST", f"/images/load?platform={urllib.parse.quote(half)}", b"x").status == 400
+    assert api.ask("POST", f"/images/load?platform={urllib.parse.quote(other)}", b"x").status == 200
+    assert api.images.calls[-1] == ("load", False, Platform("linux", "s390x"))
+
+
+def test_what_lists_count(api: Api) -> None:
+    def first(version: str, query: str = "") -> tuple[int, int]:
+        image = api.ask("GET", f"/{version}/images/json{query}").json[0]
+        return image["Containers"], image["SharedSize"]
+
+    assert first("v1.41", "?shared-size=1") == (-1, -1)
+    assert first("v1.50", "?shared-size=1")[0] == -1
+    assert first("v1.50", "?shared-size=1")[1] >= 0
+    assert first("v1.51") == (1, -1)
+
+
+def test_swarm_s_own_network_needs_one(api: Api) -> None:
+    body = {"Name": "far", "Driver": "overlay"}
+    answer = api.ask("POST", "/networks/create", body)
+    assert (answer.status, "not a swarm manager" in answer.json["message"]) == (403, True)
+    assert api.ask("POST", "/swarm/unlock", {"UnlockKey": "x"}).status == 503
+
+
+def test_triggers_of_a_commit(api: Api) -> None:
+    container = api.made("sleep", "1")
+    body = {"OnBuild": ["RUN true"], "ArgsEscaped": True, "Shell": ["/x"]}
+    answer = api.ask("POST", f"/commit?container={container}&changes=USER%20me", body)
+    assert answer.status == 201
+    options, config = api.containers.calls[-1][2:]
+    assert options.changes == ("ONBUILD RUN true", "USER me")
+    assert config.shell == ("/x",)

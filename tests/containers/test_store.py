@@ -76,9 +76,11 @@ def test_references(database: Database) -> None:
     assert store.resolve("ab0").name == "ab0"
     with pytest.raises(Invalid, match="Multiple IDs found with provided prefix: a"):
         store.resolve("a")
-    for ref in ("nope", "", "/"):
+    for ref in ("nope", "/"):
         with pytest.raises(NotFound, match="No such container"):
             store.resolve(ref)
+    with pytest.raises(Invalid, match='invalid name or ID supplied: ""'):
+        store.resolve("")
 
 
 def test_a_taken_name_changes_nothing(database: Database) -> None:

@@ -339,6 +339,24 @@ def test_prune_takes_what_nothing_runs_in(webs: Webs, docker: Client) -> None:
 # A container in a network
 
 
+def test_where_aliases_are_shown(webs: Webs, api: Api) -> None:
+    network = webs.network()
+    box = webs.sleeper("--network", network, "--network-alias", "db", "--hostname", "hosty")
+
+    def shown(path: str, version: str, **query: Any) -> Any:
+        answer = api("GET", path, version=version, **query).json()
+        about = answer[0] if isinstance(answer, list) else answer
+        return about["NetworkSettings"]["Networks"][network]["Aliases"]
+
+    # Twice each: an answer is kept for the next who asks.
+    for _ in range(2):
+        short = api("GET", f"/containers/{box}/json").json()["Id"][:12]
+        assert shown(f"/containers/{box}/json", "v1.45") == ["db"]
+        assert shown(f"/containers/{box}/json", "v1.44") == ["db", short, "hosty"]
+    only = json.dumps({"name": [box]})
+    assert shown("/containers/json", "v1.51", filters=only) is None
+
+
 def test_an_endpoint_is_shown(webs: Webs, docker: Client) -> None:
     network = webs.network("--subnet", SUBNET.format(4), "--ipv6=false")
     box = webs.sleeper("--network", network, "--network-alias", "db", "--hostname", "hosty")

@@ -25,6 +25,8 @@ Reduced = dict[str, Any]
 Steps = list[str]
 """What changed at which version, a line each."""
 _SECOND = 10**9
+_HALF = '{"os":"linux"}'
+_OTHER = '{"os":"linux","architecture":"s390x"}'
 # What belongs to Docker's own parts.
 _OWN = ("[].Runtimes", "[].Containerd", "[].FirewallBackend")
 _HEX = re.compile(r"[0-9a-f]{64}|\b[0-9a-f]{12}\b")
@@ -41,6 +43,11 @@ class Asked:
     timeout: float = 60
     depth: int = 99
     """How deep fields are looked at: beyond it they are of other tests' containers and images."""
+
+
+def _status(method: str, path: str, **query: str) -> Asked:
+    """A question of whose answer the status and the message are compared alone."""
+    return Asked(method, path, query, depth=0)
 
 
 def shape(value: Any, path: str = "", depth: int = 99) -> Iterator[str]:
@@ -101,7 +108,7 @@ class Scene:
 
         now = str(int(time.time()))
         none = only(label=["nobody-has-this"])
-        box = f"/containers/{name}"
+        box, image = f"/containers/{name}", f"/images/{self.image}"
         return {
             "ps": Asked("GET", "/containers/json", {"size": "1", **only(name=[name])}),
             "inspect": Asked("GET", f"{box}/json", {"size": "1"}),
@@ -122,6 +129,14 @@ class Scene:
             "wait for what is not": Asked("POST", f"{box}/wait", {"condition": "bad"}, timeout=1),
             "start with a body": Asked("POST", f"{box}/start", {}, {"HostConfig": {"Memory": 1}}),
             "prune volumes": Asked("POST", "/volumes/prune", none),
+            "image for a platform": _status("GET", f"{image}/json", platform=_OTHER),
+            "image for half a platform": _status("GET", f"{image}/json", platform=_HALF),
+            "image for a platform, with manifests": _status(
+                "GET", f"{image}/json", platform=_OTHER, manifests="1"
+            ),
+            "history for a platform": _status("GET", f"{image}/history", platform=_OTHER),
+            "save for half a platform": _status("GET", "/images/nobody/get", platform=_HALF),
+            "remove half a platform": _status("DELETE", "/images/nobody", platforms=_HALF),
             "resize": Asked("POST", f"{box}/resize", {"h": "x", "w": "1"}),
         }  # fmt: skip
 
@@ -162,7 +177,8 @@ class Scene:
 
     def tidy(self, text: str) -> str:
         """Return a message without what is this run's alone."""
-        text = _HEX.sub("ID", text.replace(self.name, "NAME")).strip()
+        text = text.replace(self.name, "NAME").replace(self.image, "IMAGE")
+        text = _HEX.sub("ID", text).strip()
         # Docker lists networks in no order.
         return text.replace("endpoints: none, bridge", "endpoints: bridge, none")
 

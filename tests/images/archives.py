@@ -23,12 +23,13 @@ class Sample:
 
     layers: Sequence[bytes]
     cmd: str = "run"
+    architecture: str = host_platform().architecture
 
     @property
     def config(self) -> bytes:
         return json.dumps(
             {
-                "architecture": host_platform().architecture,
+                "architecture": self.architecture,
                 "os": "linux",
                 "config": {"Cmd": [self.cmd]},
                 "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(x)) for x in self.layers]},

@@ -14,7 +14,7 @@ from wherry.images.store import ImageStore
 from wherry.images.users import Use
 from wherry.model.events import Event
 from wherry.model.ids import Digest
-from wherry.model.images import Image
+from wherry.model.images import Image, Platform
 from wherry.model.views import Progress
 from wherry.storage.collector import Collector
 from wherry.storage.content import ContentStore
@@ -76,8 +76,11 @@ class House:
     def close(self) -> None:
         self.database.close()
 
-    def load(self, archive: bytes, *, chunk: int = 65536) -> list[Progress]:
-        return run(collect(self.service.load(Body(archive, chunk), quiet=True)))
+    def load(
+        self, archive: bytes, *, chunk: int = 65536, platform: Platform | None = None
+    ) -> list[Progress]:
+        body = Body(archive, chunk)
+        return run(collect(self.service.load(body, quiet=True, platform=platform)))
 
     def import_tar(
         self,

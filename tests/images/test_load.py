@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,7 @@ from tests.images.house import House, symlink, tar
 from wherry.images.config import host_platform
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest
+from wherry.model.images import Platform
 from wherry.storage.layers import Entry, Kind
 from wherry.storage.layers.compression import Compression, compressor
 
@@ -148,6 +151,32 @@ def test_platforms_side_by_side(house: House) -> None:
         descriptor(MANIFEST, manifest, platform=HERE),
     )
     house.load(tar({"index.json": top, **blobs, **foreign_blobs}))
+    assert house.store.ids() == [IMAGE.id]
+
+
+@pytest.mark.parametrize("named_by_index", [True, False])
+def test_the_platform_that_is_asked_for(house: House, named_by_index: bool) -> None:
+    other = replace(sample("other"), architecture="s390x")
+    (foreign, foreign_blobs), (manifest, blobs) = oci_image(other), oci_image(IMAGE)
+    words: list[dict[str, Any]] = [{"platform": HERE}, {"platform": ELSEWHERE}]
+    if not named_by_index:
+        words = [{}, {}]
+    top = index(
+        descriptor(MANIFEST, manifest, **words[0]), descriptor(MANIFEST, foreign, **words[1])
+    )
+    # As containerd writes it: manifest.json has this machine's image alone.
+    files = {"index.json": top, **blobs, **foreign_blobs, **docker_files(IMAGE)}
+    house.load(tar(files), platform=Platform("linux", "s390x"))
+    assert house.store.ids() == [other.id]
+
+
+def test_no_image_for_the_platform(house: House) -> None:
+    wanted = Platform("linux", "s390x")
+    for files in (docker_files(IMAGE, "app:1"), oci_files(IMAGE, "app:1")):
+        with pytest.raises(Invalid, match="no image for linux/s390x"):
+            house.load(tar(files), platform=wanted)
+    assert house.store.ids() == []
+    house.load(tar(docker_files(IMAGE, "app:1")), platform=host_platform())
     assert house.store.ids() == [IMAGE.id]
 
 

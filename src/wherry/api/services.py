@@ -15,7 +15,7 @@ from wherry.api.contexts import BuildContexts
 from wherry.model.containers import Container, ContainerSpec, ExecSpec, RestartPolicy
 from wherry.model.events import Event
 from wherry.model.ids import Digest
-from wherry.model.images import Image
+from wherry.model.images import Image, Platform
 from wherry.model.manifest_lists import ManifestList
 from wherry.model.networks import EndpointSpec, NetworkSpec
 from wherry.model.resources import Limits
@@ -155,7 +155,9 @@ class Images(Protocol):
     async def tag(self, ref: str, repository: str, tag: str) -> None: ...
     async def remove(self, ref: str, *, force: bool, prune: bool) -> list[ImageDeletion]: ...
     async def prune(self, filters: Filters) -> tuple[list[ImageDeletion], int]: ...
-    def load(self, body: ByteSource, *, quiet: bool) -> AsyncIterator[Progress]: ...
+    def load(
+        self, body: ByteSource, *, quiet: bool, platform: Platform | None = None
+    ) -> AsyncIterator[Progress]: ...
     def import_archive(
         self,
         body: ByteSource,

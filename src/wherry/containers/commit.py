@@ -160,4 +160,5 @@ def image_config(container: Container, override: ContainerSpec | None) -> ImageC
         volumes=tuple(dict.fromkeys((*config.volumes, *override.image_volumes))),
         stop_signal=override.stop_signal or config.stop_signal,
         health=override.health or config.health,
+        shell=override.shell or config.shell,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from wherry.containers.namespaces import needs_host_user
 from wherry.images.config import host_platform
 from wherry.model.containers import ContainerSpec
-from wherry.model.errors import NotFound, Unsupported
-from wherry.model.images import Image, Platform
+from wherry.model.errors import Unsupported
+from wherry.model.images import Image, Platform, WrongPlatform
 from wherry.runtime.emulation import choose_emulator
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -24,12 +24,7 @@ def check_platform(wanted: str, image: Image, ref: str) -> None:
         has.architecture,
     ):
         return
-    raise NotFound(
-        "image",
-        ref,
-        hint=f"it was found but does not match the specified platform: wanted {wanted}, "
-        f"actual: {has.os}/{has.architecture}",
-    )
+    raise WrongPlatform(ref, has, Platform(system, *rest.split("/", 1)))
 
 
 def platform_warnings(spec: ContainerSpec, image: Image) -> list[str]:

@@ -81,10 +81,12 @@ class ContainerStore:
     def resolve(self, ref: str) -> Container:
         """Return the container that an id, a name or the unique beginning of an id names.
 
-        Raises NotFound, or Invalid where several ids begin so.
+        Raises NotFound, or Invalid where several ids begin so or it is empty.
         """
         if found := self._by_id.get(ref):
             return found
+        if not ref:
+            raise Invalid('invalid name or ID supplied: ""')
         if named := self._by_name.get(ref.removeprefix("/")):
             return self._by_id[named]
         if linked := self._linked(ref):

@@ -28,7 +28,7 @@ from wherry.images.users import Users
 from wherry.model.containers import Pairs
 from wherry.model.events import Event, prune_event
 from wherry.model.ids import Digest
-from wherry.model.images import Image
+from wherry.model.images import Image, Platform
 from wherry.model.moments import parse_when
 from wherry.model.views import ByteSource, Filters, ImageDeletion, Progress
 from wherry.storage.collector import Collected, Collector
@@ -129,12 +129,14 @@ class ImageService:
         self._emit(replace(prune_event("image", space), time=time.time_ns()))
         return gone, space
 
-    async def load(self, body: ByteSource, *, quiet: bool) -> AsyncGenerator[Progress]:
-        """Load an archive of images; yield Docker's lines. Raises Invalid, Full."""
+    async def load(
+        self, body: ByteSource, *, quiet: bool, platform: Platform | None = None
+    ) -> AsyncGenerator[Progress]:
+        """Load an archive's images, those for `platform` alone; yield Docker's lines. Raises Invalid, Full."""
         emit = self._from_thread()
 
         def work(flow: Flow, report: Report) -> None:
-            for loaded in self._loader.load(flow, report, quiet=quiet):
+            for loaded in self._loader.load(flow, report, quiet=quiet, platform=platform):
                 emit("load", loaded.image, "")
                 for reference, loser in loaded.taken.items():
                     report(

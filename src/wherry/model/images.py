@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from wherry.model.containers import HealthSpec, Pairs
+from wherry.model.errors import NotFound
 from wherry.model.ids import Digest
 
 
@@ -16,6 +17,20 @@ class Platform:
     os: str = "linux"
     architecture: str = "amd64"
     variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+class WrongPlatform(NotFound):
+    """The image is here, and for another platform."""
+
+    def __init__(self, ref: str, have: Platform, wanted: Platform) -> None:
+        super().__init__("image", ref)
+        self.message = (
+            f"image with reference {ref} was found but its platform ({have}) does not match the "
+            f"specified platform ({wanted})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from wherry.api.wire.codec import decode, encode
 from wherry.api.wire.container import Surroundings, render_container
 from wherry.api.wire.create import parse_restart, read_create
 from wherry.api.wire.filters import CONTAINERS, CONTAINERS_PRUNE, parse_filters
+from wherry.api.wire.network import with_old_aliases
 from wherry.api.wire.older import adapt_update
 from wherry.api.wire.rendered import RenderedContainers, RenderedItems
 from wherry.api.wire.resources import parse_limits
@@ -22,6 +23,7 @@ from wherry.model.errors import Invalid, NotFound, Unsupported
 from wherry.model.literals import parse_number
 
 _PLATFORMS = (1, 41)
+_NO_OLD_ALIASES = (1, 45)
 _STOP_SIGNALS = (1, 42)
 _CHANGED_ONLY_BY_CREATE = ("Devices", "DeviceCgroupRules", "Ulimits", "CgroupParent")
 
@@ -185,7 +187,7 @@ class ContainerRoutes:
 
     def inspect_at_once(self, request: Request) -> Response | None:
         """GET /containers/{id}/json of a container that is as it was when it was last asked for."""
-        if "?" in request.target:
+        if "?" in request.target or request.version < _NO_OLD_ALIASES:
             return None
         view = self._containers.inspect_nowait(request.parameters["id"])
         text = self._inspected.get(view)
@@ -194,9 +196,12 @@ class ContainerRoutes:
     async def inspect(self, request: Request) -> Response:
         """GET /containers/{id}/json."""
         view = await self._containers.inspect(request.parameters["id"], size=request.flag("size"))
+        around = Surroundings(self._engine.facts().default_log_driver, path_of)
+        if request.version < _NO_OLD_ALIASES:
+            view = replace(view, container=with_old_aliases(view.container))
+            return json_answer(render_container(view, around))
         text = self._inspected.get(view)
         if text is None:
-            around = Surroundings(self._engine.facts().default_log_driver, path_of)
             text = encode(render_container(view, around))
             self._inspected.put(view, text)
         return Response(200, text, JSON)

@@ -59,14 +59,15 @@ class FileRoutes:
 
     async def commit(self, request: Request) -> Response:
         """POST /commit."""
-        config = parse_config(await read_json(request))
+        config, triggers = parse_config(await read_json(request))
+        changes = [f"ONBUILD {trigger}" for trigger in triggers]
         repository, tag = request.text("repo"), request.text("tag")
         options = CommitOptions(
             name=f"{repository}:{tag}" if repository and tag else repository,
             author=request.text("author"),
             comment=request.text("comment"),
             pause=request.flag("pause", True),
-            changes=tuple(request.query.get("changes", ())),
+            changes=(*changes, *request.query.get("changes", ())),
         )
         digest = await self._containers.commit(request.text("container"), options, config)
         return json_answer({"Id": str(digest)}, 201)

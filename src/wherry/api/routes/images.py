@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import msgspec
+from collections.abc import Sequence
 
 from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import TAR, json_answer, progress_answer
 from wherry.api.services import Engine, Images
+from wherry.api.versions import Version
 from wherry.api.wire.filters import IMAGES, IMAGES_PRUNE, parse_filters
 from wherry.api.wire.image import (
     render_deletions,
@@ -18,8 +17,15 @@ from wherry.api.wire.image import (
     render_image_item,
     shared_sizes,
 )
-from wherry.model.errors import Invalid, NotFound, Unsupported
-from wherry.model.images import Image
+from wherry.api.wire.platforms import check_made_for, parse_json_platform
+from wherry.model.errors import Invalid
+from wherry.model.images import Image, Platform
+
+_SHARED_SIZES = (1, 42)
+_COUNTED = (1, 51)
+_PLATFORM = (1, 48)
+_INSPECT_PLATFORM = (1, 49)
+_REMOVE_PLATFORMS = (1, 50)
 
 
 class ImageRoutes:
@@ -56,14 +62,16 @@ class ImageRoutes:
             filters["reference"] = (reference,)
         everything = request.flag("all")
         images = await self._images.list(everything=everything, filters=filters)
-        shared = shared_sizes(images) if request.flag("shared-size") else {}
-        used = await self._images.container_counts() if shared else {}
+        sized = request.version >= _SHARED_SIZES and request.flag("shared-size")
+        shared = shared_sizes(images) if sized else {}
+        counted = request.version >= _COUNTED
+        used = await self._images.container_counts() if counted else {}
         return json_answer(
             [
                 render_image_item(
                     image,
                     request.version,
-                    containers=used.get(str(image.id), 0) if shared else -1,
+                    containers=used.get(str(image.id), 0) if counted else -1,
                     shared=shared.get(str(image.id), -1),
                 )
                 for image in images
@@ -72,16 +80,26 @@ class ImageRoutes:
 
     async def inspect(self, request: Request) -> Response:
         """GET /images/{name}/json."""
-        image = await self._images.inspect(request.parameters["name"])
-        _check_platform(request, image)
+        wanted = _platforms(request, "platform", _INSPECT_PLATFORM)
+        if wanted and request.flag("manifests"):
+            raise Invalid("conflicting options: manifests and platform options cannot both be set")
+        image = await self._inspected(request.parameters["name"], wanted)
         layers = f"{self._engine.facts().data_root}/layers"
         return json_answer(render_image(image, request.version, layers))
 
     async def history(self, request: Request) -> Response:
         """GET /images/{name}/history."""
-        image, *parents = await self._images.history(request.parameters["name"])
-        _check_platform(request, image)
+        name = request.parameters["name"]
+        image, *parents = await self._images.history(name)
+        for wanted in _platforms(request, "platform", _PLATFORM):
+            check_made_for(image, name, wanted)
         return json_answer(render_history(image, parents))
+
+    async def _inspected(self, ref: str, wanted: Sequence[Platform]) -> Image:
+        image = await self._images.inspect(ref)
+        for platform in wanted:
+            check_made_for(image, ref, platform)
+        return image
 
     async def tag(self, request: Request) -> Response:
         """POST /images/{name}/tag."""
@@ -92,9 +110,11 @@ class ImageRoutes:
 
     async def remove(self, request: Request) -> Response:
         """DELETE /images/{name}."""
-        _refuse_platforms(request, "platforms")
+        name = request.parameters["name"]
+        if wanted := _platforms(request, "platforms", _REMOVE_PLATFORMS):
+            await self._inspected(name, wanted)
         gone = await self._images.remove(
-            request.parameters["name"],
+            name,
             force=request.flag("force"),
             prune=not request.flag("noprune"),
         )
@@ -110,8 +130,11 @@ class ImageRoutes:
 
     async def load(self, request: Request) -> Response:
         """POST /images/load."""
-        _refuse_platforms(request, "platform")
-        return progress_answer(self._images.load(request.body, quiet=request.flag("quiet")))
+        wanted = _platforms(request, "platform", _PLATFORM)
+        quiet = request.flag("quiet")
+        return progress_answer(
+            self._images.load(request.body, quiet=quiet, platform=wanted[0] if wanted else None)
+        )
 
     async def save(self, request: Request) -> Response:
         """GET /images/get and /images/{name}/get. `form` and `compression` are wherry's own."""
@@ -119,9 +142,9 @@ class ImageRoutes:
         refs = [name] if name else request.query.get("names", [])
         if not refs:
             raise Invalid("no image was named")
-        if request.text("platform"):
+        if wanted := _platforms(request, "platform", _PLATFORM):
             for ref in refs:
-                _check_platform(request, await self._images.inspect(ref))
+                await self._inspected(ref, wanted)
         form, compression = request.text("form", "docker"), request.text("compression")
         if form not in ("docker", "oci") or compression not in ("", "gzip", "zstd"):
             raise Invalid(
@@ -159,41 +182,8 @@ class ImageRoutes:
         return progress_answer(self._images.bootstrap(name, options))
 
 
-def _platform_parts(text: str) -> tuple[str, str, str]:
-    try:
-        raw = cast(object, msgspec.json.decode(text.encode()))
-    except msgspec.DecodeError:
-        raise Invalid(f"invalid platform: {text!r}") from None
-    if not isinstance(raw, dict):
-        raise Invalid(f"invalid platform: {text!r}")
-    fields = cast(dict[str, object], raw)
-    parts = [str(fields.get(name) or "") for name in ("os", "architecture", "variant")]
-    return parts[0], parts[1], parts[2]
-
-
-class _WrongPlatform(NotFound):
-    def __init__(self, name: str, have: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-        super().__init__("image", name)
-        one, other = ("/".join(filter(None, parts)) for parts in (have, wanted))
-        self.message = (
-            f"image with reference {name} was found but its platform ({one}) does not match the "
-            f"specified platform ({other})"
-        )
-
-
-def _check_platform(request: Request, image: Image) -> None:
-    """Raise NotFound where a platform is asked for that the image is not made for."""
-    for text in request.query.get("platform", ()):
-        wanted = _platform_parts(text)
-        have = (image.platform.os, image.platform.architecture, image.platform.variant)
-        if any(want and want != got for want, got in zip(wanted, have, strict=True)):
-            name = request.parameters.get("name", "")
-            raise _WrongPlatform(name, have, wanted)
-
-
-def _refuse_platforms(request: Request, name: str) -> None:
-    if request.text(name):
-        raise Unsupported(
-            f"choosing a platform ({name}) is not in this version of wherry",
-            hint="images of several platforms come later",
-        )
+def _platforms(request: Request, name: str, since: Version) -> list[Platform]:
+    """Return the platforms that the parameter `name` asks for; versions before `since` do not have it."""
+    if request.version < since:
+        return []
+    return [parse_json_platform(text) for text in request.query.get(name, ()) if text]

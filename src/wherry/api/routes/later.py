@@ -9,13 +9,14 @@ from __future__ import annotations
 from wherry.api.messages import Answer, Handler, Request, Response
 from wherry.api.router import Route
 from wherry.api.routes.shapes import json_answer
+from wherry.api.swarm import NO_MANAGER
 from wherry.model.errors import NotFound, Unavailable, Unsupported
 
 # Every other documented operation of API 1.51, by what it belongs to.
 _LATER: dict[str, str] = {
     "building by the BuildKit API": "POST /session",
     "plugins": ("GET /plugins/privileges; POST /plugins/pull; POST /plugins/create"),
-    "swarm": "POST /swarm/init; POST /swarm/join; POST /swarm/unlock",
+    "swarm": "POST /swarm/init; POST /swarm/join",
     "checkpoints": (
         "GET /containers/{id}/checkpoints; POST /containers/{id}/checkpoints; "
         "DELETE /containers/{id}/checkpoints/{checkpoint}"
@@ -24,7 +25,7 @@ _LATER: dict[str, str] = {
 
 _SWARM = (
     "GET /nodes; GET /nodes/{id}; DELETE /nodes/{id}; POST /nodes/{id}/update; GET /swarm; "
-    "POST /swarm/update; GET /swarm/unlockkey; GET /services; "
+    "POST /swarm/update; GET /swarm/unlockkey; POST /swarm/unlock; GET /services; "
     "POST /services/create; GET /services/{id}; DELETE /services/{id}; POST /services/{id}/update; "
     "GET /services/{id}/logs; GET /tasks; GET /tasks/{id}; GET /tasks/{id}/logs; GET /secrets; "
     "POST /secrets/create; GET /secrets/{id}; DELETE /secrets/{id}; POST /secrets/{id}/update; "
@@ -64,10 +65,7 @@ async def _no_plugin(request: Request) -> Response:
 
 
 async def _no_swarm(_: Request) -> Response:
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
-        "this node to swarm and try again."
-    )
+    raise Unavailable(NO_MANAGER)
 
 
 async def _no_member(_: Request) -> Response:

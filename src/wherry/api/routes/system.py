@@ -12,7 +12,7 @@ from wherry.api.router import Route
 from wherry.api.routes.shapes import JSON, json_answer
 from wherry.api.services import Services
 from wherry.api.wire.build import render_cache
-from wherry.api.wire.codec import encode, parse_time
+from wherry.api.wire.codec import encode, listed, parse_time
 from wherry.api.wire.container import render_item
 from wherry.api.wire.events import render_event
 from wherry.api.wire.filters import EVENTS, parse_filters
@@ -119,6 +119,8 @@ class SystemRoutes:
                     containers=used.get(str(image.id), 0),
                     shared=shared[str(image.id)],
                 )
+                # As Docker's: at no version words for what has no name, nor an empty list.
+                | {"RepoTags": listed(image.names), "RepoDigests": listed(image.repo_digests)}
                 for image in images
             ]
         if "container" in kinds:

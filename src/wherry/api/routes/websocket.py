@@ -37,7 +37,6 @@ class WebSocketRoutes:
 
     async def attach(self, request: Request) -> Answer:
         """GET /containers/{id}/attach/ws."""
-        key = websocket.check_handshake(request.method, dict(request.headers))
         options = AttachOptions(
             stdin=request.flag("stdin"),
             stdout=request.flag("stdout"),
@@ -48,6 +47,7 @@ class WebSocketRoutes:
             detach_keys=request.text("detachKeys"),
         )
         container = await self._containers.check_attach(request.parameters["id"], options)
+        key = websocket.check_handshake(request.method, dict(request.headers))
         fd, initial = await request.hijack("", websocket.render_handshake(key))
         ours, theirs = socket.socketpair()
         client = socket.socket(fileno=fd)

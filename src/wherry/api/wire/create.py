@@ -62,14 +62,16 @@ def _is_empty(where: object, name: str) -> bool:
     return value in ([], {})
 
 
-def parse_config(body: bytes) -> ContainerSpec | None:
-    """Return the configuration that commit's body puts over the image's; None for an empty body."""
+def parse_config(body: bytes) -> tuple[ContainerSpec | None, tuple[str, ...]]:
+    """Return the configuration that commit's body puts over the container's, and its OnBuild.
+
+    None for an empty body. ArgsEscaped, which it may have, is for Windows.
+    """
     if body.strip() in (b"", b"null"):
-        return None
+        return None, ()
     config = decode(Config, body)
-    if config.OnBuild or config.ArgsEscaped:
-        raise Unsupported("OnBuild and ArgsEscaped in a commit are not in this version of wherry")
-    return ContainerSpec(**_config_fields(config))  # pyright: ignore[reportArgumentType]
+    spec = ContainerSpec(**_config_fields(config))  # pyright: ignore[reportArgumentType]
+    return spec, tuple(config.OnBuild or ())
 
 
 def _refuse(wanted: CreateBody, host: HostConfig) -> None:

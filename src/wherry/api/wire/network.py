@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
+from wherry.api.swarm import NO_MANAGER
 from wherry.api.wire.codec import decode, optional_pairs, pairs_of, render_time, texts
 from wherry.model.containers import Container
-from wherry.model.errors import Invalid, NotFound
+from wherry.model.errors import Forbidden, Invalid, NotFound
 from wherry.model.networks import (
     DEFAULT_BRIDGE,
     Driver,
@@ -106,6 +108,13 @@ class DisconnectBody(msgspec.Struct):
     Force: bool | None = None
 
 
+class _NeedsSwarm(Forbidden):
+    """Docker's overlay driver: it has one, which works in a swarm alone."""
+
+    def __init__(self) -> None:
+        super().__init__(NO_MANAGER)
+
+
 class _NoPlugin(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__("plugin", name)
@@ -117,6 +126,8 @@ def parse_network(body: bytes) -> NetworkSpec:
     wanted = _decode(NetworkBody, body)
     ipam = wanted.IPAM or IpamBody()
     name = wanted.Driver or Driver.BRIDGE
+    if name == "overlay":
+        raise _NeedsSwarm
     if name not in tuple(Driver):
         raise _NoPlugin(name)
     return NetworkSpec(
@@ -262,7 +273,7 @@ def render_wish(wish: EndpointSpec) -> dict[str, object]:
 
 
 def render_endpoints(container: Container, *, listed: bool = False) -> dict[str, object]:
-    """Return NetworkSettings.Networks, by name as Go orders maps; listings leave DNSNames out."""
+    """Return NetworkSettings.Networks, by name as Go orders maps; listings leave names and aliases out."""
     held = {endpoint.network: endpoint for endpoint in container.state.attachments.endpoints}
     was = container.state.started_at > 0 or bool(held)
     return {
@@ -300,7 +311,7 @@ def _endpoint(
     return {
         "IPAMConfig": ipam or None,
         "Links": list(wish.links) or None,
-        "Aliases": list(wish.aliases) or None,
+        "Aliases": None if listed else list(wish.aliases) or None,
         "MacAddress": held.mac or wish.mac,
         "DriverOpts": dict(wish.options) or None,
         "GwPriority": wish.gateway_priority,
@@ -314,6 +325,18 @@ def _endpoint(
         "GlobalIPv6PrefixLen": held.prefix6,
         "DNSNames": None if listed else names,
     }
+
+
+def with_old_aliases(container: Container) -> Container:
+    """Return the container as it was shown before API 1.45: its short id and host name among its aliases."""
+    own = (container.id[:12], container.hostname)
+    wishes = tuple(
+        wish
+        if wish.network in (DEFAULT_BRIDGE, _HOST, "none")
+        else replace(wish, aliases=tuple(dict.fromkeys((*wish.aliases, *own))))
+        for wish in container.spec.endpoints
+    )
+    return replace(container, spec=replace(container.spec, endpoints=wishes))
 
 
 def render_settings(container: Container) -> dict[str, object]:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wherry.images.archive import docker, legacy, oci
-from wherry.images.archive.found import Found
+from wherry.images.archive.found import Found, no_image_for
 from wherry.images.archive.spool import Spool
+from wherry.images.config import decode_config
 from wherry.images.intake import Intake, Intakes
 from wherry.images.making import put_manifest
 from wherry.images.store import ImageStore, StoredLayer
 from wherry.images.unpack import LayerBlob, LayerProgress, Unpacker
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.ids import Digest, Reference
-from wherry.model.images import Image
+from wherry.model.images import Image, Platform
 from wherry.model.views import Progress
 from wherry.storage.layers import Readable
 
@@ -39,10 +40,16 @@ class Loader:
         self._intakes = intakes
 
     def load(
-        self, stream: Readable, report: Callable[[Progress], None], *, quiet: bool = False
+        self,
+        stream: Readable,
+        report: Callable[[Progress], None],
+        *,
+        quiet: bool = False,
+        platform: Platform | None = None,
     ) -> list[Loaded]:
         """Read the whole of `stream`, register its images, and return them in the archive's order.
 
+        `platform` leaves out images for others; None takes all, and of several for one name this machine's.
         Raises Invalid, naming the part, or Full; then no image was added and nothing is left.
         """
         progress = None if quiet else layer_progress("Loading layer", report)
@@ -50,7 +57,7 @@ class Loader:
             spool = Spool.read_from(stream, intake)
             prepared = [
                 (found, self._unpacker.unpack(found.layers, intake, progress))
-                for found in _find_images(spool, intake)
+                for found in _find_images(spool, intake, platform)
             ]
             return [self._register(found, layers, intake) for found, layers in prepared]
 
@@ -92,15 +99,33 @@ def layer_progress(status: str, report: Callable[[Progress], None]) -> LayerProg
     return progress
 
 
-def _find_images(spool: Spool, intake: Intake) -> list[Found]:
+def _find_images(spool: Spool, intake: Intake, platform: Platform | None) -> list[Found]:
+    if platform is not None and spool.has(oci.INDEX):
+        # Only the index tells platforms apart: manifest.json has one image for each name.
+        return _made_for(oci.find_images(spool, intake, platform), platform)
     for layout, name in (
         (docker, docker.MANIFEST),
         (oci, oci.INDEX),
         (legacy, legacy.REPOSITORIES),
     ):
         if spool.has(name):
-            return layout.find_images(spool, intake)
+            found = layout.find_images(spool, intake)
+            return found if platform is None else _made_for(found, platform)
     raise Invalid(
         "not an archive of images: it has neither manifest.json nor index.json",
         hint="for a root file system use import",
+    )
+
+
+def _made_for(found: list[Found], wanted: Platform) -> list[Found]:
+    fitting = [image for image in found if _fits(image, wanted)]
+    if not fitting:
+        raise no_image_for(wanted)
+    return fitting
+
+
+def _fits(image: Found, wanted: Platform) -> bool:
+    have = decode_config(image.config, "in the archive").platform
+    return (have.os, have.architecture) == (wanted.os, wanted.architecture) and (
+        wanted.variant in ("", have.variant)
     )

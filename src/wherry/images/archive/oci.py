@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from wherry.images.archive.found import Found
+from wherry.images.archive.found import Found, no_image_for
 from wherry.images.archive.spool import Spool
 from wherry.images.config import LARGEST_CONFIG, decode_config, host_platform
 from wherry.images.intake import Intake
@@ -21,6 +21,7 @@ from wherry.images.manifests import (
 from wherry.images.unpack import LayerBlob
 from wherry.model.errors import Invalid
 from wherry.model.ids import Digest, Reference
+from wherry.model.images import Platform
 from wherry.registry.media import INDEXES, MANIFESTS, OCI_MANIFEST, is_layer
 
 INDEX = "index.json"
@@ -30,12 +31,16 @@ _DEEPEST = 4
 _MOST_IMAGES = 1000
 
 
-def find_images(spool: Spool, intake: Intake) -> list[Found]:
-    """Return the images of the layout: of those that share a name or differ in platform, this machine's."""
+def find_images(spool: Spool, intake: Intake, wanted: Platform | None = None) -> list[Found]:
+    """Return the images of the layout: of those that share a name or differ in platform, the one `wanted`.
+
+    None stands for this machine's platform.
+    """
+    platform = wanted or host_platform()
     entries = decode_index(spool.read(INDEX, LARGEST_MANIFEST), INDEX)
     found: list[Found] = []
     for references, candidates in _groups(entries):
-        descriptor, manifest = _descend(spool, candidates, (), [0])
+        descriptor, manifest = _descend(spool, candidates, platform, (), [0])
         found.append(_find(spool, intake, descriptor, manifest, references))
     return _merged(found)
 
@@ -68,10 +73,13 @@ def _references(entry: Descriptor) -> tuple[Reference, ...]:
 
 
 def _descend(
-    spool: Spool, entries: Sequence[Descriptor], above: tuple[str, ...], seen: list[int]
+    spool: Spool,
+    entries: Sequence[Descriptor],
+    platform: Platform,
+    above: tuple[str, ...],
+    seen: list[int],
 ) -> tuple[Descriptor, bytes]:
-    """Return the manifest for this machine among `entries`, through indexes inside indexes."""
-    platform = host_platform()
+    """Return the manifest for `platform` among `entries`, through indexes inside indexes."""
     rest = list(entries)
     while rest:
         entry = choose(rest, platform)
@@ -88,11 +96,8 @@ def _descend(
         data = _read(spool, entry)
         inner = decode_index(data, entry.digest)
         if choose(inner, platform) is not None:
-            return _descend(spool, inner, (*above, entry.digest), seen)
-    raise Invalid(
-        f"the archive has no image for {platform.os}/{platform.architecture}",
-        hint="its platforms are others",
-    )
+            return _descend(spool, inner, platform, (*above, entry.digest), seen)
+    raise no_image_for(platform)
 
 
 def _read(spool: Spool, entry: Descriptor) -> bytes:
