@@ -20,6 +20,7 @@ from tests.transfer.liar import Handler, Liar
 from tests.transfer.stores import Stores
 from wherry.model.errors import Invalid, Unauthorized, Unavailable, WherryError
 from wherry.registry import dialling, messages
+from wherry.registry.answers import next_page
 from wherry.registry.auth import parse_challenges
 from wherry.registry.credentials import Credentials
 from wherry.registry.endpoints import Endpoint, Proxies, RegistrySettings
@@ -238,6 +239,7 @@ class TestCredentials:
             {"token": None, "access_token": "good", "refresh_token": None, "expires_in": None},
             {"token": "good", "expires_in": 0},
             {"token": "good", "expires_in": -5},
+            {"token": "good", "expires_in": 10**400},
             {"token": "good", "expires_in": 1e300, "issued_at": "1970-01-01T00:00:00Z"},
             {"access_token": "good", "expires_in": 1.5, "scope": "", "token_type": 5},
         ],
@@ -551,3 +553,13 @@ class TestTls:
             stores.settings = RegistrySettings(folders=(tmp_path / "certs.d",))
             with pytest.raises(Unavailable, match="tls"):
                 stores.pull(f"{host}/a/b:1", credentials=SECRET)
+
+
+@pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<a>; x, ", "<>  ", '<>;rel="', "<>;rel=nex,"])
+def test_a_link_is_read_in_time_linear_in_its_length(piece: str) -> None:
+    """The loop of wherryd stands still meanwhile: the interpreter lets go of nothing within a match."""
+    header = piece * (60_000 // len(piece))
+    before = time.thread_time()
+    assert next_page(header) is None
+    assert next_page(header + '<next>; rel="next"') == "next"
+    assert time.thread_time() - before < 1

@@ -27,6 +27,7 @@ _LONGEST_TOKEN: Final = 64 << 10
 # The specification's default, and how much earlier a token counts as expired.
 _DEFAULT_SECONDS: Final = 60
 _EARLY_SECONDS: Final = 10
+_LONGEST_SECONDS: Final = 365 * 24 * 3600
 _CLIENT: Final = "wherry"
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$|(?=,))")
@@ -251,7 +252,7 @@ class Authorizer:
                 f"{server}: authorization server did not include a token in the response"
             )
         self.identity_token = token.refresh_token or ""
-        return text, float(token.expires_in or _DEFAULT_SECONDS)
+        return text, float(min(token.expires_in or _DEFAULT_SECONDS, _LONGEST_SECONDS))
 
 
 def _with_query(url: str, query: list[tuple[str, str]]) -> str:

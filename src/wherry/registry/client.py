@@ -7,7 +7,6 @@ answers is kept. Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -23,6 +22,7 @@ from wherry.registry.answers import (
     list_of,
     named_digest,
     next_location,
+    next_page,
     received,
     start_of,
 )
@@ -41,7 +41,6 @@ _LARGEST_LIST: Final = 16 << 20
 _MOST_PAGES: Final = 1000
 _MOST_NAMES: Final = 200_000
 _PAGE: Final = 1000
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 
 T = TypeVar("T")
 
@@ -333,10 +332,10 @@ class Repository:
             request = Request("GET", url, headers or {}, scopes=scopes)
             answer = self._session.send(endpoint, request)
             yield answer, answer.read_all(_LARGEST_LIST)
-            link = _NEXT.search(answer.headers.get("link", ""))
+            link = next_page(answer.headers.get("link", ""))
             if link is None:
                 return
-            url = join_url(url, link[1])
+            url = join_url(url, link)
             if Origin.parse(url) != endpoint.origin:
                 raise Invalid(f"refused a list that goes on elsewhere: {Origin.parse(url)}")
         raise Invalid(f"{endpoint.origin} lists names without an end")
