@@ -7,12 +7,17 @@ the next one as it is. Source: Dockerfile reference, "Environment replacement".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
+
+from wherry.build.dockerfile.patterns import TooLong, replace, trim_back, trim_front
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPECIAL = re.compile(r"[0-9@*#?$!\-]")
 _BLANK = " \t\r\n\v\f"
+_DEEPEST = 100
+LONGEST = 1 << 20
+"""Characters that variables bring to one text. A process takes 131,072 in one of its own (execve(2)), and
+`ENV a=$a$a`, forty times, would be a terabyte."""
 
 
 class WordError(ValueError):
@@ -68,6 +73,7 @@ class _Scanner:
         self._words: list[str] = []
         self._word = ""
         self._open = False
+        self._depth = self._brought = 0
 
     def whole(self) -> tuple[str, list[str]]:
         while self._at < len(self._text):
@@ -146,6 +152,14 @@ class _Scanner:
         raise WordError("unexpected end of statement while looking for matching double-quote")
 
     def _dollar(self) -> str:
+        """Return what a variable brings. Raises WordError."""
+        text = self._variable()
+        self._brought += len(text)
+        if self._brought > LONGEST:
+            raise WordError(f"variables bring more than {LONGEST} characters")
+        return text
+
+    def _variable(self) -> str:
         self._at += 1
         if self._text[self._at : self._at + 1] == "{":
             return self._braces()
@@ -168,7 +182,15 @@ class _Scanner:
         if operator == "}":
             return self._expansion.value(name) or ""
         value = self._expansion.value(name)
-        return self._modified(name, value, operator)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise WordError(f"substitutions in substitutions, more than {_DEEPEST} deep")
+        try:
+            return self._modified(name, value, operator)
+        except TooLong as error:
+            raise WordError(f"{name}: {error}") from None
+        finally:
+            self._depth -= 1
 
     def _operator(self) -> str:
         for operator in ("}", ":-", ":+", ":?", "-", "+", "?", "##", "#", "%%", "%", "//", "/"):
@@ -198,14 +220,14 @@ class _Scanner:
                     raise WordError(f"{name}: {word or 'not allowed to be unset'}")
                 return value
             case "#" | "##":
-                return _trim_front(self._until("}"), value or "", longest=operator == "##")
+                return trim_front(self._until("}"), value or "", longest=operator == "##")
             case "%" | "%%":
-                return _trim_back(self._until("}"), value or "", longest=operator == "%%")
+                return trim_back(self._until("}"), value or "", longest=operator == "%%")
             case _:
                 pattern = self._until("/")
                 replacement = self._until("}")
                 every = operator == "//"
-                return _pattern(pattern).sub(lambda _: replacement, value or "", 0 if every else 1)
+                return replace(pattern, value or "", replacement, every=every, most=LONGEST)
 
     def _until(self, end: str) -> str:
         """Read and expand up to `end`, which is taken too."""
@@ -232,33 +254,3 @@ class _Scanner:
                 out += letter
                 self._at += 1
         raise WordError(f"syntax error: missing '{end}'")
-
-
-def _trim_front(pattern: str, value: str, *, longest: bool) -> str:
-    matches = _pattern(pattern).fullmatch
-    sizes = range(len(value), -1, -1) if longest else range(len(value) + 1)
-    return next((value[size:] for size in sizes if matches(value[:size])), value)
-
-
-def _trim_back(pattern: str, value: str, *, longest: bool) -> str:
-    matches = _pattern(pattern).fullmatch
-    starts = range(len(value) + 1) if longest else range(len(value), -1, -1)
-    return next((value[:start] for start in starts if matches(value[start:])), value)
-
-
-@lru_cache(maxsize=256)
-def _pattern(text: str) -> re.Pattern[str]:
-    """Return a shell pattern as an expression: `*`, `?`, and what a backslash takes literally."""
-    translate: dict[str, Callable[[], str]] = {"*": lambda: ".*", "?": lambda: "."}
-    out, at = "", 0
-    while at < len(text):
-        letter = text[at]
-        if letter == "\\" and at + 1 < len(text):
-            at += 1
-            out += re.escape(text[at])
-        elif letter in translate:
-            out += translate[letter]()
-        else:
-            out += re.escape(letter)
-        at += 1
-    return re.compile(out, re.DOTALL)
