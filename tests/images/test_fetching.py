@@ -9,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.transfer.socks_server import SocksServer
+from wherry.daemon.config import Config
+from wherry.daemon.engine import export_proxies
 from wherry.images import fetching
 from wherry.images.fetching import fetched, parse_source
 from wherry.model.errors import Full, Invalid, NotFound, Unavailable, WherryError
@@ -133,3 +136,55 @@ def test_what_is_no_url(text: str) -> None:
 def test_a_host_alone_is_asked_by_http() -> None:
     assert parse_source("host.test/x.tar") == "http://host.test/x.tar"
     assert parse_source("HTTPS://host.test/x.tar") == "HTTPS://host.test/x.tar"
+
+
+class TestProxies:
+    """By the environment, where the daemon puts what daemon.json says."""
+
+    @pytest.fixture(autouse=True)
+    def no_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+            for variable in (name, name.lower()):
+                monkeypatch.setenv(variable, "")  # recorded, so that it is undone
+                monkeypatch.delenv(variable)
+
+    def test_socks(self, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = base.rpartition(":")[2]
+        with SocksServer(("me", "päss:word")) as proxy:
+            url = f"socks5://me:p%C3%A4ss%3Aword@127.0.0.1:{proxy.port}"
+            monkeypatch.setenv("http_proxy", url)
+            assert _read(f"http://far.invalid:{port}/moved") == CONTENT
+            assert set(proxy.asked) == {(3, "far.invalid", int(port))}
+            proxy.verdict = 2
+            with pytest.raises(Unavailable, match="far.invalid.*: not allowed by its rules"):
+                _read(f"http://far.invalid:{port}/file")
+
+    def test_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[tuple[str, str]] = []
+
+        class Proxy(_Handler):
+            def do_GET(self) -> None:
+                asked.append((self.path, self.headers.get("Proxy-Authorization", "")))
+                self._answer(200, b"by proxy", ("Content-Length", "8"))
+
+            def do_CONNECT(self) -> None:
+                asked.append((self.path, self.headers.get("Proxy-Authorization", "")))
+                self._answer(403, b"", ("Content-Length", "0"))
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            url = f"http://me:pass@127.0.0.1:{server.server_address[1]}"
+            export_proxies(Config(http_proxy=url, https_proxy=url, no_proxy="0.0.0.0"))
+            assert _read("http://far.invalid:81/a?b=c") == b"by proxy"
+            with pytest.raises(Unavailable, match="proxy .* refused far.invalid:443: 403"):
+                _read("https://far.invalid/a")
+            with pytest.raises(Unavailable, match="connection refused"):
+                _read("http://0.0.0.0:1/")
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        shown = "Basic bWU6cGFzcw=="
+        assert asked == [("http://far.invalid:81/a?b=c", shown), ("far.invalid:443", shown)]

@@ -29,6 +29,7 @@ _FILE_SYSTEMS = {
     0xF2F52010: "f2fs",
 }
 _MEMORY = 64 << 20
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _FEATURES = {
     "MemoryLimit": Limits(memory=_MEMORY),
     "SwapLimit": Limits(memory=_MEMORY, memory_swap=2 * _MEMORY),
@@ -173,6 +174,13 @@ def read_proxies(config: Config) -> tuple[str, str, str]:
         one("https-proxy", config.https_proxy),
         one("no-proxy", config.no_proxy),
     )
+
+
+def export_proxies(config: Config) -> None:
+    """Have the configured proxies hold for all that this process fetches or starts, as Docker has it."""
+    for name, value in zip(_PROXIES, read_proxies(config), strict=True):
+        if value:
+            os.environ[name] = os.environ[name.lower()] = value
 
 
 def _can(cgroups: Cgroups, limits: Limits) -> bool:

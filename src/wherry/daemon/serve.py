@@ -25,6 +25,7 @@ from wherry.api.messages import AtOnce, Handler
 from wherry.api.server import Server
 from wherry.api.services import Services
 from wherry.daemon.config import Config
+from wherry.daemon.engine import export_proxies
 from wherry.daemon.gate import Gate
 from wherry.daemon.halt import end_supervisor, stop_containers
 from wherry.daemon.listeners import Listener, open_listeners
@@ -65,6 +66,7 @@ def run(config: Config, reread: Callable[[], Config]) -> int:
 
     set_up_log(config.log_format)
     set_level(config.log_level, debug=config.debug)
+    export_proxies(config)
     with Locks() as locks:
         locks.take(config.data_root, config.exec_root, config.pidfile)
         listeners = open_listeners(

@@ -39,23 +39,30 @@ class Untrusted(Unavailable):
 
 
 def dial(origin: Origin, trust: Trust, proxies: Proxies, stop: Stop) -> Connection:
-    """Return a connection to `origin`. Raises Unreachable, Untrusted, Stopped."""
+    """Return a connection to `origin`. Raises Unreachable, Untrusted, BrokenConnection, Stopped."""
+    return Connection(reach(origin, trust, proxies, stop), origin.authority)
+
+
+def reach(origin: Origin, trust: Trust, proxies: Proxies, stop: Stop) -> socket.socket:
+    """Return a socket whose other end is `origin`, or the proxy of HTTP that carries its plain requests.
+
+    Whoever uses it sets its timeout. Raises as `dial`.
+    """
     proxy = proxies.choose(origin)
     if not proxy:
-        sock = _connect(origin, stop)
-        return Connection(_secured(sock, origin, trust, stop), origin.authority)
+        return _secured(_connect(origin, stop), origin, trust, stop)
     through = Origin.of_proxy(proxy)
     sock = _secured(_connect(through, stop), through, Trust(), stop)
     credentials = proxy_credentials(proxy)
     if through.is_socks:
         with stop.waking(lambda: _shut(sock)):
             _pass(sock, origin, through, credentials)
-        return Connection(_secured(sock, origin, trust, stop), origin.authority)
+        return _secured(sock, origin, trust, stop)
     if origin.scheme == "http":
-        return Connection(sock, origin.authority)
+        return sock
     with stop.waking(lambda: _shut(sock)):
         _tunnel(sock, origin, through, credentials)
-    return Connection(_secured(sock, origin, trust, stop), origin.authority)
+    return _secured(sock, origin, trust, stop)
 
 
 def proxy_header(origin: Origin, proxies: Proxies) -> str | None:
