@@ -31,13 +31,24 @@ def sha512_of(data: bytes) -> str:
     return f"sha512:{hashlib.sha512(data).hexdigest()}"
 
 
+def with_diffs(image: MadeImage, *diffs: str) -> MadeImage:
+    """Return the image with other diff ids in its configuration."""
+    config = json.loads(image.config)
+    config["rootfs"]["diff_ids"] = list(diffs)
+    encoded = json.dumps(config).encode()
+    return MadeImage(encoded, image.layers, image.manifest)
+
+
+HASHED = with_diffs(IMAGE, *map(sha512_of, PLAIN.layers))
+# A base by sha256 and a layer by sha512, which is no digest of its blob's.
+MIXED = with_diffs(PLAIN, digest_of(PLAIN.layers[0]), sha512_of(PLAIN.layers[1]))
 Named = Callable[[bytes], str]
 
 
 def renamed(image: MadeImage, config: Named, layers: Named) -> tuple[dict[str, bytes], bytes]:
     """Return the image's blobs and its manifest, with other digests."""
     manifest = json.loads(image.manifest)
-    manifest["config"]["digest"] = config(image.config)
+    manifest["config"] |= {"digest": config(image.config), "size": len(image.config)}
     for layer, data in zip(manifest["layers"], image.layers, strict=True):
         layer["digest"] = layers(data)
     blobs = {layers(data): data for data in image.layers} | {config(image.config): image.config}
@@ -65,8 +76,11 @@ def put(server: Running, name: str, blobs: dict[str, bytes], manifest: bytes, ta
         (IMAGE, sha512_of, digest_of),
         (IMAGE, sha512_of, sha512_of),
         (PLAIN, sha512_of, sha512_of),
+        (HASHED, digest_of, digest_of),
+        (HASHED, sha512_of, sha512_of),
+        (MIXED, digest_of, digest_of),
     ],
-    ids=["layers", "configuration", "all", "uncompressed"],
+    ids=["layers", "configuration", "all", "uncompressed", "diffs", "everything", "mixed"],
 )
 def test_it_is_pulled_pushed_saved_and_loaded(
     server: Running,
@@ -112,6 +126,16 @@ def test_it_is_pulled_pushed_saved_and_loaded(
         layer.diff_id for layer in pulled.image.layers
     ]
 
+    # Docker's form has the layers as they are uncompressed, by their own digests.
+    diffs = [str(layer.diff_id) for layer in pulled.image.layers]
+    assert diffs == json.loads(image.config)["rootfs"]["diff_ids"]
+    archive = saved(stores, f"{host}/{name}:1", "docker")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        names = set(tar.getnames())
+    assert {f"blobs/{digest.replace(':', '/')}" for digest in diffs} <= names
+    [loaded] = loader(new_stores("docker")).load(io.BytesIO(archive), lambda _: None)
+    assert loaded.image.id == pulled.image.id
+
     # Nothing of it is taken for rubbish while the image is there, all of it afterwards.
     stores.collector.sweep()
     assert stores.content.has(pulled.image.layers[0].blob)
@@ -120,10 +144,10 @@ def test_it_is_pulled_pushed_saved_and_loaded(
     assert stores.left_over() == ([], [])
 
 
-def saved(stores: Stores, name: str) -> bytes:
+def saved(stores: Stores, name: str, form: str = "oci") -> bytes:
     saver = Saver(stores.store, stores.content, stores.leases)
     out = io.BytesIO()
-    saver.save(saver.choose([name]), out.write, form="oci", compression="")
+    saver.save(saver.choose([name]), out.write, form=form, compression="")
     return out.getvalue()
 
 
@@ -151,6 +175,21 @@ def test_other_bytes_are_refused_and_named(stores: Stores, part: str) -> None:
         liar.lie(named, lie)
         with pytest.raises(Invalid, match=named):
             stores.pull(f"{liar.host}/a/b@{sha512_of(manifest)}")
+    assert stores.left_over() == ([], [])
+
+
+@pytest.mark.parametrize("image", [HASHED, MIXED], ids=["compressed", "uncompressed"])
+def test_another_layer_than_the_configuration_says_is_refused(
+    stores: Stores, image: MadeImage
+) -> None:
+    wrong = sha512_of(b"another")
+    diffs = [*json.loads(image.config)["rootfs"]["diff_ids"][:1], wrong]
+    blobs, manifest = renamed(with_diffs(image, *diffs), digest_of, digest_of)
+    with Liar() as liar:
+        liar.blobs |= blobs
+        liar.manifests["1"] = manifest
+        with pytest.raises(Invalid, match=f"layer {wrong}: its content is sha512:"):
+            stores.pull(f"{liar.host}/a/b:1")
     assert stores.left_over() == ([], [])
 
 

@@ -2,7 +2,7 @@
 
 For a compressed layer four things go on at the same time: reading and inflating, hashing what was
 inflated, and unpacking. An uncompressed one is known by its blob's digest and not hashed again
-(but where that is a sha512).
+(but where one of that and the layer's own is a sha512, and the other not).
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ class Unpacker:
         source: LayerSource,
     ) -> tuple[int, int]:
         parent_paths = self._snapshots.parent_paths(parents)
+        algorithm = blob.diff_id.algorithm
         with ExitStack() as stack:
             stream = stack.enter_context(source.open(blob))
             if progress is not None:
@@ -158,9 +159,9 @@ class Unpacker:
             hashing: HashingReader | None = None
             if compression is not Compression.NONE:
                 archive = stack.enter_context(ReadAhead(archive))
-                archive = hashing = stack.enter_context(HashingReader(archive))
+                archive = hashing = stack.enter_context(HashingReader(archive, algorithm))
             elif blob.blob.algorithm != blob.diff_id.algorithm:
-                archive = hashing = stack.enter_context(HashingReader(archive))
+                archive = hashing = stack.enter_context(HashingReader(archive, algorithm))
             elif blob.blob != blob.diff_id:
                 source.verify(blob)  # else its content is still anything
                 raise Invalid(f"its content is {blob.blob}")

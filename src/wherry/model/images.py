@@ -109,11 +109,14 @@ class Image:
 
 
 def chain_ids(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
-    """Return the chain id of each prefix of `diff_ids` (OCI image-spec, config.md, Layer ChainID)."""
+    """Return the chain id of each prefix of `diff_ids` (OCI image-spec, config.md, Layer ChainID).
+
+    All are sha256: by a base's that is not, one is made of it, since layers are kept by them.
+    """
     chains: list[Digest] = []
     for diff in diff_ids:
         if not chains:
-            chains.append(diff)
+            chains.append(diff if diff.algorithm == "sha256" else Digest.of(str(diff).encode()))
             continue
         text = f"{chains[-1]} {diff}".encode()
         chains.append(Digest.of(text))

@@ -161,7 +161,7 @@ class Saver:
             wire: dict[str, object] = {
                 "Config": f"blobs/sha256/{image.id.hex}",
                 "RepoTags": [name.familiar for name in item.references] or None,
-                "Layers": [f"blobs/sha256/{stored.layer.diff_id.hex}" for stored in item.layers],
+                "Layers": [_place(stored.layer.diff_id) for stored in item.layers],
             }
             if image.parent in together:
                 wire["Parent"] = str(image.parent)
@@ -226,7 +226,7 @@ class Saver:
         tar.finish()
 
     def _write_blob(self, tar: TarWriter, blob: _Blob) -> None:
-        name = f"blobs/{blob.digest.algorithm}/{blob.digest.hex}".encode()
+        name = _place(blob.digest).encode()
         entry = Entry(name, Kind.FILE, 0o644, size=blob.size, mtime_ns=blob.mtime_ns)
         if blob.data is not None:
             tar.add(entry, blob.data)
@@ -235,7 +235,7 @@ class Saver:
             if blob.source is None:
                 tar.add(entry, file)
                 return
-            with HashingReader(decompressed(file)[1]) as plain:
+            with HashingReader(decompressed(file)[1], blob.digest.algorithm) as plain:
                 tar.add(entry, plain)
                 if plain.digest() != blob.digest:
                     raise Internal(f"blob {blob.source} holds {plain.digest()}, not {blob.digest}")
@@ -247,6 +247,10 @@ def _plain(stored: StoredLayer) -> Descriptor:
 
 def _source(layer: Descriptor) -> dict[str, object]:
     return {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest}
+
+
+def _place(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 def _listed(
