@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,10 @@ settings.register_profile(
     "wherry", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("wherry")
+
+# A shell that starts the run in the background has it ignore SIGINT, and all its children with it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every process that a test starts inherits it, so that what this run left can be told from others'.
 TOKEN = f"wherry-tests-{secrets.token_hex(8)}"

@@ -400,7 +400,7 @@ def test_a_silent_resolver_delays_only_its_own_question(house: House, host: Spac
             for _ in range(20):
                 before = time.monotonic()
                 assert (await web.ask("web")).answers == ["10.0.0.1"]
-                assert time.monotonic() - before < 0.5
+                assert time.monotonic() - before < 3, "it waited for the hanging one"
             assert not hanging.done()
             names.update(web.view(*silent, Upstream("127.0.0.52", Side.HOST)))
             await names.settled()
