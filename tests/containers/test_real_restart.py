@@ -6,6 +6,7 @@ import io
 import tarfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.harness.clients import Client
 from tests.harness.engine import Engine
@@ -31,8 +32,13 @@ def test_the_daemon_s_restart_forgets_nothing(
     client(*run, "--name", "ends", image, "sh", "-c", "sleep 0.5; exit 9")
     client(*run, "--name", "gone", "--rm", image, "sh", "-c", "sleep 0.5; exit 9")
     client(*run, "--name", "again", "--restart", "always", image, "sh", "-c", "sleep 0.2; exit 3")
+    pid_of = ("inspect", "-f", "{{.State.Pid}}")
+    ending = [int(client(*pid_of, name, check=False).stdout or 0) for name in ("ends", "gone")]
     engine.crash()
-    time.sleep(1.0)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in ending if pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     engine.start()
     states = dict(
         line.split()[:2]

@@ -219,7 +219,6 @@ def test_it_is_small(tmp_path: Path) -> None:
 def test_idle_it_does_nothing(tmp_path: Path) -> None:
     with daemon(tmp_path) as it:
         it.ready()
-        time.sleep(0.3)
 
         def used() -> tuple[int, ...]:
             status = Path(f"/proc/{it.process.pid}/status").read_text()
@@ -227,9 +226,13 @@ def test_idle_it_does_nothing(tmp_path: Path) -> None:
                 int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line
             )
 
-        before = used()
-        time.sleep(1)
-        assert used() == before
+        # What start-up leaves may take a while on a busy machine, and some seconds later it tidies up.
+        deadline = time.monotonic() + 30
+        before = None
+        while before != (now := used()):
+            assert time.monotonic() < deadline
+            before = now
+            time.sleep(1)
 
 
 def test_locks_are_taken_together_or_not_at_all(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def started(client: Client, *words: str) -> Iterator[subprocess.Popen[bytes]]:
                     stream.close()
 
 
-def eventually(check: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(check: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until `check()` is true; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -141,7 +141,7 @@ def test_a_job_that_is_cancelled(job: Job) -> None:
     container.start()
     began = time.monotonic()
     job.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     filters = {"label": f"ci.job={job.name}"}
     assert job.client.containers.list(all=True, filters=filters) == []
     assert (

@@ -171,7 +171,7 @@ def test_waiting_for_logs(box_of: Callable[..., DockerContainer]) -> None:
     with box_of(script).waiting_for(quick(both)) as box:
         assert box.get_logs() == (b"begun\n", b"ready\n")
         with pytest.warns(DeprecationWarning):
-            wait_for_logs(box, "begun", timeout=5)
+            wait_for_logs(box, "begun", timeout=30)
         with pytest.raises(TimeoutError, match="'never'"):
             quick(waits.LogMessageWaitStrategy("never"), 0).wait_until_ready(box)
     with pytest.raises(RuntimeError, match="exit code: 5"):

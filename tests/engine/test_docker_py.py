@@ -142,7 +142,6 @@ def test_exec_by_socket(client: Client, sleeper: Any) -> None:
     made = client.api.exec_create(sleeper.id, "cat", stdin=True, tty=True)
     socket = client.api.exec_start(made["Id"], tty=True, socket=True)
     socket._sock.sendall(b"echoed\n")
-    time.sleep(0.05)
     data = b""
     while data.count(b"echoed") < 2:
         data += socket._sock.recv(1000)

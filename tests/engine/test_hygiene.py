@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,13 @@ def pids(engine: Engine) -> list[int]:
     return sorted(processes_naming(str(engine.exec_root)))
 
 
+def of_each(engine: Engine, name: str) -> Iterator[str]:
+    """Yield what /proc says of each of them in the file `name`; of those that end meanwhile nothing."""
+    for pid in pids(engine):
+        with suppress(OSError):
+            yield Path(f"/proc/{pid}/{name}").read_text()
+
+
 def descriptors(engine: Engine) -> int:
     """How many descriptors all of the engine's processes hold."""
     total = 0
@@ -59,6 +68,16 @@ def mounts(engine: Engine) -> int:
     return Path("/proc/self/mountinfo").read_text().count(str(engine.root))
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an engine has; descriptors of all of its processes."""
+
+    processes: int
+    descriptors: int
+    files: set[str]
+    mounts: int
+
+
 class Account:
     """What an engine holds at one moment."""
 
@@ -72,26 +91,32 @@ class Account:
             alike = alike + 1 if now == self.held else 0
             self.held = now
 
-    def _count(self) -> dict[str, object]:
-        return {
-            "processes": len(pids(self.engine)),
-            "descriptors": descriptors(self.engine),
-            "files": files(self.engine),
-            "mounts": mounts(self.engine),
-        }
+    def _count(self) -> Held:
+        return Held(
+            processes=len(pids(self.engine)),
+            descriptors=descriptors(self.engine),
+            files=files(self.engine),
+            mounts=mounts(self.engine),
+        )
 
     def is_settled(self) -> bool:
-        """Whether the engine holds what it held, a few descriptors of idle connections aside."""
-        now = self._count()
-        few = int(str(now["descriptors"])) <= int(str(self.held["descriptors"])) + 3
-        same = all(now[key] == self.held[key] for key in ("processes", "files", "mounts"))
+        """Whether the engine holds no more than it held, a few descriptors of idle connections aside.
+
+        It may be less: on a busy machine a warm slot is made again when there is time.
+        """
+        now, held = self._count(), self.held
         self.now = now
-        return few and same
+        return (
+            now.descriptors <= held.descriptors + 3
+            and now.processes <= held.processes
+            and now.mounts <= held.mounts
+            and now.files <= held.files
+        )
 
     def check(self) -> None:
         """AssertionError when it does not settle."""
         try:
-            eventually(self.is_settled, 5)
+            eventually(self.is_settled, 20)
         except AssertionError:
             pytest.fail(f"held {self.held}\nnow  {self.now}", pytrace=False)
 
@@ -185,21 +210,28 @@ def test_idle_engine_uses_no_processor(own: tuple[Engine, Client], owned: Boxes)
 
     def ticks() -> int:
         total = 0
-        for pid in pids(engine):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        for text in of_each(engine, "stat"):
+            fields = text.rpartition(")")[2].split()
             total += int(fields[11]) + int(fields[12])
         return total
 
-    before = ticks()
-    time.sleep(1)
-    assert ticks() - before <= 3  # hundredths of a second
+    def idle() -> bool:
+        before = ticks()
+        time.sleep(1)
+        return ticks() - before <= 3  # hundredths of a second
+
+    # What has just been done may not be over, and some seconds later it tidies up.
+    eventually(idle, 30)
 
 
 def test_memory_when_idle(own: tuple[Engine, Client]) -> None:
     """All engine processes together stay under 80 MB: proportional shares, as smaps tells them."""
     engine, _ = own
-    total = 0
-    for pid in pids(engine):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:")))
+    Account(engine)
+    total = sum(
+        int(line.split()[1])
+        for text in of_each(engine, "smaps_rollup")
+        for line in text.splitlines()
+        if line.startswith("Pss:")
+    )
     assert total < 80_000, f"{total} kB"

@@ -32,12 +32,29 @@ def test_both_streams(docker: Client, ended: str) -> None:
     assert done.stderr.split() == [f"err{n}" for n in range(10)]
 
 
+def kept(docker: Client, name: str) -> int:
+    """How many lines the log has, of both streams."""
+    done = docker("logs", name)
+    return len((done.stdout + done.stderr).splitlines())
+
+
+def one_by_one(docker: Client, boxes: Boxes, *commands: str) -> str:
+    """Return a container that has ended, which said each line when the log had the one before."""
+    waits = (f"until [ -e /go{n} ]; do sleep 0.02; done" for n in range(len(commands)))
+    name = boxes.sh(
+        "; ".join(f"{said}; {wait}" for said, wait in zip(commands, waits, strict=True))
+    )
+    for n in range(len(commands)):
+        eventually(lambda n=n: kept(docker, name) == n + 1)
+        docker("exec", name, "touch", f"/go{n}", check=False)
+    docker("wait", name)
+    return name
+
+
 def test_order_across_streams(docker: Client, boxes: Boxes) -> None:
     # The two pipes are read in the order of arrival as far as it can be told: pauses make it certain.
-    name = boxes.sh(
-        "for n in 1 2 3; do echo o$n; sleep 0.1; echo e$n >&2; sleep 0.1; done", "-l", "x"
-    )
-    docker("wait", name)
+    said = [word for n in (1, 2, 3) for word in (f"echo o{n}", f"echo e{n} >&2")]
+    name = one_by_one(docker, boxes, *said)
     done = docker("logs", "-t", name)
     lines = sorted(done.stdout.splitlines() + done.stderr.splitlines())
     assert [line.split()[1] for line in lines] == ["o1", "e1", "o2", "e2", "o3", "e3"]
@@ -68,8 +85,7 @@ def test_timestamps(docker: Client, ended: str) -> None:
 
 
 def test_since_and_until(docker: Client, boxes: Boxes) -> None:
-    name = boxes.sh("for n in 1 2 3; do echo $n; sleep 0.3; done")
-    docker("wait", name)
+    name = one_by_one(docker, boxes, "echo 1", "echo 2", "echo 3")
     stamped = docker("logs", "-t", name).stdout.splitlines()
     middle = stamped[1].split()[0]
     assert docker.line("logs", "--since", middle, name).split() == ["2", "3"]

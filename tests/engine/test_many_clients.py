@@ -126,8 +126,8 @@ def test_two_thousand_clients(own: tuple[Engine, Client]) -> None:
         for number in range(MANY):
             crowd.add(WAYS[number % len(WAYS)] if number % 50 else DOWNLOAD)
         began = time.monotonic()
-        assert api("GET", "/_ping", version="", timeout=20).body == b"OK"
-        assert time.monotonic() - began < 10
+        assert api("GET", "/_ping", version="", timeout=60).body == b"OK"
+        assert time.monotonic() - began < 30
         # A start, an exec and an end, with all of them there.
         assert docker.line("run", "--rm", "--network", "none", IMAGE, "echo", "hi") == "hi"
         assert docker.line("exec", "box", "echo", "alive") == "alive"

@@ -126,7 +126,7 @@ class Scene:
             "events": Asked("GET", "/events", {"since": "1", "until": now, **only(container=[name])}),
             "top": Asked("GET", f"{box}/top", {}),
             "logs": Asked("GET", f"{box}/logs", {"stdout": "1"}),
-            "wait for what is not": Asked("POST", f"{box}/wait", {"condition": "bad"}, timeout=1),
+            "wait for what is not": Asked("POST", f"{box}/wait", {"condition": "bad"}, timeout=3),
             "start with a body": Asked("POST", f"{box}/start", {}, {"HostConfig": {"Memory": 1}}),
             "prune volumes": Asked("POST", "/volumes/prune", none),
             "image for a platform": _status("GET", f"{image}/json", platform=_OTHER),

@@ -127,7 +127,7 @@ def test_a_half_closed_connection_waits_for_what_is_forwarded(house: House, host
                 await loop.sock_sendall(opened, struct.pack("!H", len(data)) + data)
                 opened.shutdown(socket.SHUT_WR)
                 received = b""
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while piece := await loop.sock_recv(opened, 65535):
                         received += piece
             assert take_apart(received[2:]).answers == ["192.0.2.1"]
@@ -311,17 +311,20 @@ def test_a_process_that_nothing_is_wanted_of_is_left_and_ends(
             # While something is wanted it stays.
             before = os.pidfd_open(await names.pid())
             await asyncio.sleep(0.5)
-            assert (await web.ask("web", seconds=2)).code == message.SERVFAIL
+            assert (await web.ask("web")).code == message.SERVFAIL
             # Wanted again within the time: the same process.
             names.forget("web")
             await names.settled()
             names.serve(web.view(), web.sockets())
             names.put(web.member())
             await asyncio.sleep(0.5)
-            assert (await web.ask("web", seconds=2)).answers == ["10.0.0.1"]
+            assert (await web.ask("web")).answers == ["10.0.0.1"]
             names.forget("web")
             await readable(before)
-            assert await names.pid() == 0
+            # On a busy machine that was too late for the first, and there is a second.
+            async with asyncio.timeout(20):
+                while await names.pid():
+                    await asyncio.sleep(0.01)
             assert not (house.folder / "names.sock").exists()
             os.close(before)
             # And another one when something is wanted again.
@@ -400,14 +403,14 @@ def test_a_silent_resolver_delays_only_its_own_question(house: House, host: Spac
             for _ in range(20):
                 before = time.monotonic()
                 assert (await web.ask("web")).answers == ["10.0.0.1"]
-                assert time.monotonic() - before < 3, "it waited for the hanging one"
+                assert time.monotonic() - before < 3
             assert not hanging.done()
             names.update(web.view(*silent, Upstream("127.0.0.52", Side.HOST)))
             await names.settled()
             assert (await web.ask("other.example", seconds=4.5)).answers == ["192.0.2.9"]
             # One resolver alone is asked twice: datagrams get lost.
             assert (await hanging).code == message.SERVFAIL
-            assert 5 < time.monotonic() - begun < 9
+            assert 5 < time.monotonic() - begun < 20
             assert fake.seen.count(("slow.example", False)) == 2
 
     asyncio.run(test())
@@ -462,7 +465,7 @@ def test_questions_under_way_are_counted(house: House, host: Space) -> None:
                         # The neighbour does not notice, and the socket's queue is emptied meanwhile.
                         assert (await db.ask("db")).answers == ["10.0.0.1"]
                         assert (await web.ask("web")).answers == ["10.0.0.1"]
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while refused < 100:
                         seen = take_apart(await loop.sock_recv(opened, 4096))
                         refused += seen.code == message.REFUSED
@@ -517,7 +520,7 @@ def test_connections_are_counted_and_the_oldest_goes(house: House) -> None:
                 for opened in held:
                     await loop.sock_connect(opened, ("127.0.0.11", web.port))
                 assert (await web.ask("web", tcp=True)).answers == ["10.0.0.1"]
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     assert await loop.sock_recv(held[0], 1) == b""
             finally:
                 for opened in held:
@@ -619,7 +622,7 @@ def test_answers_go_on_without_wherryd_and_the_next_one_takes_over(house: House)
             async def keep_asking() -> int:
                 count = 0
                 while not stop.is_set():
-                    assert (await web.ask("web", seconds=2)).code == 0
+                    assert (await web.ask("web")).code == 0
                     count += 1
                 return count
 
@@ -723,13 +726,13 @@ def test_nonsense_from_wherryd_ends_the_connection_only(house: House) -> None:
                 channel.close()
                 with opened:
                     opened.setblocking(True)
-                    opened.settimeout(5)
+                    opened.settimeout(20)
                     opened.send(nonsense)
                     assert opened.recv(100) == b""
             channel = connect(str(house.folder))
             with socket.socket(fileno=os.dup(channel.fileno())) as opened:
                 opened.setblocking(True)
-                opened.settimeout(5)
+                opened.settimeout(20)
                 for request in (
                     {"do": "fly"},
                     {"do": "serve", "view": {}},

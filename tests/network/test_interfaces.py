@@ -211,7 +211,7 @@ def test_two_hundred_containers_on_a_bridge(rig: Rig) -> None:
     network = rig.network("net", ipv6=False)
     boxes = [Box(f"b{n}") for n in range(200)]
     rig.boxes += boxes
-    start = time.process_time()
+    start = time.perf_counter()
     with rig.site.host.inside():
         for box in boxes:
             asked = rig.asked(network)
@@ -220,7 +220,7 @@ def test_two_hundred_containers_on_a_bridge(rig: Rig) -> None:
             )
             box.endpoints.append(endpoint)
             rig.wirer.wire(box.pid, box.pidfd, Wiring((link,)))
-    assert time.process_time() - start < 4
+    assert time.perf_counter() - start < 40
     with boxes[199].listen("0.0.0.0", 80) as server:
         talk(boxes[0].connect(boxes[199].ipv4, 80), server)
 

