@@ -8,7 +8,7 @@ from typing import Any
 from tests.engine.boxes import Boxes, eventually
 from tests.engine.raw import Api
 
-FAST = ("--health-interval", "100ms", "--health-timeout", "5s")
+FAST = ("--health-interval", "100ms", "--health-timeout", "30s")
 
 
 def health(boxes: Boxes, name: str) -> dict[str, Any]:
