@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.model.errors import Invalid
-from wherry.model.ignore import Matcher, parse
+from wherry.model.ignore import Matcher, parse, translated
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,23 @@ def test_any_text_is_a_pattern_or_invalid(lines: list[str], path: str) -> None:
         Matcher(parse("\n".join(lines).encode(errors="surrogatepass"))).ignored(path)
     except Invalid:
         pass
+
+
+@given(
+    st.lists(st.sampled_from(["*", "?", "a", "b", "/", "[ab]"]), max_size=10),
+    st.text(st.sampled_from("ab/"), max_size=12),
+)
+def test_stars_mean_what_they_say(pieces: list[str], path: str) -> None:
+    """Those that are matched where they first can be find what trying all ways finds."""
+    pattern = re.sub(r"\*+", "*", "".join(pieces))
+    plain = pattern.replace("*", "[^/]*").replace("?", "[^/]")
+    wanted = re.fullmatch(plain, path) is not None
+    assert (re.fullmatch(translated(pattern), path) is not None) == wanted
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    """A build's context and its .dockerignore may be anybody's."""
+    before = time.thread_time()
+    assert not Matcher(["*a" * 30 + "*b", "x/" + "*[ab]" * 30 + "c"]).ignored("a" * 250)
+    assert Matcher(["*a" * 30 + "*b"]).ignored("a" * 250 + "b")
+    assert time.thread_time() - before < 1

@@ -100,12 +100,19 @@ def translated(pattern: str, *, across: bool = True) -> str:
     if across and _ENDING.fullmatch(pattern):
         return ".*" + re.escape(pattern[2:])
     out: list[str] = []
+    star = -1  # where the last `*` began, unless a `**` came since
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            if not across or not pattern.startswith("*", at):
+            single = not across or not pattern.startswith("*", at)
+            if single and star >= 0:
+                # What stands between two stars is best found where it comes first, and never looked for
+                # again: a pattern of many stars would try as many ways as there are.
+                out[star:] = [f"(?>[^/]*?{''.join(out[star + 1 :])})"]
+            star = len(out) if single else -1
+            if single:
                 out.append("[^/]*")
                 continue
             while pattern.startswith("*", at):
