@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from dataclasses import replace
+from typing import Any, cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.containers.health import command_of, judge, next_interval, wants_checks, with_defaults
-from wherry.model.containers import Health, HealthSpec, HealthStatus, Probe
+from tests.containers.fakes import make_container
+from wherry.containers.events import container_event
+from wherry.containers.health import (
+    Monitors,
+    command_of,
+    judge,
+    next_interval,
+    wants_checks,
+    with_defaults,
+)
+from wherry.containers.live import Tasks
+from wherry.model.containers import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Health,
+    HealthSpec,
+    HealthStatus,
+    Probe,
+    Status,
+)
 
 SECOND = 1_000_000_000
 SPEC = with_defaults(HealthSpec(("CMD", "x"), retries=3, start_period=10 * SECOND))
@@ -68,3 +92,51 @@ def test_the_streak_is_the_failures_since_the_last_success(codes: list[int]) -> 
     assert len(health.log) == min(5, len(codes))
     if codes and codes[-1] == 0:
         assert health.status is HealthStatus.HEALTHY
+
+
+class Store:
+    """One container that runs."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+
+    def find(self, container_id: str) -> Container:
+        return self.container
+
+    def observe(self, container_id: str, state: ContainerState) -> Container:
+        self.container = replace(self.container, state=state)
+        return self.container
+
+
+class Executor:
+    """Has no descriptor left."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Queue[str]()
+
+    async def create(self, ref: str, spec: object) -> str:
+        self.asked.put_nowait(ref)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_checks_go_on_when_one_could_not_be_begun() -> None:
+    async def work() -> None:
+        spec = ContainerSpec("bb", health=HealthSpec(("CMD", "x"), interval=1_000_000))
+        container = make_container(spec=spec)
+        store = Store(replace(container, state=ContainerState(Status.RUNNING, started_at=1)))
+        executor, tasks = Executor(), Tasks()
+        monitors = Monitors(
+            store=cast(Any, store),
+            executor=cast(Any, executor),
+            supervisor=cast(Any, None),
+            events=cast(Any, None),
+            tasks=tasks,
+        )
+        monitors.heard(container_event(container, "start"))
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await executor.asked.get()
+        monitors.heard(container_event(container, "pause"))
+        await tasks.close()
+
+    asyncio.run(work())

@@ -207,7 +207,8 @@ class Monitors:
                 return
             try:
                 probe = await self._probe(container, spec)
-            except WherryError as error:
+            except (WherryError, OSError) as error:
+                # OSError: no descriptor is left, say. The next check may have one.
                 log.debug("the health check of %s: %s", container.name, error)
                 continue
             if (container := self._running(container_id)) is None:
