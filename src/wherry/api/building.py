@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 _QUEUED = 8
 """Pieces of an output that wait for the client."""
+_CONNECTIONS = 64
+"""Of a step to an agent, at a time: each takes two of the engine's descriptors."""
 _AHEAD = 64
 """Events that wait for the client here; further ones stay with the build, which bounds them."""
 
@@ -190,6 +192,9 @@ class AgentSocket:
         os.chmod(self.path, 0o666)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= _CONNECTIONS:
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

@@ -115,6 +115,8 @@ async def _carry_in(
                     inner.write(frame.payload)
                 case Opcode.PING:
                     outer.write(websocket.render_frame(Opcode.PONG, frame.payload))
+                    # Who asks and does not read is not read from either.
+                    await outer.drain()
                 case Opcode.PONG:
                     pass
                 case Opcode.CLOSE:
