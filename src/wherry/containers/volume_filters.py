@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
+from wherry.containers.filters import matches
 from wherry.model.errors import Invalid
 from wherry.model.literals import parse_bool
 from wherry.model.views import Filters
@@ -23,7 +23,7 @@ def compile_list_filters(filters: Filters, is_used: Callable[[str], bool]) -> Te
                 tests.append(lambda volume, wanted=wanted: is_used(volume.name) is not wanted)
             case "name":
                 patterns = tuple(values)
-                tests.append(lambda volume, p=patterns: any(_matches(x, volume.name) for x in p))
+                tests.append(lambda volume, p=patterns: any(matches(x, volume.name) for x in p))
             case "driver":
                 drivers = frozenset(values)
                 tests.append(lambda volume, drivers=drivers: volume.driver in drivers)
@@ -70,15 +70,6 @@ def _all(values: Sequence[str]) -> bool:
         return parse_bool(values[0])
     except Invalid as error:
         raise Invalid(f"invalid filter 'all': {error.message}") from None
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if pattern == name:
-        return True
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        return pattern in name
 
 
 def _has(volume: Volume, text: str) -> bool:
