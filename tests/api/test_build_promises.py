@@ -21,7 +21,7 @@ def test_a_build_claims_and_time_releases() -> None:
         promises.claim(ContextRef(ContextKind.OCI_LAYOUT, "two:tag@sha256:x"))
         promises.claim(ContextRef(ContextKind.TREE, "unknown"))
         promises.claim(ContextRef(ContextKind.EMPTY))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not contexts.released:
                 await asyncio.sleep(0.001)
         assert contexts.released == [ContextRef(ContextKind.TREE, "one")]

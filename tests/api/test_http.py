@@ -431,7 +431,7 @@ async def _served(path: Path, route: Route) -> tuple[Server, str]:
 async def _exchange(path: str, request: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(request)
-    data = await asyncio.wait_for(reader.read(), 5)
+    data = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     return data
 
@@ -561,7 +561,7 @@ def test_back_pressure_both_ways(tmp_path: Path) -> None:
                 piece = b"z" * min(65536, total - sent)
                 await loop.sock_sendall(writer, piece)
                 sent += len(piece)
-            answer = await asyncio.wait_for(loop.sock_recv(writer, 4096), 5)
+            answer = await asyncio.wait_for(loop.sock_recv(writer, 4096), 30)
         await server.close()
         return accepted, answer, produced
 
@@ -600,10 +600,10 @@ def test_tcp_clients(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         writer.close()
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), 30)
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(b"POST /give HTTP/1.1\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\nfirst")
-        data = await asyncio.wait_for(reader.read(), 5)
+        data = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         await server.close()
         return data

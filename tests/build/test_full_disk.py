@@ -62,7 +62,7 @@ async def work(engine):
         if error is not None:
             # What was finished before the disk was full is kept, and goes like any other; what was
             # half made is removed by a thread.
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while used() > before + 100 and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
                 with contextlib.suppress(Full):

@@ -89,7 +89,7 @@ class FakeEngine:
 
     def wait_for_upgrades(self, count: int) -> None:
         """Return when the callers of so many upgraded streams have closed their end."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while len(self.upgraded) < count:
             assert time.monotonic() < end, "the caller kept the stream open"
             time.sleep(0.002)
@@ -101,7 +101,7 @@ class FakeEngine:
         self._accepting.join(5)
         self.drop_connections()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
 
     def __enter__(self) -> FakeEngine:
         return self

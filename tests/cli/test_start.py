@@ -188,7 +188,7 @@ def fake_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield install
     # Without its socket the stand-in ends by itself; it is a child of this process, which may have others.
     path.unlink(missing_ok=True)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     for pid in _children() - before:
         while time.monotonic() < end:
             try:

@@ -189,14 +189,14 @@ def test_a_broken_peer_is_an_error_of_ours(
     thread = serve_raw(tmp_path / "raw", answer)
     with pytest.raises(kind):
         Engine(parse_address(f"unix://{tmp_path}/raw")).get("/x")
-    thread.join(5)
+    thread.join(30)
 
 
 def test_informational_answers_are_passed_over(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7"
     thread = serve_raw(tmp_path / "raw", answer)
     assert Engine(parse_address(f"unix://{tmp_path}/raw")).get("/x") == 7
-    thread.join(5)
+    thread.join(30)
 
 
 def test_tcp() -> None:
@@ -212,7 +212,7 @@ def test_tcp() -> None:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     assert Engine(parse_address(f"tcp://127.0.0.1:{port}")).get("/x") == 1
-    thread.join(5)
+    thread.join(30)
     listener.close()
 
 

@@ -51,7 +51,7 @@ async def _client(house: House, service: Any, dice: random.Random, rounds: int) 
             )
         )
         try:
-            await asyncio.wait_for(act(name), 10)
+            await asyncio.wait_for(act(name), 30)
         except Internal:
             raise
         except WherryError:

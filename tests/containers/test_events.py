@@ -20,7 +20,7 @@ def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
     """Run an async test to its end."""
 
     def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), 10))
+        asyncio.run(asyncio.wait_for(test(), 30))
 
     run.__name__ = test.__name__
     return run

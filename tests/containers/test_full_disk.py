@@ -55,7 +55,7 @@ def test_an_exit_is_told_at_once_and_written_when_there_is_room(
             ended = await service.wait("one", "not-running")
             disk.full = True
             house.supervisor.end(made.id, 7)
-            assert (await asyncio.wait_for(ended, 5)).code == 7
+            assert (await asyncio.wait_for(ended, 30)).code == 7
             assert house.store.is_late(made.id)
             assert made.id in house.supervisor.processes, "the keeper forgot what no row knows"
             disk.full = False
@@ -80,9 +80,9 @@ def test_a_container_of_rm_that_cannot_be_removed_stays_and_tells_so(tmp_path: P
             removed = await service.wait("one", "removed")
             disk.full = True
             house.supervisor.end(made.id, 3)
-            assert (await asyncio.wait_for(ended, 5)).code == 3
+            assert (await asyncio.wait_for(ended, 30)).code == 3
             with pytest.raises(Full):
-                await asyncio.wait_for(removed, 5)
+                await asyncio.wait_for(removed, 30)
             assert house.store.get(made.id).state.status is Status.EXITED
             disk.full = False
             await service.remove("one", force=False, volumes=False, link=False)

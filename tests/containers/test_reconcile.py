@@ -25,7 +25,7 @@ def run(tmp_path: Path, before: Any, meanwhile: Any, after: Any) -> None:
         meanwhile(house)
         house.seen.clear()
         async with house.open() as service:
-            await asyncio.wait_for(after(house, service), 10)
+            await asyncio.wait_for(after(house, service), 30)
 
     asyncio.run(main())
 

@@ -58,7 +58,7 @@ class Terminal:
         A client that has only just started does not listen to SIGWINCH yet.
         """
         self.resize(rows, columns)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while text.encode() not in self.screen:
             assert time.monotonic() < deadline, f"no {text!r} in {self.screen!r}"
             os.kill(self.pid, signal.SIGWINCH)

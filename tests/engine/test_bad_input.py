@@ -295,7 +295,7 @@ def test_slow_sender(api: Api) -> None:
     with api.connect() as connection:
         for byte in b"GET /_ping HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n":
             connection.sendall(bytes([byte]))
-        connection.settimeout(10)
+        connection.settimeout(30)
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
@@ -461,7 +461,7 @@ def test_removed_while_waited_for_and_attached(api: Api, boxes: Boxes) -> None:
         connection.settimeout(20)
         while connection.recv(1000):
             pass
-    waiting.join(10)
+    waiting.join(30)
     assert codes == [137]
 
 

@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
 def fetch(network: Host, registry: DockerRegistry, path: str) -> Any:
     """Return a manifest or a blob, decoded."""
     request = Request(f"{registry.base}/v2/{path}", headers={"Accept": f"{INDEX}, {MANIFEST}"})
-    with network.inside(), urlopen(request, timeout=10) as answer:
+    with network.inside(), urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 

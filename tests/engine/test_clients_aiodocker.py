@@ -220,7 +220,7 @@ def test_what_else_a_container_does(engine_host: str, boxes: Boxes) -> None:
                 "sh -c 'exit 6'", environment={"X": "y"}, workdir="/tmp", user="33"
             )
             assert await run.start(detach=True) == b""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (await run.inspect())["ExitCode"] != 6:
                     await asyncio.sleep(0.02)
             terminal = await box.exec(["sh"], stdin=True, tty=True)

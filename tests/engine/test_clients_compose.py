@@ -157,7 +157,7 @@ def test_a_published_port(shop: Project, request: pytest.FixtureRequest) -> None
     address = shop.line("port", "web", "80")
     assert shop.rows()["web"]["Publishers"][0]["PublishedPort"] == int(address.split(":")[1])
     with request.getfixturevalue("engine").network.inside():
-        with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}/", timeout=30) as answer:
             assert answer.read() == b"served-word\n"
 
 
@@ -275,7 +275,7 @@ def test_scale_and_verbs(projects: Projects, busybox: str) -> None:
     with started(project, "logs", "--follow", "--no-log-prefix", "two") as logs:
         assert logs.stdout is not None and b"begun" in logs.stdout.readline()
         project("stop", "--timeout", "1", "two")
-        assert logs.wait(10) == 0, "what follows the logs ends with the last container"
+        assert logs.wait(30) == 0, "what follows the logs ends with the last container"
     project("down", "--timeout", "1", "--volumes")
     assert project.left() == {}
 

@@ -199,7 +199,7 @@ def test_a_dashboard(remote: Engine, certificates: Certificates, docker_for: Any
                 watching = group.create_task(_watch(session, kinds, heard, word))
                 polls = [group.create_task(_poll(session, over)) for _ in range(2)]
                 await asyncio.gather(*(_work(session, word, number) for number in range(6)))
-                await asyncio.wait_for(heard.wait(), 10)
+                await asyncio.wait_for(heard.wait(), 30)
                 over.set()
                 watching.cancel()
             assert all(one.result() >= 1 for one in polls)

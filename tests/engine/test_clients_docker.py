@@ -96,7 +96,7 @@ def test_a_life(docker: Client, boxes: Boxes, tmp_path: Path) -> None:
         docker("update", "-m", "96m", "--memory-swap", "96m", name)
         docker("restart", "-t", "1", name)
         docker("stop", "-t", "1", name)
-        assert logs.wait(10) == 0
+        assert logs.wait(30) == 0
     assert docker.line("logs", "--tail", "1", name) == "begun"
     assert docker.line("wait", name) == "0"
     docker("start", name)

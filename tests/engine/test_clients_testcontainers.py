@@ -73,7 +73,7 @@ def quick(strategy: Any, seconds: int = 20) -> Any:
 def fetch(box: DockerContainer, port: int = 80) -> str:
     """What a container serves, by the address that the library says."""
     url = f"http://{box.get_container_host_ip()}:{box.get_exposed_port(port)}/index.html"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return answer.read().decode().strip()
 
 
@@ -364,7 +364,7 @@ def test_a_compose_project(folder: Path) -> None:
         host, port = compose.get_service_host_and_port("web", 80)
         assert (host, port) == ("127.0.0.1", compose.get_service_port("web", 80))
         assert compose.wait_for(f"http://{host}:{port}/") is compose
-        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=30) as answer:
             assert answer.read() == b"built\n"
         out, err, code = compose.exec_in_container(["sh", "-c", "echo $SET; echo e >&2"], "web")
         assert (out, err, code) == ("set\n", "e\n", 0)

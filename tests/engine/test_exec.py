@@ -185,7 +185,7 @@ def test_ends_with_the_container(docker: Client, boxes: Boxes) -> None:
     process = docker.popen("exec", name, "sh", "-c", "echo up; sleep 60")
     assert process.stdout and process.stdout.readline() == b"up\n"
     docker("kill", name)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 137
 
 

@@ -29,7 +29,7 @@ def rules(site: Site) -> str:
 
 def fetch(site: Site, port: int, path: str) -> str:
     """What an outsider is answered at a port of the host, once somebody answers."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             with site.outside.connect(site.HOST, port) as client:

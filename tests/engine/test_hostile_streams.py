@@ -38,7 +38,7 @@ def test_a_locked_stdin(boxes: Boxes) -> None:
         assert boxes.docker.line("run", "--rm", "--network", "none", boxes.image, "echo", "well")
         client.stdin.close()
         # As the client does for a container that ended with an error, docker 28.5.
-        assert client.wait(10) == 125
+        assert client.wait(30) == 125
         assert b"killed: it blocked" in client.stderr.read()
     state = boxes.docker.line("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", name)
     assert state == "137 killed: it blocked the engine's end of its standard streams"

@@ -288,7 +288,7 @@ def test_import_from_a_url(
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(30)
     for client in (docker, wherry):
         done = client("import", f"{base}/root.tar.gz", check=False)
         assert done.returncode == 1 and "refused" in done.stderr

@@ -542,7 +542,7 @@ def test_events_as_they_come(boxes: Boxes, docker: Client) -> None:
 
         eventually(rename)
         watching.kill()
-        reader.join(5)
+        reader.join(30)
 
 
 # Restart policies

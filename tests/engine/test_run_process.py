@@ -409,7 +409,7 @@ def test_signal_proxy(boxes: Boxes, docker: Client) -> None:
         assert process.stdout and process.stdout.readline() == b"up\n"
         process.send_signal(signal.SIGUSR1)
         assert process.stdout.readline() == b"got\n"
-        assert process.wait(10) == 5
+        assert process.wait(30) == 5
 
 
 def test_no_signal_proxy(boxes: Boxes, docker: Client) -> None:
@@ -431,7 +431,7 @@ def test_attach_follows_to_the_end(boxes: Boxes, docker: Client) -> None:
         process.stdin.write(b"word\n")
         process.stdin.flush()  # and left open: at its end Docker would detach this client
         out, err = process.stdout.read(), process.stderr.read()
-        assert (out, err, process.wait(10)) == (b"got word\n", b"err\n", 3)
+        assert (out, err, process.wait(30)) == (b"got word\n", b"err\n", 3)
 
 
 @contextlib.contextmanager
@@ -520,5 +520,5 @@ def test_wait_blocks_until_the_end(boxes: Boxes, docker: Client) -> None:
     time.sleep(0.2)
     assert waiting.poll() is None
     docker("attach", name, stdin="go\n", check=False)
-    out, _ = waiting.communicate(timeout=10)
+    out, _ = waiting.communicate(timeout=30)
     assert out == b"4\n"

@@ -106,7 +106,7 @@ def test_a_create_that_is_killed_leaves_an_engine_that_works(
     create = ("create", "--name", "web", "-v", "data:/bin", "bb:1")
     assert docker(*create, check=False).returncode != 0
     assert engine.process is not None
-    engine.process.wait(10)
+    engine.process.wait(30)
     engine.start()
     docker(*create)
     assert "busybox" in fresh.run("--rm", "-v", "data:/v", "bb:1", "ls", "/v")

@@ -103,7 +103,7 @@ class Webs:
 
     def wait_links(self, name: str, wanted: list[str]) -> None:
         """Wait until just these links are inside: the kernel takes its time to remove one."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (found := self.links(name)) != wanted:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)

@@ -109,7 +109,7 @@ class Engine:
     def answers(self) -> bool:
         """Whether the daemon answers /_ping now."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(30)
             try:
                 connection.connect(str(self.socket))
                 connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n")

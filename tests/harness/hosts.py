@@ -18,7 +18,7 @@ from typing import Self
 from wherry.kernel.abi import CLONE_NEWNET
 from wherry.kernel.linux import LINUX
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def new_namespace() -> int:

@@ -224,7 +224,7 @@ def test_cancelled(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     async def main() -> None:
         task = asyncio.create_task(collect(house.service.bootstrap("debian:bookworm", MIRROR)))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (tmp_path / "held").exists():
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
@@ -232,9 +232,9 @@ def test_cancelled(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         held = await asyncio.to_thread(os.open, tmp_path / "held", os.O_RDONLY)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 30)
         # It reads as ended when no process holds the writer's end any more.
-        assert await asyncio.wait_for(asyncio.to_thread(os.read, held, 1), 5) == b""
+        assert await asyncio.wait_for(asyncio.to_thread(os.read, held, 1), 30) == b""
         os.close(held)
 
     run(main())

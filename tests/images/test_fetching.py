@@ -64,7 +64,7 @@ def base() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(30)
 
 
 def _read(url: str, report: Callable[[Progress], None] = lambda _: None) -> bytes:

@@ -57,7 +57,7 @@ def test_cancelled_while_the_body_stalls(house: House) -> None:
         for _ in range(3):
             body = Stalling(LARGE[: len(LARGE) // 2])
             task = asyncio.create_task(collect(house.service.load(body, quiet=True)))
-            await asyncio.wait_for(body.stalled.wait(), 10)
+            await asyncio.wait_for(body.stalled.wait(), 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

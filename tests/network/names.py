@@ -182,7 +182,7 @@ def house(host: Space, tmp_path: Path) -> Iterator[House]:
     yield house
     for box in house.boxes.values():
         box.close()
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while (tmp_path / "names.lock").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not (tmp_path / "names.lock").exists(), "the process did not end"

@@ -397,7 +397,7 @@ def test_a_silent_resolver_delays_only_its_own_question(house: House, host: Spac
             begun = time.monotonic()
             hanging = asyncio.create_task(web.ask("slow.example", seconds=20))
             # Which servers are asked is settled when the question arrives: before the view changes.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not fake.seen:
                     await asyncio.sleep(0.01)
             for _ in range(20):
@@ -655,8 +655,8 @@ def test_what_the_next_wherryd_does_not_want_ends(house: House) -> None:
 
 
 async def until_refused(box: Box) -> None:
-    """Ask over TCP until nobody listens; raises that, and AssertionError when it goes on for 5 s."""
-    deadline = time.monotonic() + 5
+    """Ask over TCP until nobody listens; raises that, and AssertionError when it goes on for 30 s."""
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         await box.ask("web", tcp=True)
     pytest.fail("it is served still")
@@ -706,7 +706,7 @@ def test_another_version_is_replaced(house: House, monkeypatch: pytest.MonkeyPat
         await refused.close()
 
     asyncio.run(test())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{pid}/exe").exists()
@@ -785,7 +785,7 @@ def test_a_process_with_nothing_to_serve_ends_with_its_wherryd(house: House) -> 
             names.forget("again")
 
     asyncio.run(test())
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + 30
     while (house.folder / "names.lock").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not (house.folder / "names.lock").exists()

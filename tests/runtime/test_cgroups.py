@@ -577,7 +577,7 @@ def test_an_engine_that_leaves_does_not_disturb_one_that_comes() -> None:
 
     def come_and_go(name: str) -> int:
         rounds = 0
-        while time.monotonic() < until:
+        while rounds < 4 or time.monotonic() < until:
             driver = open_cgroups(f"{NAME}/{name}", hierarchies=MACHINE)
             try:
                 driver.remove(driver.create(f"{driver.parent}/one"))
@@ -587,7 +587,7 @@ def test_an_engine_that_leaves_does_not_disturb_one_that_comes() -> None:
         return rounds
 
     with ThreadPoolExecutor(2) as pool:
-        assert all(rounds > 3 for rounds in pool.map(come_and_go, ("first", "second")))
+        assert min(pool.map(come_and_go, ("first", "second"))) > 3
 
 
 def test_making_a_set_is_quick(whole: CgroupDriver) -> None:

@@ -194,7 +194,7 @@ def swapping(step: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(30)
 
 
 def test_cve_2018_15664_a_link_swapped_midway_leads_nowhere(root: Path, tmp_path: Path) -> None:

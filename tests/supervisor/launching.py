@@ -217,7 +217,7 @@ def _begin(pool: Pool, slot: Slot, begin: Any, stdout: int) -> Run:
 
 def give_back(pool: Pool, facts: dict[str, Any]) -> None:
     """Release, as soon as the last process has left the cgroups."""
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + 30
     while True:
         try:
             pool.release(facts)

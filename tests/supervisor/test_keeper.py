@@ -126,7 +126,7 @@ def test_the_keepers_end_takes_everything_with_it(tmp_path: Path) -> None:
         started = await case.client.start(case.launch("sleep", "100", key="a"))
         supervisor = case.supervisor_pid()
         os.kill(case.keeper_pid(), signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while Path(f"/proc/{supervisor}/exe").exists() or _runs(started.pid):
                 await asyncio.sleep(0.01)
             # The client starts a new pair by itself.
@@ -169,7 +169,7 @@ def test_cve_2019_5736_the_interpreter_is_behind_a_read_only_mount(tmp_path: Pat
             first = case.supervisor_pid()
             assert os.statvfs(f"/proc/{first}/exe").f_flag & os.ST_RDONLY
             os.kill(first, signal.SIGKILL)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while case.supervisor_pid() in (0, first):
                     await asyncio.sleep(0.01)
             await case.client.survivors()
@@ -225,7 +225,7 @@ def test_garbage_ends_its_own_connection_only(tmp_path: Path) -> None:
             messages = GARBAGE + [chance.randbytes(chance.randrange(300)) for _ in range(50)]
             for message in messages:
                 with boot.connect(str(case.exec_root), 0) as channel, open("/dev/null") as null:
-                    channel.settimeout(5)
+                    channel.settimeout(30)
                     socket.send_fds(channel, [message], [null.fileno()] * 3)
                     if message[:1] == b"J" and b'"a"' in message:
                         continue  # well-formed, and refused by name or harmless

@@ -31,7 +31,7 @@ def with_case(tmp_path: Path, test: Callable[[Case], Awaitable[None]]) -> None:
 
 
 async def read_all(near: socket.socket) -> bytes:
-    near.settimeout(10)
+    near.settimeout(30)
 
     def work() -> bytes:
         out = bytearray()
@@ -44,7 +44,7 @@ async def read_all(near: socket.socket) -> bytes:
 
 
 async def read_until(near: socket.socket, mark: bytes) -> bytes:
-    near.settimeout(10)
+    near.settimeout(30)
     out = b""
     while mark not in out:
         data = await asyncio.to_thread(near.recv, 65536)

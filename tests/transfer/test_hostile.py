@@ -112,7 +112,7 @@ class TestFraming:
         monkeypatch.setattr(messages, "HEAD_SECONDS", 0.5)
 
         def flood(client: socket.socket) -> None:
-            client.settimeout(10)
+            client.settimeout(30)
             while True:
                 client.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 500)
 
@@ -309,7 +309,7 @@ class TestCredentials:
 
 class TestMirrors:
     def endless(self, client: socket.socket) -> None:
-        client.settimeout(10)
+        client.settimeout(30)
         while True:
             client.sendall(b"x" * 65536)
 
@@ -521,7 +521,7 @@ class TestTls:
         heard: list[bytes] = []
 
         def answer(client: socket.socket) -> None:
-            client.settimeout(10)
+            client.settimeout(30)
             with suppress(ssl.SSLError), context.wrap_socket(client, server_side=True) as secure:
                 heard.append(secure.recv(65536))
                 secure.sendall(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")

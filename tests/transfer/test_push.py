@@ -105,7 +105,7 @@ def test_a_cut_upload_goes_on_where_the_registry_is(stores: Stores, liar: Liar) 
 
 def settled(liar: Liar) -> None:
     """Wait until the registry has read what was on its way."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     last = -1
     while liar.sent["upload"] != last and time.monotonic() < deadline:
         last = liar.sent["upload"]
