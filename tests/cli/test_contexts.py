@@ -58,6 +58,13 @@ def test_both_clients_know_the_same_contexts(run: Run) -> None:
     assert run("wherry", "context", "ls", "-q").stdout == "default\none\ntwo\n"
 
 
+def test_the_ready_made_context_looks_alike(run: Run) -> None:
+    host = {"DOCKER_HOST": "unix:///var/run/docker.sock"}
+    for words in (("inspect",), ("inspect", "-f", "json"), ("ls", "-q")):
+        ours, theirs = (run(program, "context", *words, **host) for program in ("wherry", "docker"))
+        assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
+
+
 def test_listings_look_alike(run: Run) -> None:
     run("wherry", "context", "create", "box", "--docker", "host=unix:///x")
     host = {"DOCKER_HOST": "unix:///var/run/docker.sock"}

@@ -210,6 +210,16 @@ def test_an_attach_to_what_has_ended(ended: str, api: Api, boxes: Boxes, docker:
     assert answer.headers["Content-Type"] == "application/vnd.docker.raw-stream"
 
 
+@pytest.mark.parametrize("query", ["stream=1", "stream=1&stdin=1", "stream=1&logs=1"])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_stream_of_nothing_ends_at_once(
+    api: Api, boxes: Boxes, query: str, running: bool
+) -> None:
+    name = boxes.sleeper() if running else boxes.create(boxes.image, "true")
+    with api.upgrade(f"/containers/{name}/attach?{query}", timeout=10) as connection:
+        assert connection.recv(100) == b""
+
+
 # Drivers
 
 

@@ -78,32 +78,34 @@ class Attacher:
         except BaseException:
             os.close(fd)
             raise
-        logs = options.logs
+        logs, spec = options.logs, container.spec
+        stdin = options.stdin and spec.open_stdin
+        # A stream of nothing ends at once, as Docker's does: nobody is kept waiting for what cannot come.
+        stream = options.stream and (stdin or options.stdout or options.stderr)
         if container.state.status not in ALIVE:
             try:
                 with socket.socket(fileno=os.dup(fd)) as client:
                     if logs:
                         await self._replay(container, options, client)
-                    if not options.stream:
+                    if not stream:
                         client.shutdown(socket.SHUT_RDWR)
             except BaseException as error:
                 os.close(fd)
                 if isinstance(error, OSError):  # the client is gone
                     return
                 raise
-            if not options.stream:
+            if not stream:
                 os.close(fd)
                 self._events.record(container_event(container, "attach"))
                 return
             logs = False
             self._lives.get(container.id).attached = True
-        spec = container.spec
         attachment = Attachment(
-            stdin=options.stdin and spec.open_stdin,
+            stdin=stdin,
             stdout=options.stdout,
             stderr=options.stderr,
             logs=logs,
-            stream=options.stream,
+            stream=stream,
             multiplexed=options.multiplexed,
             detach_keys=parse_keys(options.detach_keys) or DETACH_DEFAULT,
         )

@@ -140,12 +140,12 @@ def _test(name: str, values: tuple[str, ...]) -> Callable[[Event], bool]:
         case "image":
             return lambda event: any(_is_image(event, value) for value in values)
         case _:
-            # Docker compares the rest with the actor's id (a prefix will do) or its name.
+            # Docker compares the rest with the beginning of the actor's id or of its name.
             return lambda event: (
                 event.kind == name
-                and any(
-                    event.actor.startswith(value) or dict(event.attributes).get("name") == value
-                    for value in values
+                and (
+                    event.actor.startswith(values)
+                    or dict(event.attributes).get("name", "").startswith(values)
                 )
             )
 

@@ -77,6 +77,10 @@ def _index(item: Any, *keys: Any) -> Any:
         if isinstance(item, (list, tuple, str)):
             if not isinstance(key, int) or isinstance(key, bool):
                 raise ValueError(f"cannot index slice/array with type {type_name(key)}")
+            if key == len(item):  # pyright: ignore
+                # One past the end gets by text/template's own check, and as far as reflect.
+                kind = "string" if isinstance(item, str) else "slice"
+                raise ValueError(f"reflect: {kind} index out of range")
             if not 0 <= key < len(item):  # pyright: ignore
                 raise ValueError(f"index out of range: {key}")
             item = ord(item[key]) if isinstance(item, str) else item[key]  # pyright: ignore

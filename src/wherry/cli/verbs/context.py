@@ -153,8 +153,7 @@ def _list(session: Session, options: Options, _arguments: list[str]) -> int:
         rows.append(_row(missing, current, f'context "{current}": context not found'))
     quiet, form = options.on("quiet"), options.text("format")
     session.write(_LISTING.render(rows, form, quiet=quiet, style=session.style()))
-    if not quiet:
-        _warn_of_the_environment(session, "a context")
+    _warn_of_the_environment(session, "a context")
     return 0
 
 
@@ -198,7 +197,9 @@ def _inspect(session: Session, options: Options, arguments: list[str]) -> int:
     from wherry.cli.verbs.inspect import show_found
 
     names = arguments or [_current(session)]
-    return show_found(session, names, lambda name: _shown(session, name), options.text("format"))
+    return show_found(
+        session, names, lambda name: _shown(session, name), options.text("format"), html=True
+    )
 
 
 def _use(session: Session, _options: Options, arguments: list[str]) -> int:

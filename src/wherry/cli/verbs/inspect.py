@@ -57,8 +57,13 @@ def _find_any(session: Session, query: dict[str, str]) -> Find:
     return find
 
 
-def show_found(session: Session, names: list[str], find: Find, form: str) -> int:
-    """Print what `find` gives for each name, in the form asked for; return the exit code."""
+def show_found(
+    session: Session, names: list[str], find: Find, form: str, *, html: bool = False
+) -> int:
+    """Print what `find` gives for each name, in the form asked for; return the exit code.
+
+    `html` writes `<` as Go does by default: what the daemon's own JSON is not shown with.
+    """
     found: list[Object] = []
     problems: list[str] = []
     for name in names:
@@ -71,11 +76,11 @@ def show_found(session: Session, names: list[str], find: Find, form: str) -> int
         except WherryError as error:
             problems.append(describe(error))
     if form == "json":
-        session.line(dumps(found))
+        session.line(dumps(found, html=html))
     elif form:
         _show_template(session, found, form)
     else:
-        session.line(_painted(session, dumps(found, indent="    ")))
+        session.line(_painted(session, dumps(found, indent="    ", html=html)))
     for problem in problems:
         session.error(problem)
     return 1 if problems else 0

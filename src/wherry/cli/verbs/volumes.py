@@ -31,6 +31,7 @@ TITLES = {
     "Driver": "DRIVER",
     "Group": "GROUP",
     "Labels": "LABELS",
+    "Label": "",
     "Links": "LINKS",
     "Mountpoint": "MOUNTPOINT",
     "Name": "VOLUME NAME",
@@ -47,6 +48,10 @@ def volume_row(volume: Object) -> Row:
     spec: Object = one(cluster or {}, "Spec")
     usage: Object | None = volume.get("UsageData")
     size = usage.get("Size", -1) if usage else -1
+
+    def label(name: str) -> str:
+        return labels.get(name, "")
+
     return Row(
         KIND,
         {
@@ -54,6 +59,7 @@ def volume_row(volume: Object) -> Row:
             "Driver": lambda: volume["Driver"],
             "Group": lambda: _NONE if cluster is None else spec.get("Group") or "",
             "Labels": lambda: ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+            "Label": lambda: label,
             "Links": lambda: str(usage.get("RefCount", 0)) if usage else _NONE,
             "Mountpoint": lambda: volume.get("Mountpoint") or "",
             "Name": lambda: volume["Name"],
