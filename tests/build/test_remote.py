@@ -271,6 +271,20 @@ class TestGit:
             assert epoch == OLD
         assert list((tmp_path / "work").iterdir()) == []
 
+    def test_a_link_to_where_a_git_folder_is_leads_nowhere(
+        self, tmp_path: Path, repository: str
+    ) -> None:
+        """A link to a submodule has one behind it, one to the machine's folders may."""
+        outside = tmp_path / "outside"
+        (outside / ".git").mkdir(parents=True)
+        (tmp_path / "repos/a/away").symlink_to(outside)
+        git(tmp_path / "repos/a", "add", "-A")
+        git(tmp_path / "repos/a", "commit", "--quiet", "-m", "a link")
+        with Git(tmp_path / "work").checkout(GitSource(repository)) as (path, _):
+            assert (path / "away").is_symlink()
+            assert not (path / ".git").exists()
+        assert (outside / ".git").is_dir()
+
     def test_a_commit(self, tmp_path: Path, repository: str) -> None:
         commit = git(tmp_path / "repos/a", "rev-parse", "v1^{commit}")
         with Git(tmp_path / "work").checkout(GitSource(repository, commit, "sub")) as (path, _):

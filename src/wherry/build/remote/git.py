@@ -162,8 +162,10 @@ class Git:
                 run("submodule", "update", "--init", "--recursive", "--depth=1", "--quiet")
             epoch = int(run("show", "-s", "--format=%ct", commit).decode().strip() or 0)
             if not keep_git_dir:
-                for path in [tree / ".git", *tree.rglob("*/.git")]:
-                    remove_path(path)
+                # Not by rglob: that looks through a link, which may lead to a submodule or anywhere.
+                for folder, folders, files in os.walk(tree):
+                    if ".git" in folders or ".git" in files:
+                        remove_path(Path(folder, ".git"))
             yield _folder(tree, source), epoch
         finally:
             remove_path(work)
