@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from tests.containers.fakes import make_container
 from wherry.containers.log_settings import parse_log_config
 from wherry.containers.shipping import fluentd, gelf, journald, options, syslog
 from wherry.containers.shipping.entries import LONGEST, Cutter, Entry, origin_of, render_tag
+from wherry.containers.shipping.shipper import Place
 from wherry.model.containers import LogConfig
 from wherry.model.errors import Invalid
 
@@ -177,3 +179,18 @@ def test_destinations() -> None:
     assert place("fluentd") == options.Destination("tcp", "127.0.0.1", 24224)
     assert place("fluentd", fluentd_address="h:1") == options.Destination("tcp", "h", 1)
     assert place("gelf", gelf_address="tcp://h:9") == options.Destination("tcp", "h", 9)
+
+
+def test_sending_goes_on_where_its_place_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk ended it for good; here a file is in the way, whoever runs the test."""
+    place = Place(tmp_path / "shipped")
+    (tmp_path / "shipped.new").mkdir()
+    place.sent(ENTRY)
+    place.keep()
+    assert Place(tmp_path / "shipped").time == 0
+    (tmp_path / "shipped.new").rmdir()
+    place.keep()
+    assert Place(tmp_path / "shipped").time == AT
+    assert Place(tmp_path / "shipped").unsent([ENTRY, replace(ENTRY, time=AT + 1)]) == [
+        replace(ENTRY, time=AT + 1)
+    ]

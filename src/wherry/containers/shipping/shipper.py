@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _KEEP_SECONDS = 1.0
+_LONGEST_ANSWER = 64 << 10
 DRAIN_SECONDS = 5.0
 """For the rest of a container's lines before it is removed."""
 _PLACE = "shipped"
@@ -245,11 +246,14 @@ class Place:
             self.keep()
 
     def keep(self) -> None:
-        """Write the place down. No fsync: after a crash of the machine some lines are sent again."""
+        """Write the place down. No fsync: after a crash of the machine some lines are sent again.
+
+        So they are where there is no room to write, and the container may be gone: sending goes on.
+        """
         if (self.time, self._count) == self._kept:
             return
         temporary = self._path.with_suffix(".new")
-        with contextlib.suppress(FileNotFoundError):  # the container is removed
+        with contextlib.suppress(OSError):
             temporary.write_text(json.dumps({"time": self.time, "count": self._count}))
             temporary.replace(self._path)
             self._kept = (self.time, self._count)
@@ -325,6 +329,8 @@ class Sender:
             if not (more := await sink.receive()):
                 raise ConnectionResetError("no acknowledgement came")
             answer += more
+            if len(answer) > _LONGEST_ANSWER:
+                raise ConnectionResetError("what came is no acknowledgement")
         if named != chunk:
             raise ConnectionResetError(f"another chunk was acknowledged: {named}")
 

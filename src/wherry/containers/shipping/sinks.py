@@ -92,7 +92,11 @@ async def _datagram_to(place: Destination) -> DatagramSink:
     family, address = (await _resolve(place, socket.SOCK_DGRAM))[0]
     datagram = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     datagram.setblocking(False)
-    datagram.connect(address)
+    try:
+        datagram.connect(address)
+    except BaseException:
+        datagram.close()
+        raise
     return DatagramSink(datagram)
 
 
