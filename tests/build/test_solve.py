@@ -8,10 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.build.building import Built, Secrets, in_engine, remove_engine
+from wherry.build import solve
 from wherry.build.service import BuildFailed, Pruning
 from wherry.model.build import (
     BuildRequest,
@@ -389,3 +395,27 @@ def test_a_cache_that_lies_is_refused_and_the_build_goes_on(root: Path, tmp_path
         assert len(warnings) == 2
 
     in_engine(root, work)
+
+
+def test_a_long_dockerfile_is_read_beside_the_loop(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of it takes seconds, and may be anybody's."""
+    looked: list[bool] = []
+
+    def watched(work: Callable[..., Any]) -> Callable[..., Any]:
+        def look(*args: Any) -> Any:
+            looked.append(threading.current_thread() is threading.main_thread())
+            return work(*args)
+
+        return look
+
+    for name in ("parse", "check", "plan_graph"):
+        monkeypatch.setattr(solve, name, watched(getattr(solve, name)))
+
+    async def work(engine: Built) -> None:
+        assert (await engine.build("FROM scratch\nLABEL a=b\n")).finished
+        assert (await engine.build("FROM scratch\nLABEL a=b\n" + "# long\n" * 20_000)).finished
+
+    in_engine(root, work)
+    assert looked == [True] * 3 + [False] * 3

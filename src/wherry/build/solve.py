@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from itertools import accumulate
+from typing import TypeVar
 
 from wherry.build.arguments import unused_arguments
 from wherry.build.bases import Bases
@@ -54,6 +55,10 @@ from wherry.model.ignore import Matcher
 from wherry.model.images import Image, ImageConfig
 from wherry.runtime.emulation import choose_emulator
 from wherry.storage.durable import full
+
+T = TypeVar("T")
+_LONG = 64 << 10
+"""Bytes of a Dockerfile that is read beside the event loop."""
 
 
 class Solver:
@@ -138,10 +143,12 @@ class Solver:
     ) -> None:
         references = _references(request)
         check_outputs(request)
-        dockerfile = parse(request.dockerfile, request.dockerfile_name)
+        dockerfile = await _considered(
+            request, lambda: parse(request.dockerfile, request.dockerfile_name)
+        )
         context = request.contexts.get("")
         ignored = Matcher(context.ignore).ignored if context and context.ignore else None
-        findings = check(dockerfile, request, ignored)
+        findings = await _considered(request, lambda: check(dockerfile, request, ignored))
         for warning in findings:
             emit(warning)
         check_errors(dockerfile, findings)
@@ -186,7 +193,9 @@ class Solver:
         configs: dict[FromImage, ImageConfig] = {}
         while True:
             try:
-                graph = plan_graph(dockerfile, request, configs, host_platform())
+                graph = await _considered(
+                    request, lambda: plan_graph(dockerfile, request, configs, host_platform())
+                )
                 break
             except ImagesNeeded as needed:
                 for source in sorted(needed.images, key=lambda one: one.reference):
@@ -276,6 +285,11 @@ class Solver:
             self._cache.settled(made)
         if used - made:
             self._cache.touch(used - made)
+
+
+async def _considered(request: BuildRequest, work: Callable[[], T]) -> T:
+    """Return what `work` makes of the Dockerfile: of a long one in a thread, for a megabyte takes seconds."""
+    return await in_thread(work) if len(request.dockerfile) > _LONG else work()
 
 
 def check_run(step: RunStep, request: BuildRequest, dockerfile: Dockerfile) -> None:

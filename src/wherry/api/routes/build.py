@@ -83,13 +83,14 @@ class BuildRoutes:
             content = await self._dockerfile(ref, wanted.dockerfile_name)
             shown = ref if ref.ignore else await self._without_own_files(ref, wanted)
             wanted = with_dockerfile(replace(wanted, contexts={MAIN_CONTEXT: shown}), content)
+            before = await asyncio.to_thread(before_stages, wanted)
         except BaseException:
             await self._contexts.release(ref)
             raise
         classic = Classic(
             quiet=request.flag("q"),
             keep_containers=not wanted.remove,
-            before=before_stages(wanted),
+            before=before,
         )
         events = self._builds.build(wanted, secrets=NoSecrets(), exporter=None)
         return Response(200, self._told(events, classic.feed, [ref]), JSON)
