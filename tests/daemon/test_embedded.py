@@ -15,7 +15,7 @@ from tests.harness.engine import Engine
 from tests.registry.serving import Client
 from wherry.cli.flags import Options
 from wherry.cli.verbs.registry import FLAGS, words
-from wherry.daemon.embedded import EmbeddedRegistry
+from wherry.daemon.embedded import EmbeddedRegistry, _echo  # pyright: ignore[reportPrivateUsage]
 from wherry.model.errors import Conflict, Invalid, Unavailable
 from wherry.registry.server.settings import OPTIONS, Kind
 from wherry.storage.content import ContentStore
@@ -97,6 +97,34 @@ def test_what_cannot_start_is_not_remembered(tmp_path: Path) -> None:
         assert not await registry.stop()
 
     asyncio.run(test())
+
+
+def test_what_cannot_be_remembered_is_not_started(tmp_path: Path) -> None:
+    async def test() -> None:
+        registry = EmbeddedRegistry(tmp_path)
+        (tmp_path / "registry.json").mkdir()
+        with pytest.raises(OSError):
+            await registry.start(ANY)
+        assert not registry.status().running
+        (tmp_path / "registry.json").rmdir()
+        assert (await registry.start(ANY)).running
+        await registry.close()
+
+    asyncio.run(test())
+
+
+def test_a_line_of_any_length_does_not_end_the_reading(caplog: pytest.LogCaptureFixture) -> None:
+    """Unread, what the registry says would fill its pipe, and it would wait there for ever."""
+
+    async def test() -> None:
+        stream = asyncio.StreamReader(limit=64)
+        stream.feed_data(b"x" * 1000 + b"\nafter it\n")
+        stream.feed_eof()
+        await _echo(stream)
+
+    with caplog.at_level("INFO"):
+        asyncio.run(test())
+    assert "registry: after it" in caplog.text
 
 
 def test_with_an_engine(new_engine: Callable[..., Engine], tmp_path: Path) -> None:

@@ -78,7 +78,13 @@ class EmbeddedRegistry:
                 )
             await self._end()
             await self._run(arguments)
-            write_file(self._record, msgspec.json.encode(arguments))
+            try:
+                write_file(self._record, msgspec.json.encode(arguments))
+            except BaseException:
+                await (
+                    self._end()
+                )  # it would be gone with this daemon, and so it is not acknowledged
+                raise
             return self.status()
 
     async def stop(self) -> bool:
@@ -146,8 +152,8 @@ class EmbeddedRegistry:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 try:
                     await self._launch()
-                except WherryError as error:
-                    log.error("%s", error)
+                except (WherryError, OSError) as error:
+                    log.error("the registry was not started again: %s", error)
                 else:
                     break
 
@@ -170,5 +176,11 @@ class EmbeddedRegistry:
 
 
 async def _echo(stream: asyncio.StreamReader) -> None:
-    while line := await stream.readline():
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue  # longer than a StreamReader holds: what comes behind it is worth reading
+        if not line:
+            return
         log.info("registry: %s", line.decode(errors="replace").rstrip())
