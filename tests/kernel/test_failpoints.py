@@ -29,19 +29,26 @@ def test_only_the_named_one_fails() -> None:
     failpoint("a")
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "=kill", "a=error:ENOTHING", "a=error:", "a=ENOSPC"])
+@pytest.mark.parametrize(
+    "text", ["a", "a=", "=kill", "a=kill:0", "a=kill:x", "a=error:ENOTHING", "a=error:", "a=ENOSPC"]
+)
 def test_bad_actions_are_refused(text: str) -> None:
     with pytest.raises(Invalid, match="invalid failpoint"):
         configure(text)
 
 
-@pytest.mark.parametrize(("action", "status"), [("kill", -9), ("exit", 70)])
-def test_processes_end_where_told(action: str, status: int) -> None:
-    code = "from wherry.kernel.failpoints import failpoint as f; f('x'); f('y'); print('alive')"
+@pytest.mark.parametrize(
+    ("action", "status", "passed"), [("kill", -9, 0), ("kill:3", -9, 2), ("exit", 70, 0)]
+)
+def test_processes_end_where_told(action: str, status: int, passed: int) -> None:
+    code = (
+        "from wherry.kernel.failpoints import failpoint as f; f('x');"
+        "[(f('y'), print('alive', flush=True)) for _ in range(5)]"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"WHERRY_FAILPOINTS": f"y={action}"},
         capture_output=True,
         timeout=20,
     )
-    assert (result.returncode, result.stdout) == (status, b"")
+    assert (result.returncode, result.stdout) == (status, b"alive\n" * passed)

@@ -42,6 +42,8 @@ class FolderBlobs:
         self._neighbour = neighbour
         for algorithm in ALGORITHMS:
             (self._root / algorithm).mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A process before this one may have been killed between a rename and the sync of its folder.
+            sync_directory(self._root / algorithm)
         sync_directory(self._root)
         sync_directory(root)
 
