@@ -27,6 +27,8 @@ _HANDSHAKE_SECONDS: Final = 20.0
 # 1 MiB over three connections (the kernel doubles it and offers half). At 50 ms of distance it still
 # carries 5 MB/s a connection.
 _RECEIVE_BUFFER: Final = 256 << 10
+# OpenSSL's word for a first record that is none: what answers is mostly a server without TLS.
+_NO_TLS: Final = "wrong version number"
 _import_lock = threading.Lock()
 
 
@@ -186,6 +188,12 @@ def _secured(sock: socket.socket, origin: Origin, trust: Trust, stop: Stop) -> s
     except (OSError, ValueError) as error:
         sock.close()
         reason = tls_reason(error) or getattr(error, "strerror", None) or error
+        if reason == _NO_TLS:
+            raise BrokenConnection(
+                f"{origin}: http: server gave HTTP response to HTTPS client",
+                hint=f"if it is to be reached without TLS, add {origin.authority} to"
+                " insecure-registries",
+            ) from None
         raise BrokenConnection(f"{origin}: tls handshake: {reason}") from None
     except BaseException:
         sock.close()
