@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from wherry.client import wire
 from wherry.client.faults import Unreachable, fault_of
 from wherry.client.http import Connection, Response, escape
@@ -158,9 +160,14 @@ def _decoded(content: bytes) -> Any:
         raise Internal(f"the engine's answer is not JSON: {error}") from None
 
 
+def api_version() -> str:
+    """Return the version of the API that is spoken, as 1.51: DOCKER_API_VERSION's, as with docker."""
+    return os.environ.get("DOCKER_API_VERSION", "").removeprefix("v") or API_VERSION
+
+
 def _target(path: str, query: dict[str, str] | None) -> str:
     """The request's target. `path` may hold a query already: names that come more than once."""
-    target = f"/v{API_VERSION}{path}"
+    target = f"/v{escape(api_version())}{path}"
     if query:
         joint = "&" if "?" in path else "?"
         target += joint + "&".join(f"{escape(k)}={escape(v)}" for k, v in query.items())

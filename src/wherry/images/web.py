@@ -56,8 +56,8 @@ class _Connection(http.client.HTTPConnection):
         origin = Origin(self.scheme, self.host, self.port)
         try:
             self.sock = reach(origin, Trust(), _proxies(), Stop())
-        except WherryError as error:  # hints are for registries
-            raise OSError(error.message) from None
+        except WherryError as error:  # hints are for registries, and the URL is told already
+            raise OSError(error.message.removeprefix(f"{origin}: ")) from None
         self.sock.settimeout(self.timeout)
 
 

@@ -103,7 +103,8 @@ def _connect(origin: Origin, stop: Stop) -> socket.socket:
             raise
     reason = "timed out" if isinstance(problem, TimeoutError) else None
     reason = reason or (problem and problem.strerror) or "no address"
-    raise Unreachable(f"{origin}: connect to {origin.host}:{origin.port}: {reason}".lower())
+    # The words of Docker's network library: they are what people look for.
+    raise Unreachable(f"{origin}: dial tcp {origin.host}:{origin.port}: connect: {reason}".lower())
 
 
 def _shut(sock: socket.socket) -> None:

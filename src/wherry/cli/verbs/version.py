@@ -9,7 +9,7 @@ from wherry import __version__
 from wherry.cli.endpoint import context_name
 from wherry.cli.flags import Command, Flag, Options
 from wherry.cli.session import Session
-from wherry.client.engine import API_VERSION
+from wherry.client.engine import API_VERSION, api_version
 from wherry.client.wire import many, one
 from wherry.model.errors import WherryError
 
@@ -26,7 +26,7 @@ def _client(session: Session) -> Object:
     machine = os.uname().machine
     return {
         "Version": __version__,
-        "ApiVersion": API_VERSION,
+        "ApiVersion": api_version(),
         "DefaultAPIVersion": API_VERSION,
         "PythonVersion": sys.version.split(" ", 1)[0],
         "Os": "linux",
@@ -66,12 +66,15 @@ def _named(part: Object | None) -> Object | None:
 
 def _text(session: Session, client: Object, server: Object | None) -> str:
     style = session.style()
+    spoken = client["ApiVersion"]
+    if spoken != API_VERSION:
+        spoken = f"{spoken} (downgraded from {API_VERSION})"
     lines = [style("1", "Client:")]
     lines += _pairs(
         1,
         18,
         ("Version", client["Version"]),
-        ("API version", client["ApiVersion"]),
+        ("API version", spoken),
         ("Python version", client["PythonVersion"]),
         ("OS/Arch", f"{client['Os']}/{client['Arch']}"),
         ("Context", client["Context"]),
