@@ -658,3 +658,7 @@ def test_triggers_of_a_commit(api: Api) -> None:
     options, config = api.containers.calls[-1][2:]
     assert options.changes == ("ONBUILD RUN true", "USER me")
     assert config.shell == ("/x",)
+
+
+def test_a_volume_of_nobody_s_wishes(api: Api) -> None:
+    assert api.ask("POST", "/volumes/create").status == 201

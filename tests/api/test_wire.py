@@ -582,3 +582,23 @@ def test_bad_filters_are_refused(text: str, message: str) -> None:
 
 def test_odd_bytes_become_replacement_characters() -> None:
     assert json.loads(encode({"name": "a\udcff"})) == {"name": "a�"}
+
+
+def test_names_in_other_letters() -> None:
+    """As Go takes them: the exact name wins, and names that are data stay as they are."""
+    body = {
+        "image": "bb", "cmd": ["x"], "labels": {"image": "q", "Cmd": "r"},
+        "hostconfig": {
+            "networkMode": "none", "ulimits": [{"name": "nofile", "Soft": 1, "hard": 2}],
+            "portbindings": {"80/tcp": [{"hostport": "1"}]},
+        },
+        "user": "lost", "User": "kept",
+    }  # fmt: skip
+    spec = parse_create(json.dumps(body).encode(), number_of)
+    assert (spec.image, spec.command, spec.user) == ("bb", ("x",), "kept")
+    assert dict(spec.labels) == {"image": "q", "Cmd": "r"}
+    assert spec.namespaces.network == "none"
+    assert spec.ulimits == (Ulimit("nofile", 1, 2),)
+    assert spec.published == (("80/tcp", "", "1"),)
+    with pytest.raises(Invalid, match="Expected int .* in field HostConfig.Memory"):
+        parse_create(b'{"image": "bb", "hostconfig": {"memory": "x"}}', number_of)

@@ -58,6 +58,13 @@ def test_both_clients_know_the_same_contexts(run: Run) -> None:
     assert run("wherry", "context", "ls", "-q").stdout == "default\none\ntwo\n"
 
 
+def test_a_server_is_verified_by_an_authority_that_is_there(run: Run) -> None:
+    words = ("--tlsverify", "-H", "tcp://127.0.0.1:1", "ps")
+    ours, theirs = (run(program, *words) for program in ("wherry", "docker"))
+    assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr)
+    assert "ca.pem: no such file or directory" in ours.stderr
+
+
 def test_the_ready_made_context_looks_alike(run: Run) -> None:
     host = {"DOCKER_HOST": "unix:///var/run/docker.sock"}
     for words in (("inspect",), ("inspect", "-f", "json"), ("ls", "-q")):

@@ -101,5 +101,12 @@ def _credentials(options: Options) -> Credentials | None:
     files: dict[str, str] = {}
     for flag, name in (("tlscacert", "ca"), ("tlscert", "cert"), ("tlskey", "key")):
         path = options.text(flag) or os.path.join(folder, f"{name}.pem")
-        files[name] = path if options.given(flag) or os.path.exists(path) else ""
+        found = options.given(flag) or os.path.exists(path)
+        if name == "ca" and verify and not found:
+            # Docker's too: who wants the server verified is not left to the system's authorities.
+            raise Failure(
+                "Failed to initialize: unable to resolve docker endpoint: "
+                f"open {path}: no such file or directory"
+            )
+        files[name] = path if found else ""
     return Credentials(ca=files["ca"], cert=files["cert"], key=files["key"], verify=verify)

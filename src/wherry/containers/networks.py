@@ -251,7 +251,10 @@ class NetworkService:
             )
         users = [n.name for n in self._networks if n.spec.config_from == network.name]
         if network.spec.config_only and users:
-            raise Forbidden(f'configuration network "{network.name}" is in use by {users[0]}')
+            raise Forbidden(
+                f'error while removing network: configuration network "{network.name}" is in use '
+                f"by {users[0]}"
+            )
         # The row first: whatever of the host's part is left then goes at the next start or repair.
         self._networks.remove(network.id)
         if _is_made(network):

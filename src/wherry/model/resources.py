@@ -180,8 +180,8 @@ def check_update(current: Limits, update: Limits) -> None:
     An update is `validate`d by itself before.
     """
     for said, name, held, holder in (
-        (update.cpu_quota, "CPU Quota", current.nano_cpus, "NanoCPUs"),
         (update.cpu_period, "CPU Period", current.nano_cpus, "NanoCPUs"),
+        (update.cpu_quota, "CPU Quota", current.nano_cpus, "NanoCPUs"),
         (update.nano_cpus, "Nano CPUs", current.cpu_quota, "CPU Quota"),
         (update.nano_cpus, "Nano CPUs", current.cpu_period, "CPU Period"),
     ):

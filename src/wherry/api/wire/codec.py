@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from wherry.api.wire.names import may_be_other, with_exact_names
 from wherry.model.containers import Pairs
 from wherry.model.errors import Invalid
 from wherry.model.moments import parse_instant, render_rfc3339
@@ -27,10 +28,12 @@ def check_content_type(content_type: str, body: bytes) -> None:
 
 
 def decode(kind: type[T], body: bytes) -> T:
-    """Return `body` as a `kind`. Raises Invalid naming the field that is wrong."""
+    """Return `body` as a `kind`, its fields' names in any letters. Raises Invalid naming the wrong one."""
     if not body.strip():
         raise Invalid("invalid JSON: got EOF while reading request body")
     try:
+        if may_be_other(body):
+            return msgspec.convert(with_exact_names(msgspec.json.decode(body), kind), kind)
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         text = str(error)

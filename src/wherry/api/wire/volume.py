@@ -15,8 +15,11 @@ NO_SWARM = (
 
 
 def parse_volume(body: bytes) -> VolumeRequest:
-    """Return what POST /volumes/create asks for. Raises Invalid, Unavailable for a cluster's volume."""
-    wanted = decode(VolumeBody, body)
+    """Return what POST /volumes/create asks for: without a body, a volume without a name.
+
+    Raises Invalid, Unavailable for a cluster's volume.
+    """
+    wanted = decode(VolumeBody, body or b"{}")
     if wanted.ClusterVolumeSpec is not None:
         raise Unavailable(NO_SWARM)
     return VolumeRequest(
