@@ -105,7 +105,7 @@ class FakeSupervisor:
         self.disconnected: list[tuple[str, str]] = []
         self.ways: dict[str, tuple[tuple[str, Way], ...]] = {}
         self.on_exit: Callable[[Exit], None] = lambda end: None
-        self.fail: WherryError | None = None
+        self.fail: Exception | None = None
         self.handles: dict[int, int] = {15: 143}
         self.lifetime: float | None = None
         self.skew = 0

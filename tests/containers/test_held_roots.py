@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -104,6 +105,25 @@ def test_who_settles_waits_for_a_closing_under_way(
 
     monkeypatch.setattr(held_roots, "PAUSE", 0.0)
     monkeypatch.setattr("wherry.containers.held_roots.os.close", slow)
+    asyncio.run(run())
+
+
+def test_a_sync_that_fails_closes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+
+    def broken(fd: int) -> None:
+        closed.append(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def run() -> None:
+        held = HeldRoots(tmp_path)
+        held.hold("c", 1234)
+        held.heard(_die("c"))
+        await held.settled("c")
+        held.close()
+        assert closed == [1234]
+
+    monkeypatch.setattr("wherry.containers.held_roots.os.close", broken)
     asyncio.run(run())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_a_failed_start_keeps_code_and_error(play: Callable[[Play], None]) -> No
         house.supervisor.fail = None
         await service.start("web")
         assert house.store.get(made.id).state.error == ""
+
+    play(scenario)
+
+
+def test_a_start_that_fails_as_nobody_thought_is_told_of_too(play: Callable[[Play], None]) -> None:
+    async def scenario(house: House, service: Any) -> None:
+        house.supervisor.fail = OSError(errno.EIO, "Input/output error")
+        made = await service.create(spec("true"), "web")
+        with pytest.raises(OSError, match="Input/output"):
+            await service.start("web")
+        state = house.store.get(made.id).state
+        assert (state.status, state.exit_code) == (Status.CREATED, 128)
+        assert "Input/output error" in state.error
 
     play(scenario)
 

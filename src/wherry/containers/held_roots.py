@@ -19,6 +19,7 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from wherry.model.events import Event
@@ -111,5 +112,7 @@ class HeldRoots:
 
     def _close(self, container_id: str) -> None:
         for fd in self._ended.get(container_id, ()):
-            os.close(fd)
+            # EIO of the sync: it is closed all the same, and its number may be another's next time.
+            with suppress(OSError):
+                os.close(fd)
         self._ended.pop(container_id, None)

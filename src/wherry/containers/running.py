@@ -44,7 +44,7 @@ class Runner:
                 return False
             try:
                 await self._starter.start(found, live)
-            except WherryError:
+            except Exception:
                 await self._clean_up(found, live)
                 raise
         return True
@@ -66,8 +66,8 @@ class Runner:
                 return
             try:
                 await self._starter.start(container, live, restarts=container.state.restart_count)
-            except WherryError as error:
-                _log.warning("restart of %s failed: %s", container.name, error)
+            except Exception as error:
+                _warn("restart", container.name, error)
                 live.tell_exit(exited(self._store.get(container_id)))
 
     async def start_all(self, container_ids: list[str]) -> None:
@@ -75,5 +75,11 @@ class Runner:
         for container_id in container_ids:
             try:
                 await self.start(container_id)
-            except WherryError as error:
-                _log.warning("start of %s failed: %s", container_id, error)
+            except Exception as error:
+                _warn("start", container_id, error)
+
+
+def _warn(what: str, which: str, error: Exception) -> None:
+    _log.warning(
+        "%s of %s failed: %s", what, which, error, exc_info=not isinstance(error, WherryError)
+    )

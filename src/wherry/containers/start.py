@@ -143,7 +143,7 @@ class Starter:
     async def start(self, container: Container, live: Live, *, restarts: int = 0) -> Container:
         """Start `container` and return it running; `restarts` is how often a policy did so before.
 
-        Raises StartFailed and whatever the plan ran into; the container then keeps the error.
+        Raises StartFailed and whatever the plan ran into; the container keeps the error.
         """
         before = container
         try:
@@ -165,11 +165,12 @@ class Starter:
                 with naming_full_disk(container.name, self._folder(container.id)):
                     started = await self._launch(launch)
                 undo.keep()
-        except WherryError as error:
+        except Exception as error:
             if isinstance(error, StartFailed) and error.step == "network":
                 error.message = NETWORK_FAILED + error.message
             code = error.exit_code if isinstance(error, StartFailed) else 128
-            state = replace(before.state, exit_code=code, error=error.message)
+            text = error.message if isinstance(error, WherryError) else str(error)
+            state = replace(before.state, exit_code=code, error=text)
             if before.state.status is Status.RESTARTING:
                 state = move(state, Status.EXITED, finished_at=time.time_ns())
             self._store.observe(container.id, state)

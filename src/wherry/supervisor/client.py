@@ -127,8 +127,7 @@ class SupervisorClient:
         request: Wire = {"do": "start", "launch": launch.to_wire()}
         for _ in range(3):
             try:
-                copies = [os.dup(fd) for fd in mounts]
-                return Started.from_wire(*await self._ask_fully(request, *copies))
+                return Started.from_wire(*await self._ask_fully(request, *_copies(mounts)))
             except _Lost:
                 for survivor in await self.survivors():
                     if survivor.key == launch.id:
@@ -432,3 +431,16 @@ class SupervisorClient:
 def _close(fds: list[int]) -> None:
     while fds:
         os.close(fds.pop())
+
+
+def _copies(descriptors: Sequence[int]) -> list[int]:
+    """Return a copy of each. Raises OSError, and there is none then."""
+    made: list[int] = []
+    try:
+        for fd in descriptors:
+            made.append(os.dup(fd))
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        raise
+    return made
