@@ -94,6 +94,20 @@ def test_a_failed_start_keeps_code_and_error(play: Callable[[Play], None]) -> No
     play(scenario)
 
 
+def test_a_failed_restart_says_so_in_dockers_words(play: Callable[[Play], None]) -> None:
+    async def scenario(house: House, service: Any) -> None:
+        house.supervisor.fail = NOT_FOUND
+        made = await service.create(spec("nope"), "web")
+        with pytest.raises(
+            StartFailed, match="^Cannot restart container web: .*not found"
+        ) as found:
+            await service.restart("web", 1, "")
+        assert status_of(found.value) == 500
+        assert house.store.get(made.id).state.exit_code == 127
+
+    play(scenario)
+
+
 def test_a_start_that_fails_as_nobody_thought_is_told_of_too(play: Callable[[Play], None]) -> None:
     async def scenario(house: House, service: Any) -> None:
         house.supervisor.fail = OSError(errno.EIO, "Input/output error")

@@ -12,7 +12,7 @@ from wherry.containers.signalling import Signals
 from wherry.containers.store import ContainerStore
 from wherry.containers.transitions import ALIVE, move
 from wherry.model.containers import Container, Status
-from wherry.model.errors import Conflict, Invalid, NotFound, Unavailable
+from wherry.model.errors import Conflict, Invalid, NotFound, StartFailed, Unavailable
 from wherry.model.signals import check_known, parse_signal
 from wherry.model.views import Exited
 
@@ -50,7 +50,7 @@ class Stopper:
         return await self._stop(container, self._lives.get(container.id), timeout, signal)
 
     async def restart(self, ref: str, timeout: int | None, signal: str) -> None:
-        """Stop the container if it runs, and start it."""
+        """Stop the container if it runs, and start it. Raises StartFailed, a 500 whatever the reason."""
         container = self._store.resolve(ref)
         live = self._lives.get(container.id)
         live.kept = True
@@ -58,7 +58,11 @@ class Stopper:
             await self._stop(container, live, timeout, signal)
         finally:
             live.kept = False
-        await self._start(container.id)
+        try:
+            await self._start(container.id)
+        except StartFailed as error:
+            text = f"Cannot restart container {ref}: {error.message}"
+            raise StartFailed(text, step=error.step, errno=error.errno, hint=error.hint) from error
         self._events.record(container_event(self._store.get(container.id), "restart"))
 
     async def kill(self, ref: str, signal: str) -> None:
