@@ -117,12 +117,22 @@ def _dispatch_group(session: Session, group: str, words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h"):
         return _help(["help", group])
     if words[0].startswith("-"):
-        raise UsageError(f"unknown flag: {words[0]}")
+        _refuse_flags(group, words)
     entry = tree.entry_of(group, words[0])
     if entry is None:
         verbs = list(tree.GROUPS[group][1])
         raise Failure(_unknown(f"{group} {words[0]}", words[0], verbs, group))
     return _execute(session, f"{group} {words[0]}", tree.load(entry), words[1:])
+
+
+def _refuse_flags(group: str, words: list[str]) -> None:
+    try:
+        parse((), words[:1], interspersed=False)
+    except UsageError as error:
+        text = f"{error.text}\n\nUsage:  wherry {group}\n"
+        raise Failure(
+            f"{text}\nRun 'wherry {group} --help' for more information", error.code
+        ) from None
 
 
 def _execute(session: Session, path: str, command: Command, arguments: list[str]) -> int:
