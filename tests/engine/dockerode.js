@@ -32,9 +32,10 @@ async function main() {
   const [out, err] = [sink(), sink()];
   const [outcome, ran] = await docker.run(image, ["sh", "-c", "echo out; echo err >&2; exit 3"], [out, err],
     { Tty: false, Labels: { dash: word }, HostConfig: { NetworkMode: "none" } });
-  out.end(); err.end();
   assert.strictEqual(outcome.StatusCode, 3);
-  assert.deepStrictEqual([await text(out), await text(err)], ["out\n", "err\n"]);
+  // It waits for the exit alone, which is told on another connection than what was printed.
+  const printed = await Promise.all([out, err].map((one) => new Promise((yes) => one.once("data", yes))));
+  assert.deepStrictEqual(printed.map(String), ["out\n", "err\n"]);
   await ran.remove();
 
   const box = await docker.createContainer({
