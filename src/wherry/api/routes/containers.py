@@ -36,6 +36,7 @@ class ContainerRoutes:
         self._engine = engine
         self._items = RenderedItems()
         self._inspected = RenderedContainers()
+        self._inspected_old = RenderedContainers()
 
     def routes(self) -> list[Route]:
         """Return the table."""
@@ -187,24 +188,28 @@ class ContainerRoutes:
 
     def inspect_at_once(self, request: Request) -> Response | None:
         """GET /containers/{id}/json of a container that is as it was when it was last asked for."""
-        if "?" in request.target or request.version < _NO_OLD_ALIASES:
+        if "?" in request.target:
             return None
         view = self._containers.inspect_nowait(request.parameters["id"])
-        text = self._inspected.get(view)
+        text = self._rendered(request).get(view)
         return None if text is None else Response(200, text, JSON)
 
     async def inspect(self, request: Request) -> Response:
         """GET /containers/{id}/json."""
         view = await self._containers.inspect(request.parameters["id"], size=request.flag("size"))
-        around = Surroundings(self._engine.facts().default_log_driver, path_of)
-        if request.version < _NO_OLD_ALIASES:
-            view = replace(view, container=with_old_aliases(view.container))
-            return json_answer(render_container(view, around))
-        text = self._inspected.get(view)
+        rendered = self._rendered(request)
+        text = rendered.get(view)
         if text is None:
-            text = encode(render_container(view, around))
-            self._inspected.put(view, text)
+            shown = view
+            if rendered is self._inspected_old:
+                shown = replace(view, container=with_old_aliases(view.container))
+            around = Surroundings(self._engine.facts().default_log_driver, path_of)
+            text = encode(render_container(shown, around))
+            rendered.put(view, text)
         return Response(200, text, JSON)
+
+    def _rendered(self, request: Request) -> RenderedContainers:
+        return self._inspected_old if request.version < _NO_OLD_ALIASES else self._inspected
 
     async def prune(self, request: Request) -> Response:
         """POST /containers/prune."""
