@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.api.fakes import DIGEST, FACTS, IMAGE
 from wherry.api.versions import CURRENT
 from wherry.api.wire.archive import render_path_stat
-from wherry.api.wire.bodies import UpdateBody
+from wherry.api.wire.bodies import CreateBody, UpdateBody
 from wherry.api.wire.codec import decode, encode, parse_time, render_time
 from wherry.api.wire.container import Surroundings, render_container, render_item, render_status
 from wherry.api.wire.create import parse_create, read_create
@@ -24,6 +24,7 @@ from wherry.api.wire.filters import CONTAINERS, parse_filters
 from wherry.api.wire.human import render_command
 from wherry.api.wire.image import render_history, render_image, render_image_item
 from wherry.api.wire.mounts import parse_bind
+from wherry.api.wire.names import may_be_other
 from wherry.api.wire.network import render_wish
 from wherry.api.wire.resources import DevicePath, parse_limits
 from wherry.api.wire.spec import render_config, render_host_config
@@ -582,6 +583,12 @@ def test_bad_filters_are_refused(text: str, message: str) -> None:
 
 def test_odd_bytes_become_replacement_characters() -> None:
     assert json.loads(encode({"name": "a\udcff"})) == {"name": "a�"}
+
+
+def test_labels_do_not_have_a_body_read_the_slow_way() -> None:
+    body = b'{"Image": "bb", "Labels": {"org.example": "x", "com.docker.compose.service": "y"}}'
+    assert not may_be_other(body, CreateBody)
+    assert may_be_other(b'{"Image": "bb", "hostconfig" : {}}', CreateBody)
 
 
 def test_names_in_other_letters() -> None:

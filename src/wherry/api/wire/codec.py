@@ -32,7 +32,7 @@ def decode(kind: type[T], body: bytes) -> T:
     if not body.strip():
         raise Invalid("invalid JSON: got EOF while reading request body")
     try:
-        if may_be_other(body):
+        if may_be_other(body, kind):
             return msgspec.convert(with_exact_names(msgspec.json.decode(body), kind), kind)
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
