@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import struct
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.leaks import processes_naming
 from tests.network.questions import Response, exchange, question, take_apart
 from tests.network.spaces import Space
 from wherry.model.errors import NotFound
@@ -185,6 +187,10 @@ def house(host: Space, tmp_path: Path) -> Iterator[House]:
     deadline = time.monotonic() + 30
     while (tmp_path / "names.lock").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not (tmp_path / "names.lock").exists(), "the process did not end"
+    stays = (tmp_path / "names.lock").exists()
+    if stays:  # of a test that failed halfway too
+        for pid in processes_naming(str(tmp_path)):
+            os.kill(pid, signal.SIGKILL)
+    assert not stays, "the process did not end"
     assert not (tmp_path / "names.sock").exists()
     assert house.log() == ""
