@@ -27,9 +27,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self.path)
+        self.sock = _connected(self.path)
 
 
 class _Kept:
@@ -39,9 +37,7 @@ class _Kept:
     """
 
     def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(TIMEOUT)
-        self._socket.connect(path)
+        self._socket = _connected(path)
         self._file = self._socket.makefile("rb")
 
     def exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
@@ -168,9 +164,7 @@ class Api:
         headers: str = "Connection: close\r\n",
         body: bytes = b"",
     ) -> Generator[socket.socket]:
-        with socket.socket(socket.AF_UNIX) as stream:
-            stream.settimeout(TIMEOUT)
-            stream.connect(self.path)
+        with _connected(self.path) as stream:
             target = f"/{VERSION}{path}" + (f"?{urlencode(query)}" if query else "")
             length = f"Content-Length: {len(body)}\r\n" if body else ""
             head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n"
@@ -183,6 +177,13 @@ class Api:
             stream.connect(self.path)
             credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return int.from_bytes(credentials[:4], "little")
+
+
+def _connected(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(TIMEOUT)
+    made.connect(path)
+    return made
 
 
 def _status(head: bytes) -> int:

@@ -28,6 +28,13 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def _holding_two(folder: Path) -> tuple[HeldRoots, list[int]]:
+    held, fds = HeldRoots(folder), [_open(), _open()]
+    for number, fd in enumerate(fds):
+        held.hold(f"c{number}", fd)
+    return held, fds
+
+
 def _die(container_id: str) -> Event:
     return Event("container", "die", container_id, (), 1)
 
@@ -43,10 +50,7 @@ def test_closed_some_time_after_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     async def run() -> None:
-        held = HeldRoots(tmp_path)
-        fds = [_open(), _open()]
-        for number, fd in enumerate(fds):
-            held.hold(f"c{number}", fd)
+        held, fds = _holding_two(tmp_path)
         held.heard(Event("container", "start", "c0", (), 1))
         held.heard(Event("volume", action, "c0", (), 1))
         await held.settled("c0")
@@ -148,10 +152,7 @@ def test_while_others_end_nothing_is_closed_but_for_the_oldest_and_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float, most: int
 ) -> None:
     async def run() -> None:
-        held = HeldRoots(tmp_path)
-        fds = [_open(), _open()]
-        for number, fd in enumerate(fds):
-            held.hold(f"c{number}", fd)
+        held, fds = _holding_two(tmp_path)
         held.heard(_die("c0"))
         held.heard(_die("c1"))
         # The pause counts from the last end: this timer finds it long ahead.

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from wherry.kernel.paths import open_file_in_root
 from wherry.model.errors import Invalid, NotFound, StartFailed
 from wherry.model.oci import User
-from wherry.runtime.user import LARGEST, identify
+from wherry.runtime.user import identify_in, read_table
 
 _HIGHEST: Final = 0xFFFFFFFE
 
@@ -30,7 +29,7 @@ def look_up(text: str, root: int) -> tuple[int, int] | None:
 def look_up_process(user: str, root: int) -> tuple[int, int]:
     """Return (uid, gid) of a process of USER `user` in the tree `root`. Raises Invalid in Docker's words."""
     try:
-        who = identify(User(name=user), _read(root, "etc/passwd"), _read(root, "etc/group"))
+        who = identify_in(root, User(name=user))
     except StartFailed as error:
         raise Invalid(error.message) from None
     return who.uid, who.gid
@@ -67,13 +66,4 @@ def _number(text: str) -> int | None:
 
 
 def _rows(root: int, path: str) -> list[list[str]]:
-    return [line.split(":") for line in _read(root, path).splitlines()]
-
-
-def _read(root: int, path: str) -> str:
-    try:
-        fd = open_file_in_root(root, path)
-    except OSError:
-        return ""
-    with open(fd, "rb") as file:
-        return file.read(LARGEST).decode(errors="surrogateescape")
+    return [line.split(":") for line in read_table(root, path).splitlines()]

@@ -129,10 +129,7 @@ def _refuse_flags(group: str, words: list[str]) -> None:
     try:
         parse((), words[:1], interspersed=False)
     except UsageError as error:
-        text = f"{error.text}\n\nUsage:  wherry {group}\n"
-        raise Failure(
-            f"{text}\nRun 'wherry {group} --help' for more information", error.code
-        ) from None
+        raise _misused(error, group) from None
 
 
 def _execute(session: Session, path: str, command: Command, arguments: list[str]) -> int:
@@ -142,13 +139,15 @@ def _execute(session: Session, path: str, command: Command, arguments: list[str]
     except WantsHelp:
         return _help_command(path, command)
     except UsageError as error:
-        usage = f"Usage:  wherry {path} {command.usage}".rstrip()
-        raise Failure(
-            f"{error.text}\n\n{usage}\n\nRun 'wherry {path} --help' for more information",
-            error.code,
-        ) from None
+        raise _misused(error, path, command.usage) from None
     command.check_arguments(path, len(positional))
     return command.run(session, options, positional)
+
+
+def _misused(error: UsageError, path: str, usage: str = "") -> Failure:
+    shown = f"Usage:  wherry {path} {usage}".rstrip()
+    text = f"{error.text}\n\n{shown}\n\nRun 'wherry {path} --help' for more information"
+    return Failure(text, error.code)
 
 
 def _unknown(path: str, word: str, verbs: list[str], group: str) -> str:

@@ -12,11 +12,11 @@ import posixpath
 import stat
 from dataclasses import dataclass
 
-from wherry.kernel.paths import follow_in_root, open_file_in_root, open_in_root
+from wherry.kernel.paths import follow_in_root, open_in_root
 from wherry.model.errors import Invalid, NotFound
 from wherry.model.oci import User
 from wherry.model.views import PathStat
-from wherry.runtime.user import LARGEST, Identity, identify
+from wherry.runtime.user import Identity, identify_in
 
 # os.FileMode of Go: the permission bits, and these above them.
 _GO_KINDS = {
@@ -104,14 +104,4 @@ def go_mode(mode: int) -> int:
 
 def read_user(root_fd: int, text: str, groups: tuple[str, ...] = ()) -> Identity:
     """Return who the user `text` is by the container's own tables. Raises StartFailed in Docker's words."""
-    user = User(name=text, additional_groups=groups)
-    return identify(user, _read_table(root_fd, "etc/passwd"), _read_table(root_fd, "etc/group"))
-
-
-def _read_table(root_fd: int, path: str) -> str:
-    try:
-        fd = open_file_in_root(root_fd, path)
-    except OSError:
-        return ""
-    with open(fd, "rb") as file:
-        return file.read(LARGEST).decode(errors="surrogateescape")
+    return identify_in(root_fd, User(name=text, additional_groups=groups))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,13 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from wherry.build.arguments import platform_text
 from wherry.build.context.layouts import Load, load_layout, split_layout
-from wherry.build.context.store import ContextStore
-from wherry.build.files import Export, Exported, Tree
+from wherry.build.context.store import ContextStore, read_file
+from wherry.build.files import Export, Exported
 from wherry.images.bridge import Flow, in_thread
 from wherry.images.config import parse_platform
-from wherry.kernel.paths import open_file_in_root
 from wherry.model.build import ContextKind, ContextRef, Progress
-from wherry.model.errors import Invalid, NotFound
+from wherry.model.errors import NotFound
 from wherry.model.ignore import parse
 from wherry.model.views import ByteSource
 
@@ -95,7 +92,7 @@ class ClientContexts:
     async def read(self, ref: ContextRef, path: str) -> bytes:
         """Return a file of the context, whether .dockerignore leaves it out or not."""
         bare = replace(ref, ignore=())
-        return await in_thread(lambda: _read(self._store.open(bare), path))
+        return await in_thread(lambda: read_file(self._store.open(bare), path, _LARGEST))
 
     async def release(self, ref: ContextRef) -> None:
         """A build that used it is over."""
@@ -110,20 +107,6 @@ class ClientContexts:
     async def push(self, export: Export, report: Callable[[Progress], None]) -> Exported:
         """Push what was built."""
         return await self._push(export, report)
-
-
-def _read(tree: Tree, path: str) -> bytes:
-    with tree.open() as root:
-        try:
-            fd = open_file_in_root(root, os.fsencode(path))
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise Invalid(f"{path}: not a file of at most {_LARGEST} bytes") from None
-            raise NotFound("file in the build context", path) from None
-        with open(fd, "rb") as file:
-            if os.fstat(fd).st_size > _LARGEST:
-                raise Invalid(f"{path}: not a file of at most {_LARGEST} bytes")
-            return file.read()
 
 
 async def _fed(body: ByteSource, work: Callable[[Flow], T]) -> T:

@@ -81,9 +81,8 @@ class EmbeddedRegistry:
             try:
                 write_file(self._record, msgspec.json.encode(arguments))
             except BaseException:
-                await (
-                    self._end()
-                )  # it would be gone with this daemon, and so it is not acknowledged
+                # It would be gone with this daemon, and so it is not acknowledged.
+                await self._end()
                 raise
             return self.status()
 

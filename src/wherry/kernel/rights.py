@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -27,3 +28,16 @@ def passed(ancillary: Ancillary) -> list[int]:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
         for at in range(0, len(body) - _INT + 1, _INT)
     ]
+
+
+def copies(descriptors: Iterable[int]) -> list[int]:
+    """Return a copy of each. Raises OSError, and there is none then."""
+    made: list[int] = []
+    try:
+        for fd in descriptors:
+            made.append(os.dup(fd))
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        raise
+    return made

@@ -21,6 +21,11 @@ class Platform:
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
+    def serves(self, wanted: Platform) -> bool:
+        """Whether what is made for this is for `wanted` too, which may leave the variant open."""
+        same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
+        return same and wanted.variant in ("", self.variant)
+
 
 class WrongPlatform(NotFound):
     """The image is here, and for another platform."""

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from wherry.kernel.paths import open_file_in_root
 from wherry.model.errors import StartFailed
 from wherry.model.oci import User
 
@@ -52,6 +53,16 @@ def _read(path: str) -> str:
         os.close(fd)
 
 
+def read_table(root: int, path: str) -> str:
+    """Return the text of a table in the tree below the descriptor `root`; "" where there is none."""
+    try:
+        fd = open_file_in_root(root, path)
+    except OSError:
+        return ""
+    with open(fd, "rb") as file:
+        return file.read(LARGEST).decode(errors="surrogateescape")
+
+
 def _rows(text: str, width: int) -> Iterator[list[str]]:
     for line in text.splitlines():
         row = line.strip().split(":")
@@ -74,6 +85,11 @@ def identify(user: User, passwd: str | None = None, group: str | None = None) ->
     if not all(0 <= number <= _HIGHEST for number in (who.uid, who.gid, *who.groups)):
         raise StartFailed(_OUT_OF_RANGE, exit_code=125)
     return who
+
+
+def identify_in(root: int, user: User) -> Identity:
+    """Return who `user` is by the tables in the tree below the descriptor `root`. Raises as `identify`."""
+    return identify(user, read_table(root, "etc/passwd"), read_table(root, "etc/group"))
 
 
 def _identify(user: User, passwd: str | None, group: str | None) -> Identity:

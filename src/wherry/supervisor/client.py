@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
+from wherry.kernel.rights import copies
 from wherry.model.errors import Unavailable, WherryError
 from wherry.model.wiring import Way, Wiring
 from wherry.runtime import wire as codec
@@ -127,7 +128,7 @@ class SupervisorClient:
         request: Wire = {"do": "start", "launch": launch.to_wire()}
         for _ in range(3):
             try:
-                return Started.from_wire(*await self._ask_fully(request, *_copies(mounts)))
+                return Started.from_wire(*await self._ask_fully(request, *copies(mounts)))
             except _Lost:
                 for survivor in await self.survivors():
                     if survivor.key == launch.id:
@@ -431,16 +432,3 @@ class SupervisorClient:
 def _close(fds: list[int]) -> None:
     while fds:
         os.close(fds.pop())
-
-
-def _copies(descriptors: Sequence[int]) -> list[int]:
-    """Return a copy of each. Raises OSError, and there is none then."""
-    made: list[int] = []
-    try:
-        for fd in descriptors:
-            made.append(os.dup(fd))
-    except OSError:
-        for fd in made:
-            os.close(fd)
-        raise
-    return made

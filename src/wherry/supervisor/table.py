@@ -20,6 +20,7 @@ from dataclasses import replace
 from wherry.kernel.failpoints import failpoint
 from wherry.kernel.processes import runs_program, wait_readable
 from wherry.kernel.reactor import READ, Reactor
+from wherry.kernel.rights import copies
 from wherry.model.errors import Conflict, Internal, Invalid, NotFound, StartFailed, WherryError
 from wherry.model.wiring import Way, Wiring
 from wherry.runtime.slots import Slot
@@ -89,14 +90,8 @@ class Table:
             raise Conflict(f"container {launch.id} is running, or its exit was not taken yet")
         if len(mounts) != len(launch.held):
             raise Invalid("malformed message: not as many mounts as names")
-        held: dict[str, int] = {}
-        try:
-            for name, fd in zip(launch.held, mounts, strict=True):
-                held[name] = os.dup(self._shared(name, fd))
-        except BaseException:
-            for fd in held.values():
-                os.close(fd)
-            raise
+        shared = map(self._shared, launch.held, mounts)
+        held = dict(zip(launch.held, copies(shared), strict=True))
         if undone is None:
             self._start_when_released(launch, answer, held)
         else:

@@ -27,7 +27,5 @@ def parse_json_platform(text: str) -> Platform:
 
 def check_made_for(image: Image, ref: str, wanted: Platform) -> None:
     """Raise WrongPlatform where `image`, asked for as `ref`, is made for another platform."""
-    have = image.platform
-    same = (have.os, have.architecture) == (wanted.os, wanted.architecture)
-    if not same or wanted.variant not in ("", have.variant):
-        raise WrongPlatform(ref, have, wanted)
+    if not image.platform.serves(wanted):
+        raise WrongPlatform(ref, image.platform, wanted)

@@ -348,19 +348,7 @@ class ContextStore:
 
         Raises NotFound, Invalid.
         """
-        with self.tree(tree_id).open() as root:
-            try:
-                fd = open_file_in_root(root, path)
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    raise Invalid(f"{path}: not a file of at most {limit} bytes") from None
-                raise NotFound("file in the build context", path) from None
-            try:
-                if os.fstat(fd).st_size > limit:
-                    raise Invalid(f"{path}: not a file of at most {limit} bytes")
-                return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
-            finally:
-                os.close(fd)
+        return read_file(self.tree(tree_id), path, limit)
 
     def filtered(self, tree: StoredTree, lines: tuple[str, ...]) -> StoredTree:
         """Return the tree without what the lines of a .dockerignore leave out; same files, no copies."""
@@ -422,3 +410,18 @@ def _read_digest(parent: int, name: bytes) -> bytes:
         return content_digest(fd)
     finally:
         os.close(fd)
+
+
+def read_file(tree: Tree, path: str, limit: int) -> bytes:
+    """Return a file of at most `limit` bytes; links are followed inside the tree. Raises NotFound, Invalid."""
+    with tree.open() as root:
+        try:
+            fd = open_file_in_root(root, os.fsencode(path))
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise Invalid(f"{path}: not a file of at most {limit} bytes") from None
+            raise NotFound("file in the build context", path) from None
+        with open(fd, "rb") as file:
+            if os.fstat(fd).st_size > limit:
+                raise Invalid(f"{path}: not a file of at most {limit} bytes")
+            return file.read()

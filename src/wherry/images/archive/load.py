@@ -118,14 +118,11 @@ def _find_images(spool: Spool, intake: Intake, platform: Platform | None) -> lis
 
 
 def _made_for(found: list[Found], wanted: Platform) -> list[Found]:
-    fitting = [image for image in found if _fits(image, wanted)]
+    fitting = [
+        image
+        for image in found
+        if decode_config(image.config, "in the archive").platform.serves(wanted)
+    ]
     if not fitting:
         raise no_image_for(wanted)
     return fitting
-
-
-def _fits(image: Found, wanted: Platform) -> bool:
-    have = decode_config(image.config, "in the archive").platform
-    return (have.os, have.architecture) == (wanted.os, wanted.architecture) and (
-        wanted.variant in ("", have.variant)
-    )

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from wherry.kernel import rendezvous
-from wherry.kernel.rights import passed, passing
+from wherry.kernel.rights import copies, passed, passing
 from wherry.model.errors import Invalid
 from wherry.network.dns.facts import Wire, as_table
 
@@ -55,7 +55,7 @@ class Channel:
     def send(self, message: Wire, descriptors: Sequence[int] = ()) -> None:
         """Send a message or keep it for `flush`; descriptors are copied. Raises Closed, OSError."""
         text = json.dumps(message, separators=(",", ":")).encode()
-        self._unsent.append((text, [os.dup(fd) for fd in descriptors]))
+        self._unsent.append((text, copies(descriptors)))
         self.flush()
 
     def flush(self) -> None:
